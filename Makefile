@@ -1,0 +1,66 @@
+# Every target sets itself up: `make demo` and `make test` need Python 3.11 (or newer) and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+# torch comes first, so that another build of it can be chosen, for instance
+# make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+DEMO_DIR ?= demo-output
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+INSTALLED_DOCS := $(VENV)/.installed-docs
+INSTALLED_BENCHMARK := $(VENV)/.installed-benchmark
+
+.PHONY: help install demo test lint docs benchmark clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       register two brains and draw the result in $(DEMO_DIR)"
+	@echo "make test       run the tests"
+	@echo "make lint       check formatting, style and types"
+	@echo "make docs       build the documentation in docs/_build/html"
+	@echo "make benchmark  measure accuracy and speed"
+	@echo "make clean      remove what these targets made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): setup.cfg pyproject.toml | $(BIN)/python
+	$(PIP) install --upgrade "pip>=25"
+	$(PIP) install $(TORCH)
+	$(PIP) install --editable ".[test]"
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(PIP) install --editable ".[docs]"
+	@touch $@
+
+$(INSTALLED_BENCHMARK): $(INSTALLED)
+	$(PIP) install --editable ".[benchmark]"
+	@touch $@
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/quicksilver demo --output-dir $(DEMO_DIR)
+	@echo "Pictures of the registration:"
+	@find $(DEMO_DIR) -name '*.png' -o -name '*.svg' | sort
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(INSTALLED_DOCS)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+benchmark: $(INSTALLED_BENCHMARK)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(DEMO_DIR) build docs/_build docs/api

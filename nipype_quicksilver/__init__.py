@@ -1,0 +1,35 @@
+"""Fast predictive registration of brain images.
+
+Importing the package is cheap: whatever needs a numerical library is imported when it is first
+asked for.
+
+Examples
+--------
+>>> import nipype_quicksilver
+>>> issubclass(nipype_quicksilver.InputError, ValueError)
+True
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "Registration", "__version__", "register"]
+
+_HOME_OF = {
+    "InputError": "nipype_quicksilver.errors",
+    "Registration": "nipype_quicksilver.registration",
+    "register": "nipype_quicksilver.registration",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
