@@ -1,0 +1,237 @@
+"""Voxel grids in world space, and the working grid of a registration."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.affines import apply_affine, from_matvec, voxel_sizes
+from nibabel.spatialimages import SpatialImage
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.images import image_name, read_header
+
+# ITK's world has x and y the other way round. The only place where the sign is written down.
+LPS = np.array([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A box of voxels in the world.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels along the three axes (X, Y, Z).
+    affine : ndarray
+        4x4, voxel indices (of voxel centres) to RAS+ mm; any orientation.
+
+    Examples
+    --------
+    >>> grid = Grid((10, 20, 30), np.diag([2.0, 1.0, 1.0, 1.0]))
+    >>> grid.spacing
+    (2.0, 1.0, 1.0)
+    >>> grid.subsampled(2).affine[:3, 3].tolist()
+    [1.0, 0.5, 0.5]
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        x, y, z = (int(n) for n in self.shape)
+        affine = np.array(self.affine, dtype=float)
+        if affine.shape != (4, 4) or min(x, y, z) < 1:
+            raise ValueError(f"a grid needs three axes and a 4x4 affine, not {self.shape}")
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise ValueError("the affine of a grid must be invertible")
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", (x, y, z))
+        object.__setattr__(self, "affine", affine)
+
+    @classmethod
+    def from_image(cls, image: SpatialImage) -> Self:
+        """Return the grid of an image; further dimensions than three are ignored.
+
+        Parameters
+        ----------
+        image : SpatialImage
+            Image (X, Y, Z, ...).
+
+        Returns
+        -------
+        Grid
+            Its grid.
+        """
+        x, y, z = image.shape[:3]
+        return cls((x, y, z), image.affine)
+
+    @classmethod
+    def from_file(cls, path: PathLike, *, what: str = "reference image") -> Self:
+        """Return the grid of an image file, of which only the header is read.
+
+        Parameters
+        ----------
+        path : path-like
+            NIfTI or MGH file.
+        what : str
+            What the image is to the user, for messages.
+
+        Returns
+        -------
+        Grid
+            Its grid.
+
+        Raises
+        ------
+        InputError
+            If the file or its header cannot be used.
+        """
+        shape, image = read_header(path, what=what)
+        return cls(shape, image.affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along each axis, mm."""
+        x, y, z = voxel_sizes(self.affine)
+        return float(x), float(y), float(z)
+
+    def equals(self, other: "Grid", tol: float = 1e-3) -> bool:
+        """Tell whether two grids have their voxels in the same places.
+
+        Parameters
+        ----------
+        other : Grid
+            The grid to compare with.
+        tol : float
+            Largest accepted distance between corresponding voxel centres, mm.
+
+        Returns
+        -------
+        bool
+            True where shapes are equal and no voxel centre lies further apart.
+        """
+        if self.shape != other.shape:
+            return False
+        # The distance is convex in the index: it is largest at a corner.
+        corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(self.shape) - 1)
+        apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
+        return bool(np.linalg.norm(apart, axis=1).max() <= tol)
+
+    def subsampled(self, factor: int) -> "Grid":
+        """Return the cell-centred grid whose voxels are blocks of `factor` cubed.
+
+        Parameters
+        ----------
+        factor : int
+            Voxels of this grid along each edge of a new voxel.
+
+        Returns
+        -------
+        Grid
+            Shape ``ceil(n / factor)``; voxel (0, 0, 0) lies at index ``(factor - 1) / 2`` of this
+            grid.
+        """
+        to_fine = from_matvec(np.eye(3) * factor, np.full(3, (factor - 1) / 2))
+        x, y, z = (math.ceil(n / factor) for n in self.shape)
+        return Grid((x, y, z), self.affine @ to_fine)
+
+    def coordinates(self) -> np.ndarray:
+        """Return the world position of every voxel centre.
+
+        Returns
+        -------
+        ndarray
+            (X, Y, Z, 3), RAS+ mm, float64.
+        """
+        return apply_affine(self.affine, np.moveaxis(np.indices(self.shape), 0, -1))
+
+    def reference(self) -> sitk.Image:
+        """Return an empty SimpleITK image on this grid.
+
+        Returns
+        -------
+        SimpleITK.Image
+            uint8 zeros; geometry in LPS.
+        """
+        image = sitk.Image(list(self.shape), sitk.sitkUInt8)
+        self.stamp(image)
+        return image
+
+    def stamp(self, image: sitk.Image) -> None:
+        """Set the geometry of a SimpleITK image to this grid.
+
+        Parameters
+        ----------
+        image : SimpleITK.Image
+            Image of this grid's shape, changed in place.
+        """
+        direction = LPS[:, None] * self.affine[:3, :3] / self.spacing
+        image.SetSpacing(self.spacing)
+        image.SetOrigin((LPS * self.affine[:3, 3]).tolist())
+        image.SetDirection(direction.ravel().tolist())
+
+
+def working_grid(
+    mask_image: nib.Nifti1Image,
+    *,
+    spacing: float = 1.0,
+    margin_mm: float = 10.0,
+    multiple: int = 8,
+) -> Grid:
+    """Return the isotropic RAS grid on which two images are registered.
+
+    The grid encloses the voxels of the mask in fixed world space with a margin on every side. A
+    voxel centre of it coincides with one of the mask image, so that an image with the same
+    spacing and axes is not blurred on the way.
+
+    Parameters
+    ----------
+    mask_image : Nifti1Image
+        (X, Y, Z), nonzero where the brain is.
+    spacing : float
+        Voxel size, mm.
+    margin_mm : float
+        Space between the mask and each side of the box.
+    multiple : int
+        Each dimension becomes a multiple of it, so that the grid can be halved repeatedly.
+
+    Returns
+    -------
+    Grid
+        Axis-aligned, RAS.
+
+    Raises
+    ------
+    InputError
+        If the mask is empty.
+    """
+    occupied = np.asanyarray(mask_image.dataobj) != 0
+    if not occupied.any():
+        raise InputError(f"{image_name(mask_image)}: the mask is empty; give a brain mask")
+    first, last = _index_box(occupied)
+    # The outer edges of the first and last voxels, not their centres.
+    edges = np.indices((2, 2, 2)).reshape(3, -1).T * (last - first + 1) + first - 0.5
+    corners = apply_affine(mask_image.affine, edges)
+    low, high = corners.min(axis=0) - margin_mm, corners.max(axis=0) + margin_mm
+    shape = np.ceil((high - low) / spacing / multiple - 1e-6).astype(int) * multiple
+    ideal = (low + high) / 2 - (shape - 1) / 2 * spacing
+    voxel = np.rint(apply_affine(np.linalg.inv(mask_image.affine), ideal))
+    origin = apply_affine(mask_image.affine, voxel)
+    # Any voxel centre of that line of voxels does: the box moves by half a voxel at most.
+    shift = origin - ideal
+    origin = ideal + shift - np.rint(shift / spacing) * spacing
+    x, y, z = shape.tolist()
+    return Grid((x, y, z), from_matvec(np.eye(3) * spacing, origin))
+
+
+def _index_box(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and last index of a boolean volume along each axis."""
+    ranges = [
+        np.flatnonzero(occupied.any(axis=tuple(k for k in range(3) if k != axis)))
+        for axis in range(3)
+    ]
+    return np.array([r[0] for r in ranges]), np.array([r[-1] for r in ranges])

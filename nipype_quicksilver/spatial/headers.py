@@ -1,0 +1,198 @@
+"""Opening image files: the header checked before anything trusts it."""
+
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHImage
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.nifti1 import Nifti1Pair
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.files import PathLike
+
+# Cosine between two voxel axes above which ITK, and so this package, cannot hold an affine.
+SHEAR_TOLERANCE = 1e-3
+
+_UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
+
+
+class World(NamedTuple):
+    """The affine of an image, and the two forms of a NIfTI header with their codes."""
+
+    affine: np.ndarray
+    sform: tuple[np.ndarray, int]
+    qform: tuple[np.ndarray, int]
+
+
+def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
+    """Open an image file and check its header.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI-1, NIfTI-2 or MGH file.
+    what : str
+        What the image is to the user, for messages.
+
+    Returns
+    -------
+    image : SpatialImage
+        The image; its data are still on disk.
+    world : World
+        The world transform, checked.
+
+    Raises
+    ------
+    InputError
+        If the file or its header cannot be used.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{path}: is a folder; give the file of the {what}")
+    if not file.exists():
+        raise InputError(f"{path}: no such file; check the path of the {what}")
+    try:
+        # nibabel mends headers and says so on stderr; what it mends is looked at below.
+        with LoggingOutputSuppressor():
+            image: Any = nib.load(file)
+            spacing = _raw_spacing(image)
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read; change its rights") from error
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: not an image that can be read; give an intact NIfTI or MGH file"
+        ) from error
+    if not isinstance(image, Nifti1Pair | MGHImage):
+        raise InputError(f"{path}: is neither NIfTI nor MGH; convert it first")
+    _check_type(image, path, what)
+    if not (np.isfinite(spacing).all() and np.all(spacing != 0)):
+        raise InputError(f"{path}: voxel spacing {spacing.tolist()} in the header; correct it")
+    return image, _world(image, path)
+
+
+def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.ndarray:
+    """Read the voxels of an opened image.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        From :func:`open_image`.
+    path : path-like
+        Its file, for messages.
+    what : str
+        What the image is to the user, for messages.
+    dtype : dtype-like or None
+        Floating type wanted; None keeps the file's own (scaled values: float32).
+
+    Returns
+    -------
+    ndarray
+        All voxels, native byte order.
+
+    Raises
+    ------
+    InputError
+        If the data are truncated or damaged.
+    """
+    try:
+        # A value beyond float32 becomes infinite and is refused as such.
+        with np.errstate(over="ignore"):
+            data = np.asanyarray(image.dataobj)
+            if dtype is None:
+                stored = image.get_data_dtype()
+                scaled = stored.kind in "iu" and data.dtype.kind == "f"
+                dtype = np.float32 if scaled else stored.newbyteorder("=")
+            return np.array(data, dtype=dtype, order="F")
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: the data of the {what} are truncated or damaged; fetch the file again"
+        ) from error
+
+
+def _raw_spacing(image: Any) -> np.ndarray:
+    """Return the spacing as it is stored, before nibabel mends it."""
+    files = image.file_map
+    with files.get("header", files["image"]).get_prepare_fileobj("rb") as stream:
+        header = type(image.header).from_fileobj(stream, check=False)
+    field = "delta" if isinstance(image, MGHImage) else "pixdim"
+    stored = np.asarray(header[field], dtype=float)
+    return stored if field == "delta" else stored[1:4]
+
+
+def _check_type(image: SpatialImage, path: PathLike, what: str) -> None:
+    """Refuse colours, complex numbers and units other than millimetres."""
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        kind = "complex" if dtype.kind == "c" else "in colour (RGB)"
+        raise InputError(f"{path}: the {what} is {kind}; give an image with one real channel")
+    if isinstance(image, Nifti1Pair):
+        unit = image.header["xyzt_units"].item() & 7
+        if unit in (1, 3):
+            name = "metres" if unit == 1 else "micrometres"
+            raise InputError(f"{path}: the {what} is in {name}; convert its header to millimetres")
+
+
+def _world(image: Any, path: PathLike) -> World:
+    """Return the world transform, by nibabel's rules, refusing what ITK cannot hold."""
+    if isinstance(image, MGHImage):
+        affine = _checked(image.affine, path)
+        if _shear(affine) > SHEAR_TOLERANCE:
+            raise InputError(f"{path}: voxel axes are not orthogonal; resample the image first")
+        return World(affine, (affine, 1), (affine, 1))
+    scode, qcode = (int(image.header[name]) for name in ("sform_code", "qform_code"))
+    if scode <= 0 and qcode <= 0:
+        raise InputError(f"{path}: neither sform nor qform is set; set one so that space is known")
+    if scode > 0:
+        sform = _checked(image.get_sform(), path)
+        if _shear(sform) <= SHEAR_TOLERANCE:
+            qform = _qform(image, path) if qcode > 0 else None
+            return World(sform, (sform, scode), (sform, 0) if qform is None else (qform, qcode))
+    if qcode <= 0:
+        raise InputError(f"{path}: sheared sform and no qform; resample the image first")
+    qform = _qform(image, path)
+    if qform is None:
+        raise InputError(f"{path}: the affine in the header is singular; correct the header")
+    if scode > 0:
+        warnings.warn(f"{path}: the sform is sheared, the qform is used", UserWarning, stacklevel=4)
+    return World(qform, (qform, 0), (qform, qcode))
+
+
+def _qform(image: Any, path: PathLike) -> np.ndarray | None:
+    """Return the qform where it is usable; the sform rules, so a bad one only gets lost."""
+    try:
+        return _checked(image.get_qform(), path)
+    except (InputError, HeaderDataError, ValueError):
+        return None
+
+
+def _checked(affine: np.ndarray, path: PathLike) -> np.ndarray:
+    """Refuse an affine that is not finite or not invertible."""
+    affine = np.asarray(affine, float)
+    spacing = voxel_sizes(affine)
+    if not np.isfinite(affine).all() or not np.all(spacing > 1e-6):
+        raise InputError(f"{path}: the affine in the header is singular; correct the header")
+    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-4:
+        raise InputError(f"{path}: the affine in the header is singular; correct the header")
+    return affine
+
+
+def _shear(affine: np.ndarray) -> float:
+    """Return the largest cosine between two voxel axes."""
+    cosines = affine[:3, :3] / voxel_sizes(affine)
+    return float(np.abs(cosines.T @ cosines - np.eye(3)).max())

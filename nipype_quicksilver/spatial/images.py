@@ -1,0 +1,387 @@
+"""Reading images with every check a registration needs, and writing them."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Image, Nifti1Pair
+from nibabel.spatialimages import SpatialImage
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.files import PathLike, staged, write_json
+from nipype_quicksilver.spatial.headers import World, open_image, read_data
+from nipype_quicksilver.spatial.voxels import (
+    count_missing,
+    fill_missing,
+    single_volume,
+    smallest_integer,
+    squeezed,
+)
+
+__all__ = [
+    "check_same_grid",
+    "image_name",
+    "nifti",
+    "read_header",
+    "read_image",
+    "read_labels",
+    "read_mask",
+    "read_series",
+    "save_nifti",
+    "staged",
+    "write_image",
+    "write_json",
+]
+
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+
+
+def image_name(image: SpatialImage) -> str:
+    """Return the file an image was read from, for messages.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        An image read by this module, or any nibabel image.
+
+    Returns
+    -------
+    str
+        Path of the file, or ``"image"`` for one that lives in memory only.
+    """
+    return str(image.extra.get("path") or image.get_filename() or "image")
+
+
+def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -> Nifti1Image:
+    """Read a scalar 3-D image and refuse everything that cannot be registered.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI-1, NIfTI-2 or MGH file, any orientation; a 4-D file must hold one volume.
+    what : str
+        What the image is to the user ("fixed image"), for messages.
+    keep_nan : bool
+        Leave NaN as they are; otherwise they are set to 0 with a warning.
+
+    Returns
+    -------
+    Nifti1Image
+        Float32 data (X, Y, Z); world in RAS+ mm, sform and qform with the file's codes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or truncated; is not a scalar 3-D image; has no valid
+        world transform, or one with zero spacing or shear; is infinite, constant, zero or NaN.
+    """
+    source, world = open_image(path, what)
+    data = single_volume(read_data(source, path, what, np.float32), path, what)
+    missing = count_missing(data, path, what)
+    known = data[~np.isnan(data)] if missing else data
+    if known.min() == known.max():
+        value = "zero" if known.flat[0] == 0 else "the same value"
+        raise InputError(f"{path}: the {what} is {value} in every voxel; give a real image")
+    if missing and not keep_nan:
+        data = fill_missing(data, missing, path)
+    return _with_world(data, world, path)
+
+
+def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
+    """Read a 3-D image or a 4-D series that is to be resampled.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI-1, NIfTI-2 or MGH file.
+    what : str
+        What the image is to the user, for messages.
+
+    Returns
+    -------
+    Nifti1Image
+        Data (X, Y, Z) or (X, Y, Z, T) in the file's type (scaled files: float32), NaN set to 0
+        with a warning; for a series the fourth zoom is the time step in seconds.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_image`, but several volumes and constant images are accepted.
+    """
+    source, world = open_image(path, what)
+    data = squeezed(read_data(source, path, what, None), path, what, dimensions=(3, 4))
+    missing = count_missing(data, path, what)
+    if missing:
+        data = fill_missing(data, missing, path)
+    image = _with_world(data, world, path)
+    if data.ndim == 4:
+        _set_time_step(image, _time_step(source))
+    return image
+
+
+def read_labels(path: PathLike, *, what: str = "labels") -> Nifti1Image:
+    """Read a label image.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI-1, NIfTI-2 or MGH file.
+    what : str
+        What the labels are to the user, for messages.
+
+    Returns
+    -------
+    Nifti1Image
+        Integer data (X, Y, Z): the file's type, or the smallest that fits where whole numbers
+        are stored as floats.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_image`; also where values are not whole, or no voxel has a label.
+    """
+    source, world = open_image(path, what)
+    data = single_volume(read_data(source, path, what, None), path, what)
+    missing = count_missing(data, path, what)
+    if missing:
+        data = fill_missing(data, missing, path)
+    if data.dtype.kind == "f":
+        if np.any(data != np.rint(data)):
+            raise InputError(f"{path}: the {what} hold values that are not whole; give a label map")
+        data = data.astype(smallest_integer(float(data.min()), float(data.max())))
+    if not data.any():
+        raise InputError(f"{path}: the {what} are zero in every voxel; give a label map")
+    return _with_world(data, world, path)
+
+
+def read_mask(path: PathLike, *, what: str = "mask") -> Nifti1Image:
+    """Read a mask: any voxel that is not zero belongs to it.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI-1, NIfTI-2 or MGH file.
+    what : str
+        What the mask is to the user, for messages.
+
+    Returns
+    -------
+    Nifti1Image
+        Data (X, Y, Z), uint8, 0 or 1.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_image` (a constant mask is accepted), and where the mask is empty.
+    """
+    source, world = open_image(path, what)
+    data = single_volume(read_data(source, path, what, None), path, what)
+    count_missing(data, path, what)
+    inside = np.nan_to_num(data) != 0
+    if not inside.any():
+        raise InputError(f"{path}: the {what} is empty; give one with nonzero voxels")
+    return _with_world(inside.astype(np.uint8), world, path)
+
+
+def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int, int], Nifti1Image]:
+    """Read the geometry of an image without its data, e.g. of a reference.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI-1, NIfTI-2 or MGH file; only its first three dimensions count.
+    what : str
+        What the image is to the user, for messages.
+
+    Returns
+    -------
+    shape : tuple of int
+        (X, Y, Z).
+    image : Nifti1Image
+        An image without voxels that carries the affine and the codes: a `like` for writing.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_image`, as far as the header tells.
+    """
+    source, world = open_image(path, what)
+    shape = (*source.shape, 1, 1, 1)[:3]
+    if min(shape) < 2:
+        raise InputError(f"{path}: the {what} is not 3-D but {source.shape}; give a 3-D image")
+    empty = _with_world(np.zeros((0, 0, 0), np.uint8), world, path)
+    return (int(shape[0]), int(shape[1]), int(shape[2])), empty
+
+
+def check_same_grid(first: SpatialImage, second: SpatialImage, *, tolerance: float = 1e-2) -> None:
+    """Refuse two images that do not share one voxel grid.
+
+    Parameters
+    ----------
+    first, second : SpatialImage
+        For instance an image and its labels.
+    tolerance : float
+        Largest accepted distance between corresponding voxel centres, mm.
+
+    Raises
+    ------
+    InputError
+        If shapes or positions differ.
+    """
+    names = f"{image_name(second)}: not on the grid of {image_name(first)}"
+    if first.shape[:3] != second.shape[:3]:
+        shapes = f"shape {second.shape[:3]} instead of {first.shape[:3]}"
+        raise InputError(f"{names} ({shapes}); resample one of them")
+    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(first.shape[:3])[:, None] - 1)
+    change = np.asarray(first.affine - second.affine)
+    distance = np.linalg.norm(change[:3, :3] @ corners + change[:3, 3:], axis=0).max()
+    if not distance <= tolerance:
+        raise InputError(f"{names} (voxels lie {distance:.3g} mm apart); resample one of them")
+
+
+def write_image(
+    path: PathLike,
+    data: np.ndarray,
+    affine: np.ndarray,
+    *,
+    dtype: Any = None,
+    like: SpatialImage | None = None,
+    intent: str = "none",
+    time_step: float | None = None,
+) -> Path:
+    """Write a NIfTI-1 image; the file appears complete or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``, in an existing folder.
+    data : ndarray
+        (X, Y, Z) or (X, Y, Z, T).
+    affine : ndarray
+        4x4, voxel indices to RAS+ mm.
+    dtype : dtype-like, optional
+        Type on disk; that of `data` unless given (float64 and bool become float32 and uint8).
+        Floats are rounded for an integer type.
+    like : SpatialImage, optional
+        Reference whose sform and qform codes are kept, and whose matrices are kept too where its
+        affine is `affine`. Both codes are 1 otherwise.
+    intent : str
+        NIfTI intent, as nibabel names them.
+    time_step : float, optional
+        Seconds between the volumes of a series.
+
+    Returns
+    -------
+    Path
+        The file written. The same data give the same bytes.
+
+    Raises
+    ------
+    InputError
+        If the suffix is another, or the folder is missing or cannot be written to.
+    QuicksilverError
+        If the disk is full.
+    """
+    image = nifti(_for_disk(np.asarray(data), dtype, path), affine, like=like)
+    image.header.set_intent(intent)
+    if time_step is not None:
+        _set_time_step(image, time_step)
+    return save_nifti(path, image)
+
+
+def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = None) -> Nifti1Image:
+    """Make an image whose sform and qform are both set, in millimetres.
+
+    Parameters
+    ----------
+    data : ndarray
+        Voxels, three dimensions or more.
+    affine : ndarray
+        4x4, voxel indices to RAS+ mm.
+    like : SpatialImage, optional
+        Reference for the codes, see :func:`write_image`.
+
+    Returns
+    -------
+    Nifti1Image
+        In memory.
+    """
+    sform, qform = (affine, 1), (affine, 1)
+    if isinstance(like, Nifti1Pair):
+        codes = like.get_sform(coded=True)[1], like.get_qform(coded=True)[1]
+        # A form that the reference does not set is filled with the other one.
+        scode, qcode = int(codes[0] or codes[1] or 1), int(codes[1] or codes[0] or 1)
+        same = np.allclose(like.affine, affine, atol=1e-4)
+        sform = (like.get_sform() if same and codes[0] else affine, scode)
+        qform = (like.get_qform() if same and codes[1] else affine, qcode)
+    return _with_world(data, World(np.asarray(affine, float), sform, qform), None)
+
+
+def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
+    """Save an image under a temporary name in the same folder, then rename it.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``.
+    image : Nifti1Image
+        What to write.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        As :func:`write_image`.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{path}: images are written as .nii or .nii.gz; give such a name")
+    with staged(path) as temporary:
+        nib.save(image, temporary)
+    return path
+
+
+def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1Image:
+    """Make an image with the given world transforms that remembers its file."""
+    image = Nifti1Image(data, world.affine, dtype=data.dtype)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(*world.qform)
+    # Last: nibabel then takes the image's affine from the sform.
+    image.set_sform(*world.sform)
+    if path is not None:
+        image.extra["path"] = str(path)
+    return image
+
+
+def _time_step(image: SpatialImage) -> float:
+    """Return the seconds between volumes that a header states."""
+    zooms = image.header.get_zooms()
+    unit = image.header.get_xyzt_units()[1] if isinstance(image, Nifti1Pair) else "msec"
+    step = float(zooms[3]) * _SECONDS.get(unit, 1.0) if len(zooms) > 3 else 0.0
+    return step if np.isfinite(step) else 0.0
+
+
+def _set_time_step(image: Nifti1Image, seconds: float) -> None:
+    """Write the seconds between volumes into a 4-D image's header."""
+    if len(image.shape) == 4:
+        image.header.set_zooms((*image.header.get_zooms()[:3], seconds))
+        image.header.set_xyzt_units("mm", "sec")
+
+
+def _for_disk(data: np.ndarray, dtype: Any, path: PathLike) -> np.ndarray:
+    """Bring data to the type they have on disk."""
+    if dtype is None:
+        dtype = {"f8": "f4", "f2": "f4", "b1": "u1"}.get(data.dtype.str[1:], data.dtype)
+    target = np.dtype(dtype)
+    if target.kind in "iu" and data.dtype.kind != "b":
+        whole = np.rint(data) if data.dtype.kind == "f" else data
+        limits = np.iinfo(target)
+        if whole.size and not (limits.min <= whole.min() and whole.max() <= limits.max):
+            raise InputError(f"{path}: values do not fit into {target}; choose a wider type")
+        data = whole
+    return data.astype(target, copy=False)

@@ -1,0 +1,375 @@
+"""ITK transforms: read, written, composed, and evaluated in RAS+ millimetres.
+
+ITK's own frame is LPS. Matrices and fields change frame in this module, images in
+:class:`~nipype_quicksilver.spatial.grids.Grid`; nothing else sees LPS.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.affines import from_matvec
+from nibabel.nifti1 import Nifti1Pair
+
+from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.grids import LPS, Grid
+from nipype_quicksilver.spatial.headers import open_image, read_data
+from nipype_quicksilver.spatial.images import nifti, save_nifti
+
+AFFINE_SUFFIXES = (".mat", ".txt", ".tfm", ".h5")
+_ITK_SUFFIXES = (*AFFINE_SUFFIXES, ".hdf5", ".xfm")
+MOMENTUM = "momentum"  # intent name of files that look like a displacement field but are none
+
+
+def read_affine(path: PathLike) -> np.ndarray:
+    """Read a linear ITK transform.
+
+    Parameters
+    ----------
+    path : path-like
+        ITK or ANTs ``.mat``, ``.txt``, ``.tfm`` or ``.h5`` file with linear transforms only.
+
+    Returns
+    -------
+    ndarray
+        4x4, maps fixed to moving points, RAS+ mm (the direction in which ITK stores it).
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no ITK transform, or is not linear, 3-D and invertible.
+    """
+    transform = _read_itk(path)
+    if not transform.IsLinear():
+        raise InputError(f"{path}: is not a linear transform; give an affine")
+    matrix = affine_matrix(transform)
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
+        raise InputError(f"{path}: the transform cannot be inverted; give a valid affine")
+    return matrix
+
+
+def affine_matrix(transform: sitk.Transform) -> np.ndarray:
+    """Return the matrix of a linear SimpleITK transform.
+
+    Parameters
+    ----------
+    transform : SimpleITK.Transform
+        Linear, in LPS.
+
+    Returns
+    -------
+    ndarray
+        4x4, RAS+ mm.
+    """
+    origin = map_points(transform, np.zeros((1, 3)))[0]
+    return from_matvec((map_points(transform, np.eye(3)) - origin).T, origin)
+
+
+def affine_transform(matrix: np.ndarray) -> sitk.AffineTransform:
+    """Return the SimpleITK transform of a matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        4x4, maps fixed to moving points, RAS+ mm.
+
+    Returns
+    -------
+    SimpleITK.AffineTransform
+        The same map in LPS.
+
+    Examples
+    --------
+    >>> shift = np.eye(4)
+    >>> shift[:3, 3] = 1, 2, 3
+    >>> affine_transform(shift).TransformPoint((0.0, 0.0, 0.0))
+    (-1.0, -2.0, 3.0)
+    """
+    matrix = np.asarray(matrix, dtype=float)
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix((LPS[:, None] * matrix[:3, :3] * LPS).ravel().tolist())
+    transform.SetTranslation((LPS * matrix[:3, 3]).tolist())
+    return transform
+
+
+def write_affine(path: PathLike, matrix: np.ndarray) -> Path:
+    """Write an affine as an ITK transform.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.mat``, ``.txt``, ``.tfm`` or ``.h5``.
+    matrix : ndarray
+        4x4, maps fixed to moving points, RAS+ mm.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        If the suffix is another, or the file cannot be written.
+    """
+    return _write_itk(path, affine_transform(matrix), AFFINE_SUFFIXES)
+
+
+def read_transform(path: PathLike) -> sitk.Transform:
+    """Read a transform of any kind that this package writes.
+
+    Parameters
+    ----------
+    path : path-like
+        ITK affine or composite (``.mat``, ``.txt``, ``.tfm``, ``.h5``), or a displacement field
+        (``.nii``, ``.nii.gz``).
+
+    Returns
+    -------
+    SimpleITK.Transform
+        Maps fixed to moving points, in LPS.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or holds no such transform.
+    """
+    if Path(path).name.endswith((".nii", ".nii.gz")):
+        return displacement_transform(*read_displacement(path))
+    return _read_itk(path)
+
+
+def displacement_transform(field: np.ndarray, grid: Grid) -> sitk.DisplacementFieldTransform:
+    """Return the SimpleITK transform of a displacement field.
+
+    Parameters
+    ----------
+    field : ndarray
+        (X, Y, Z, 3), displacement of each voxel centre, RAS mm; 0 outside the grid.
+    grid : Grid
+        Where the field is sampled; interpolated linearly between voxels.
+
+    Returns
+    -------
+    SimpleITK.DisplacementFieldTransform
+        x -> x + u(x), in LPS.
+    """
+    if field.shape != (*grid.shape, 3):
+        raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
+    image = sitk.GetImageFromArray((field * LPS).transpose(2, 1, 0, 3), isVector=True)
+    grid.stamp(image)
+    return sitk.DisplacementFieldTransform(image)
+
+
+def compose(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransform:
+    """Chain transforms; the last one is applied to points first, as ITK stores them.
+
+    ``compose([affine, warp])`` maps a point x to ``affine(warp(x))``. That is ANTs' command line
+    ``-t warp -t affine`` read backwards: for a list in ANTs' order see :func:`compose_ants`.
+
+    Parameters
+    ----------
+    transforms : sequence of SimpleITK.Transform
+        At least one.
+
+    Returns
+    -------
+    SimpleITK.CompositeTransform
+        The chain, nested composites flattened.
+
+    Examples
+    --------
+    >>> double, shift = np.diag([2.0, 2, 2, 1]), np.eye(4)
+    >>> shift[:3, 3] = 1, 0, 0
+    >>> chain = compose([affine_transform(double), affine_transform(shift)])
+    >>> map_points(chain, np.zeros((1, 3)))[0].tolist()
+    [2.0, 0.0, 0.0]
+    """
+    chain = sitk.CompositeTransform(list(transforms))
+    chain.FlattenTransform()
+    return chain
+
+
+def compose_ants(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransform:
+    """Chain transforms listed as for ``antsApplyTransforms``: ``[warp, affine]``.
+
+    "The last listed is applied first" is said of the moving image there; a fixed point goes
+    through the first listed first: x to ``affine(warp(x))``.
+
+    Parameters
+    ----------
+    transforms : sequence of SimpleITK.Transform
+        In the order of the command line.
+
+    Returns
+    -------
+    SimpleITK.CompositeTransform
+        The chain.
+    """
+    return compose(list(transforms)[::-1])
+
+
+def write_composite(path: PathLike, transform: sitk.Transform) -> Path:
+    """Write a chain of transforms as an ITK composite.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.h5``.
+    transform : SimpleITK.Transform
+        What to write; a transform that is no composite becomes one of a single link.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        If the suffix is another, or the file cannot be written.
+    """
+    return _write_itk(path, compose([transform]), (".h5",))
+
+
+def map_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
+    """Map points, one after the other; for whole grids see :func:`displacement_on_grid`.
+
+    Parameters
+    ----------
+    transform : SimpleITK.Transform
+        In LPS.
+    points : ndarray
+        (N, 3), RAS+ mm.
+
+    Returns
+    -------
+    ndarray
+        (N, 3), RAS+ mm, float64.
+    """
+    lps = np.asarray(points, dtype=float).reshape(-1, 3) * LPS
+    mapped = [transform.TransformPoint(point) for point in lps.tolist()]
+    # Adding 0 turns -0 into 0.
+    return np.array(mapped, dtype=float).reshape(-1, 3) * LPS + 0.0
+
+
+def displacement_on_grid(transform: sitk.Transform, grid: Grid) -> np.ndarray:
+    """Sample a transform at the voxel centres of a grid.
+
+    Parameters
+    ----------
+    transform : SimpleITK.Transform
+        In LPS.
+    grid : Grid
+        Where to sample.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z, 3), T(x) - x, RAS mm, float32.
+    """
+    sampler = sitk.TransformToDisplacementFieldFilter()
+    sampler.SetReferenceImage(grid.reference())
+    sampler.SetOutputPixelType(sitk.sitkVectorFloat32)
+    field = sitk.GetArrayFromImage(sampler.Execute(transform))
+    return field.transpose(2, 1, 0, 3) * LPS.astype(np.float32)
+
+
+def write_displacement(path: PathLike, field: np.ndarray, grid: Grid) -> Path:
+    """Write a displacement field as ITK and ANTs read it.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``.
+    field : ndarray
+        (X, Y, Z, 3), maps fixed to moving points, RAS mm.
+    grid : Grid
+        Grid of the fixed image.
+
+    Returns
+    -------
+    Path
+        The file written: 5-D (X, Y, Z, 1, 3), float32, LPS mm, intent 1007.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        If the suffix is another, or the file cannot be written.
+    """
+    if field.shape != (*grid.shape, 3):
+        raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
+    image = nifti((field * LPS).astype(np.float32)[:, :, :, None, :], grid.affine)
+    image.header.set_intent("vector")
+    return save_nifti(path, image)
+
+
+def read_displacement(path: PathLike) -> tuple[np.ndarray, Grid]:
+    """Read a displacement field in ITK's format.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz`` as :func:`write_displacement` and ANTs write it.
+
+    Returns
+    -------
+    field : ndarray
+        (X, Y, Z, 3), RAS mm, float32.
+    grid : Grid
+        Where it is sampled.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no such field, or holds NaN or infinite values.
+    """
+    what = "displacement field"
+    image, world = open_image(path, what)
+    shape = image.shape
+    intent = image.header.get_intent() if isinstance(image, Nifti1Pair) else ("none", (), "")
+    if len(shape) != 5 or shape[3:] != (1, 3) or intent[0] != "vector" or intent[2] == MOMENTUM:
+        raise InputError(
+            f"{path}: is not an ITK displacement field; give a 5-D NIfTI (X, Y, Z, 1, 3) with "
+            "vector intent"
+        )
+    field = read_data(image, path, what, np.float32)[:, :, :, 0, :]
+    if not np.isfinite(field).all():
+        raise InputError(f"{path}: the {what} holds NaN or infinite values; compute it again")
+    x, y, z = shape[:3]
+    return field * LPS.astype(np.float32), Grid((x, y, z), world.affine)
+
+
+def _read_itk(path: PathLike) -> sitk.Transform:
+    """Read a file of ITK transforms."""
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{path}: is a folder; give a transform file")
+    if not file.exists():
+        raise InputError(f"{path}: no such file; check the path of the transform")
+    if file.suffix.lower() not in _ITK_SUFFIXES:
+        raise InputError(f"{path}: not a transform file; give .mat, .txt, .tfm, .h5 or .nii.gz")
+    try:
+        transform = sitk.ReadTransform(str(file))
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: not an ITK transform that can be read; convert it to ITK's format"
+        ) from error
+    if transform.GetDimension() != 3:
+        raise InputError(f"{path}: is not a 3-D transform; give one between 3-D images")
+    return transform
+
+
+def _write_itk(path: PathLike, transform: sitk.Transform, suffixes: tuple[str, ...]) -> Path:
+    """Write a transform under a temporary name, then rename it."""
+    path = Path(path)
+    if path.suffix not in suffixes:
+        raise InputError(f"{path}: a transform of this kind is written as {', '.join(suffixes)}")
+    with staged(path) as temporary:
+        try:
+            sitk.WriteTransform(transform, str(temporary))
+        except RuntimeError as error:
+            raise QuicksilverError(f"{path}: ITK could not write it; check the disk") from error
+    return path
