@@ -1,0 +1,1 @@
+"""The `quicksilver` command: one module per sub-command, light to import."""

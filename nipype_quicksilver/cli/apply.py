@@ -1,0 +1,265 @@
+"""`quicksilver apply`: bring images, labels, series or points through transforms."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nipype_quicksilver.cli import common
+from nipype_quicksilver.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import SimpleITK as sitk
+
+#: The names that `nipype_quicksilver.spatial.resampling` knows; that module is heavy to import.
+INTERPOLATIONS = (
+    "Linear",
+    "NearestNeighbor",
+    "GenericLabel",
+    "MultiLabel",
+    "BSpline",
+    "Gaussian",
+    "CosineWindowedSinc",
+    "HammingWindowedSinc",
+    "LanczosWindowedSinc",
+    "WelchWindowedSinc",
+)
+IMAGE_SUFFIXES = (".nii", ".nii.gz")
+
+_DESCRIPTION = """\
+Resample an image, a label map or a 4-D series onto the grid of a reference, or map the points of
+a CSV file. All transforms are joined first, so that an image is interpolated once.
+"""
+_EPILOG = """\
+Transforms: ITK affines (.mat, .txt, .tfm), composites (.h5) and displacement fields (5-D NIfTI).
+  Give --transform once for each, in the order of antsApplyTransforms: the last one listed is
+  applied to the image first ("--transform warp.nii.gz --transform affine.mat"); in terms of
+  points, one of the reference goes through the first one listed, then the second, and so on.
+  "[FILE,1]" takes the inverse of an affine; "[FILE,0]" is FILE. The inverse of a displacement
+  field or of a composite is another file: give that one.
+
+Direction: to bring a moving image onto the fixed image, give the transform that maps fixed points
+  to moving points (the composite transform) and the fixed image as reference. Points go the way
+  the transform maps them: to bring points of the moving image to the fixed image, give the
+  transform that maps moving points to fixed points (the inverse composite transform).
+
+Points: a CSV file whose first line names its columns, among them x, y and z in millimetres; other
+  columns are copied. Coordinates are RAS+ as in NIfTI; --points-frame lps takes and gives ITK's
+  and ANTs' (x and y with the opposite sign).
+"""
+
+_logger = logging.getLogger(__name__)
+
+
+class TransformOption(NamedTuple):
+    """One `--transform`: a file, and whether its inverse is meant."""
+
+    path: Path
+    invert: bool
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "apply",
+        summary="bring images, labels, series or points through transforms",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="image, label map or 4-D series (NIfTI, MGH), or points (.csv)",
+    )
+    parser.add_argument(
+        "--transform",
+        type=transform_option,
+        action="append",
+        required=True,
+        dest="transforms",
+        metavar="FILE|[FILE,1]",
+        help="a transform or, as [FILE,1], its inverse; may be repeated, in ANTs' order",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="image (.nii, .nii.gz) or .csv"
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="image onto whose grid the input is resampled; required for images",
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        metavar="NAME",
+        help="for images: " + ", ".join(INTERPOLATIONS) + " (default: Linear); labels need "
+        "GenericLabel or NearestNeighbor, which keep the data type",
+    )
+    parser.add_argument(
+        "--default-value",
+        type=finite_float,
+        metavar="VALUE",
+        help="for images: value where the input has none (default: 0)",
+    )
+    parser.add_argument(
+        "--points-frame",
+        choices=("ras", "lps"),
+        help="for points: frame of the coordinates (default: ras)",
+    )
+    parser.set_defaults(run=run)
+
+
+def transform_option(text: str) -> TransformOption:
+    """Parse `FILE`, `[FILE]`, `[FILE,0]` or `[FILE,1]`."""
+    if not text.startswith("["):
+        return TransformOption(Path(text), invert=False)
+    file, comma, flag = text[1:-1].rpartition(",")
+    if not comma:
+        file, flag = flag, "0"
+    if not text.endswith("]") or not file.strip() or flag.strip() not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a transform: give FILE or '[FILE,1]'")
+    return TransformOption(Path(file.strip()), invert=flag.strip() == "1")
+
+
+def finite_float(text: str) -> float:
+    """Return the finite number that `text` holds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a finite number")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    is_points = args.input.suffix.lower() == ".csv"
+    _check_usage(args, is_points)
+    common.check_output(args.output, (".csv",) if is_points else IMAGE_SUFFIXES)
+    common.start_itk(args)
+    transform = joined_transform(args.transforms)
+    if is_points:
+        _apply_to_points(args, transform)
+    else:
+        _apply_to_image(args, transform)
+    _logger.info("wrote %s", args.output)
+    return 0
+
+
+def _check_usage(args: argparse.Namespace, is_points: bool) -> None:
+    if not is_points and args.reference is None:
+        raise InputError(f"{args.input}: is resampled onto another grid; give it by --reference")
+    of_images = ("reference", "interpolation", "default_value")
+    for name in of_images if is_points else ("points_frame",):
+        if getattr(args, name) is not None:
+            kind, other = ("points", "images") if is_points else ("an image", "points (.csv)")
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{args.input}: holds {kind}; leave out {option}, it is for {other}")
+
+
+def joined_transform(options: list[TransformOption]) -> sitk.Transform:
+    """Read transforms and join them.
+
+    Parameters
+    ----------
+    options
+        The transforms in the order of the command line, which is that of ANTs.
+
+    Returns
+    -------
+    SimpleITK.Transform
+        Their composition, in ITK's LPS frame.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or the inverse of one that is not affine is asked for.
+    """
+    from nipype_quicksilver.spatial import transforms
+
+    joined = []
+    for option in options:
+        if option.invert:
+            joined.append(_inverse_affine(option.path))
+        else:
+            joined.append(transforms.read_transform(option.path))
+    return joined[0] if len(joined) == 1 else transforms.compose_ants(joined)
+
+
+def _inverse_affine(path: Path) -> sitk.Transform:
+    import numpy as np
+
+    from nipype_quicksilver.spatial import transforms
+
+    try:
+        matrix = transforms.read_affine(path)
+    except InputError as error:
+        transforms.read_transform(path)  # a file that is no transform at all is told as such
+        raise InputError(
+            f"{path}: is not affine and cannot be inverted here; give the file of its inverse, "
+            "such as the inverse composite transform, without the flag"
+        ) from error
+    return transforms.affine_transform(np.linalg.inv(matrix))
+
+
+def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:
+    import numpy as np
+
+    from nipype_quicksilver.cli.points import read_points
+    from nipype_quicksilver.spatial import images, transforms
+
+    table = read_points(args.input)
+    to_ras = np.array([-1.0, -1.0, 1.0] if args.points_frame == "lps" else [1.0, 1.0, 1.0])
+    mapped = transforms.map_points(transform, table.coordinates() * to_ras) * to_ras
+    with images.staged(args.output) as path:
+        table.with_coordinates(mapped).write(path)
+
+
+def _apply_to_image(args: argparse.Namespace, transform: sitk.Transform) -> None:
+    from nipype_quicksilver.spatial import images, resampling
+    from nipype_quicksilver.spatial.grids import Grid
+
+    shape, reference = images.read_header(args.reference, what="reference")
+    series = images.read_series(args.input, what="input")
+    interpolation = args.interpolation or "Linear"
+    if interpolation in ("GenericLabel", "MultiLabel") and series.get_data_dtype().kind == "f":
+        series = images.read_labels(args.input, what="input")  # whole numbers stored as floats
+    if interpolation in resampling.LABEL_INTERPOLATIONS:
+        _check_default_value(args, series.get_data_dtype())
+    output = resampling.resample(
+        series,
+        Grid(shape, reference.affine),
+        transform,
+        interpolation=interpolation,
+        default_value=args.default_value or 0.0,
+    )
+    images.write_image(
+        args.output,
+        output,
+        reference.affine,
+        like=reference,
+        time_step=float(series.header.get_zooms()[3]) if output.ndim == 4 else None,
+    )
+
+
+def _check_default_value(args: argparse.Namespace, dtype: np.dtype) -> None:
+    """Refuse a value that images of an integer type cannot hold."""
+    import numpy as np
+
+    value = args.default_value or 0.0
+    if dtype.kind not in "iu":
+        return
+    limits = np.iinfo(dtype)
+    if not (value.is_integer() and limits.min <= value <= limits.max):
+        raise InputError(
+            f"{args.input}: holds numbers of type {dtype}, which cannot be --default-value "
+            f"{value:g}; give a whole number from {limits.min} to {limits.max}"
+        )

@@ -1,0 +1,336 @@
+"""What all sub-commands share: options, logging, threads, device and working folder.
+
+Importing this module loads the standard library only. The functions that need torch or
+SimpleITK (`start_torch`, `start_itk`) import them when they are called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.errors import InputError, QuicksilverError
+
+if TYPE_CHECKING:
+    import torch
+
+PROGRAM = "quicksilver"
+
+#: Parent of every logger of the package.
+logger = logging.getLogger("nipype_quicksilver")
+
+Subparsers = argparse._SubParsersAction  # the type of what `add_parser` functions are given
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and whose options are never abbreviated."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        print_error(f"{message} (see '{self.prog} --help')")
+        self.exit(2)
+
+
+def add_command(
+    subparsers: Subparsers, name: str, *, summary: str, description: str, epilog: str | None = None
+) -> Parser:
+    """Add a sub-command with the common options.
+
+    Parameters
+    ----------
+    subparsers
+        What `add_parser` functions are given.
+    name
+        Name of the sub-command.
+    summary
+        Its line in the list of commands.
+    description
+        First paragraphs of its own help; line breaks are kept.
+    epilog
+        Last paragraphs of its own help; line breaks are kept.
+
+    Returns
+    -------
+    Parser
+        The parser of the sub-command; set its `run` by `set_defaults(run=run)`.
+    """
+    parser: Parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_common_options(parser)
+    return parser
+
+
+def add_version(parser: argparse._ActionsContainer) -> None:
+    """Add `--version`."""
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("common options")
+    volume = group.add_mutually_exclusive_group()
+    volume.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    volume.add_argument(
+        "--verbose", action="store_true", help="print details, and the traceback of an error"
+    )
+    group.add_argument(
+        "--num-threads",
+        type=positive_int,
+        metavar="N",
+        help="threads to compute with (default: the CPUs this process may use)",
+    )
+    group.add_argument(
+        "--device",
+        type=device_name,
+        default="auto",
+        metavar="auto|cpu|cuda[:N]",
+        help="where networks and shooting are computed (default: a GPU if there is one)",
+    )
+    group.add_argument(
+        "--seed",
+        type=seed_number,
+        default=0,
+        metavar="N",
+        help="seed of random numbers (default: 0)",
+    )
+    group.add_argument(
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep intermediate files in this folder (default: a temporary one)",
+    )
+    add_version(group)
+
+
+# Types of options: a ValueError's or ArgumentTypeError's text ends up in a usage error.
+
+
+def positive_int(text: str) -> int:
+    """Return the whole number of at least 1 that `text` holds."""
+    return _whole_number(text, least=1)
+
+
+def seed_number(text: str) -> int:
+    """Return the whole number of 0 to 2**63 - 1 that `text` holds."""
+    return _whole_number(text, least=0)
+
+
+def _whole_number(text: str, *, least: int) -> int:
+    if not re.fullmatch(r"[0-9]+", text) or not least <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+    return int(text)
+
+
+def device_name(text: str) -> str:
+    """Return `text` if it names a device: `auto`, `cpu`, `cuda` or `cuda:N`."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a device: give auto, cpu, cuda or cuda:N"
+        )
+    return text
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def start_torch(args: argparse.Namespace) -> torch.device:
+    """Import torch, give it threads and seed, and return the device to compute on.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the common options.
+
+    Returns
+    -------
+    torch.device
+        The device of `--device`; for `auto` the first GPU that torch can use, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If the GPU that was asked for is not there.
+    """
+    import torch
+
+    torch.set_num_threads(args.num_threads)
+    torch.manual_seed(args.seed)
+    if args.device == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if args.device == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(args.device)
+    if (device.index or 0) >= count:
+        found = f"torch {torch.__version__} sees {count} GPU{'' if count == 1 else 's'}"
+        raise InputError(f"--device {args.device}: {found}; use --device cpu or auto")
+    return device
+
+
+def start_itk(args: argparse.Namespace) -> None:
+    """Import SimpleITK, give it its threads and silence the warnings of its C++ side.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the common options.
+    """
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(args.num_threads)
+    sitk.ProcessObject.SetGlobalWarningDisplay(args.verbose)
+
+
+@contextlib.contextmanager
+def work_dir(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield the folder for intermediate files.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the common options.
+
+    Yields
+    ------
+    Path
+        The folder of `--work-dir`, made if needed and kept; else a temporary one that is
+        removed at the end.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made.
+    """
+    if args.work_dir is None:
+        with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
+            yield Path(folder)
+        return
+    try:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{args.work_dir}: no such folder can be made ({error.strerror}); "
+            "give another --work-dir"
+        ) from error
+    yield args.work_dir
+
+
+def check_output(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse an output file that could not be written, before anything is computed.
+
+    Parameters
+    ----------
+    path
+        The file to be written.
+    suffixes
+        Endings that its name may have, such as `.nii.gz`.
+
+    Raises
+    ------
+    InputError
+        If the name ends otherwise, is that of a folder, or lies in a folder that does not exist
+        or cannot be written to.
+    """
+    if not path.name.endswith(tuple(suffixes)):
+        raise InputError(f"{path}: the output's name must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: the folder {path.parent} cannot be written to")
+
+
+@contextlib.contextmanager
+def session(args: argparse.Namespace) -> Iterator[None]:
+    """Set up threads, logging and warnings for one run of a command, and undo it at the end.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the common options; `num_threads` is filled in where it is not
+        given.
+    """
+    # Threads that spin while they wait take the CPU from those that work. OpenMP reads this once,
+    # when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if args.num_threads is None:
+        args.num_threads = available_cpus()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine(keep_traceback=args.verbose))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    if args.verbose:
+        logger.setLevel(logging.DEBUG)
+    else:
+        logger.setLevel(logging.WARNING if args.quiet else logging.INFO)
+        # nibabel prints its own remarks on headers past this logger.
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.showwarning = _log_warning
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+
+
+class _OneLine(logging.Formatter):
+    """`quicksilver: message`, with the level where it is a warning or worse."""
+
+    def __init__(self, *, keep_traceback: bool) -> None:
+        super().__init__()
+        self.keep_traceback = keep_traceback
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f" {record.levelname.lower()}:" if record.levelno >= logging.WARNING else ""
+        line = f"{PROGRAM}:{level} {_single_line(record.getMessage())}"
+        if self.keep_traceback and record.exc_info and record.exc_info[0] is not None:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    logger.warning("%s", message)
+
+
+def _single_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def print_error(message: str) -> None:
+    """Print `quicksilver: error: <message>` as one line to the standard error stream."""
+    print(f"{PROGRAM}: error: {_single_line(message)}", file=sys.stderr)
+
+
+def describe(error: Exception) -> str:
+    """Return the line that tells a user of an error which is not due to the input."""
+    if isinstance(error, QuicksilverError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"{type(error).__name__}: {error} (run again with --verbose for the traceback)"

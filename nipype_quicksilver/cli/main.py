@@ -1,0 +1,74 @@
+"""Entry point of the `quicksilver` command: sub-commands, errors and exit codes."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from nipype_quicksilver.cli import apply, common, evaluate
+from nipype_quicksilver.errors import InputError
+
+#: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
+COMMANDS = (apply, evaluate)
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_logger = logging.getLogger(__name__)
+
+
+def build_parser() -> common.Parser:
+    """Return the parser of the whole command line."""
+    parser = common.Parser(
+        prog=common.PROGRAM,
+        description="Fast predictive registration of brain images.",
+        epilog=f"'{common.PROGRAM} COMMAND --help' explains a command. "
+        "Exit codes: 0 done, 2 wrong usage or unusable input, 1 anything else.",
+    )
+    common.add_version(parser)
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        Arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 when done, 2 for wrong usage or unusable input, 130 when interrupted, 1 for anything
+        else. An error is one line on the standard error stream, with the traceback before it
+        when `--verbose` is given.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # --help, --version and usage errors
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
+    with common.session(args):
+        try:
+            return int(args.run(args))
+        except KeyboardInterrupt:
+            return _fail("interrupted", EXIT_INTERRUPTED)
+        except InputError as error:
+            return _fail(str(error), EXIT_USAGE)
+        except Exception as error:
+            return _fail(common.describe(error), EXIT_FAILURE)
+
+
+def _fail(message: str, code: int) -> int:
+    _logger.debug("traceback of the error below:", exc_info=True)
+    common.print_error(message)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Points in CSV files, for `quicksilver apply`."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nipype_quicksilver.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AXES = ("x", "y", "z")
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """The rows of a CSV file with columns `x`, `y` and `z`.
+
+    Attributes
+    ----------
+    columns
+        Names of all columns, in the file's order.
+    rows
+        The cells of each row, as text.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def coordinates(self) -> np.ndarray:
+        """Return the points, (N, 3) float64, in the units and the frame of the file."""
+        import numpy as np
+
+        indices = [self.columns.index(axis) for axis in AXES]
+        return np.array([[float(row[i]) for i in indices] for row in self.rows], dtype=np.float64)
+
+    def with_coordinates(self, points: np.ndarray) -> PointTable:
+        """Return the table with other coordinates (N, 3) and everything else as it was."""
+        indices = [self.columns.index(axis) for axis in AXES]
+        rows = [list(row) for row in self.rows]
+        for row, point in zip(rows, points, strict=True):
+            for i, value in zip(indices, point, strict=True):
+                row[i] = f"{value:.6f}"
+        return PointTable(self.columns, rows)
+
+    def write(self, path: Path) -> None:
+        """Write the table as a CSV file."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([self.columns, *self.rows])
+
+
+def read_points(path: Path) -> PointTable:
+    """Read a CSV file of points.
+
+    Parameters
+    ----------
+    path
+        A CSV file with one header line that names the columns `x`, `y`, `z` and any others.
+
+    Returns
+    -------
+    PointTable
+        Its rows; the three coordinates of each are finite numbers.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lacks one of the columns, has no points, or holds a
+        coordinate that is not a finite number.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            # Lines without any cell are dropped; the line number is kept for the messages.
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is not a CSV file of text ({error})") from error
+    columns = [name.strip() for name in lines[0][1]] if lines else []
+    for axis in AXES:
+        if columns.count(axis) != 1:
+            raise InputError(
+                f"{path}: its first line must name the columns x, y and z, each once "
+                f"(it reads '{','.join(columns)[:80]}')"
+            )
+    if len(lines) == 1:
+        raise InputError(f"{path}: holds no points")
+    indices = [columns.index(axis) for axis in AXES]
+    for number, row in lines[1:]:
+        if len(row) != len(columns):
+            raise InputError(
+                f"{path}: line {number} has {len(row)} cells, the first line {len(columns)}"
+            )
+        for i in indices:
+            if not _is_finite(row[i]):
+                raise InputError(
+                    f"{path}: line {number}: {columns[i]} is '{row[i][:40]}', not a finite number"
+                )
+    return PointTable(columns, [row for _, row in lines[1:]])
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")  # false for nan as well
+    except ValueError:
+        return False
