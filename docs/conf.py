@@ -1,0 +1,37 @@
+"""Configuration of the documentation; `make docs` builds it."""
+
+from nipype_quicksilver import __version__
+
+project = "nipype-quicksilver"
+author = "The nipype-quicksilver developers"
+copyright = author
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"nipype-quicksilver {release}"
+
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+autodoc_typehints = "none"  # the docstrings name the types
+autodoc_member_order = "bysource"
+
+apidoc_modules = [
+    {
+        "path": "../nipype_quicksilver",
+        "destination": "api",
+        "exclude_patterns": ["**/cli/**"],
+        "separate_modules": True,
+        "module_first": True,
+    },
+]
