@@ -25,6 +25,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 autodoc_typehints = "none"  # the docstrings name the types
 autodoc_member_order = "bysource"
+# A name is described where it is defined, not again where a package hands it on.
+autodoc_default_options = {"ignore-module-all": True}
 
 apidoc_modules = [
     {
