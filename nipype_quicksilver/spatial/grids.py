@@ -228,6 +228,45 @@ def working_grid(
     return Grid((x, y, z), from_matvec(np.eye(3) * spacing, origin))
 
 
+def check_overlap(
+    fixed: SpatialImage, moving: SpatialImage, matrix: np.ndarray | None = None
+) -> None:
+    """Refuse two images whose contents do not meet in the world.
+
+    Parameters
+    ----------
+    fixed, moving : SpatialImage
+        (X, Y, Z); what is not zero is content.
+    matrix : ndarray, optional
+        4x4, maps fixed to moving points, RAS mm; identity unless given.
+
+    Raises
+    ------
+    InputError
+        If an image is empty, or no part of the fixed image's content comes to lie in the box
+        around the moving image's.
+    """
+    (first, last), (low, high) = _content(fixed), _content(moving)
+    # Points so close that one of them falls into any overlap worth registering.
+    axes = [np.linspace(a - 0.5, b + 0.5, 33) for a, b in zip(first, last, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    to_moving = np.eye(4) if matrix is None else matrix
+    index = apply_affine(np.linalg.inv(moving.affine) @ to_moving @ fixed.affine, points)
+    if not np.any(np.all((index >= low - 0.5) & (index <= high + 0.5), axis=1)):
+        raise InputError(
+            f"{image_name(moving)}: does not overlap {image_name(fixed)} in space; "
+            "check the headers, or give an affine that aligns them"
+        )
+
+
+def _content(image: SpatialImage) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and last index of what is not zero."""
+    occupied = np.asanyarray(image.dataobj) != 0
+    if not occupied.any():
+        raise InputError(f"{image_name(image)}: is zero in every voxel; give a real image")
+    return _index_box(occupied)
+
+
 def _index_box(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the first and last index of a boolean volume along each axis."""
     ranges = [

@@ -103,9 +103,10 @@ def test_unwritable_folder(folder, name, monkeypatch):
 
 
 def test_permission_denied_while_writing(folder):
-    with pytest.raises(InputError, match=r"x\.csv: cannot be written \(Permission denied\)"):
-        with images.staged(folder / "x.csv"):
-            raise PermissionError(errno.EACCES, "Permission denied")
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    message = r"x\.csv: cannot be written \(Permission denied\)"
+    with pytest.raises(InputError, match=message), images.staged(folder / "x.csv"):
+        raise denied
 
 
 def test_folder_in_the_way(folder):
