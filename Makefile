@@ -6,12 +6,15 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 DEMO_DIR ?= demo-output
 JOBS ?= 2
+EXTRAS ?= test
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
-INSTALLED_BENCHMARK := $(VENV)/.installed-benchmark
+# The peers to compare with need older libraries: an environment of their own.
+VENV_BENCHMARK := $(VENV)-benchmark
+INSTALLED_BENCHMARK := $(VENV_BENCHMARK)/.installed
 
 .PHONY: help install demo test lint docs benchmark clean
 .DELETE_ON_ERROR:
@@ -30,16 +33,15 @@ $(BIN)/python:
 $(INSTALLED): setup.cfg pyproject.toml | $(BIN)/python
 	$(PIP) install --upgrade "pip>=25"
 	$(PIP) install $(TORCH)
-	$(PIP) install --editable ".[test]"
+	$(PIP) install --editable ".[$(EXTRAS)]"
 	@touch $@
 
 $(INSTALLED_DOCS): $(INSTALLED)
 	$(PIP) install --editable ".[docs]"
 	@touch $@
 
-$(INSTALLED_BENCHMARK): $(INSTALLED)
-	$(PIP) install --editable ".[benchmark]"
-	@touch $@
+$(INSTALLED_BENCHMARK): setup.cfg pyproject.toml
+	$(MAKE) VENV=$(VENV_BENCHMARK) EXTRAS=benchmark install
 
 install: $(INSTALLED)
 
@@ -60,7 +62,7 @@ docs: $(INSTALLED_DOCS)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 benchmark: $(INSTALLED_BENCHMARK)
-	$(BIN)/python -m benchmarks
+	$(VENV_BENCHMARK)/bin/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) build docs/_build docs/api
+	rm -rf $(VENV) $(VENV_BENCHMARK) $(DEMO_DIR) build docs/_build docs/api
