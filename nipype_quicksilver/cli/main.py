@@ -55,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
     with common.session(args):
         try:
+            if args.device.startswith("cuda"):
+                # A GPU that is not there is refused by every command, also by those without use
+                # for one.
+                common.start_torch(args)
             return int(args.run(args))
         except KeyboardInterrupt:
             return _fail("interrupted", EXIT_INTERRUPTED)

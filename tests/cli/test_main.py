@@ -148,7 +148,7 @@ def test_torch_gets_threads_and_seed():
         torch.set_num_threads(before)
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, command, capsys):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -156,6 +156,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
         args = argparse.Namespace(num_threads=torch.get_num_threads(), seed=0, device=device)
         with pytest.raises(InputError, match=f"--device {device}: .* 0 GPUs; use --device cpu"):
             common.start_torch(args)
+    assert command(lambda args: 0, "--device", "cuda") == 2
+    assert "--device cuda: torch" in capsys.readouterr().err
     args.device = "auto"
     assert common.start_torch(args).type == "cpu"
 
