@@ -1,0 +1,151 @@
+"""What the nodes share: the command and its common options, ITK's threads, names of outputs."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterface,
+    BaseInterfaceInputSpec,
+    CommandLine,
+    CommandLineInputSpec,
+    traits,
+)
+from nipype.utils.filemanip import split_filename
+
+from nipype_quicksilver import __version__
+
+_PROGRAM = "quicksilver"
+
+
+class CommandInputSpec(CommandLineInputSpec):
+    """Options that every sub-command of `quicksilver` has."""
+
+    num_threads = traits.Range(
+        low=1,
+        value=1,
+        usedefault=True,
+        nohash=True,
+        argstr="--num-threads %d",
+        desc="threads to compute with; a Node with n_procs sets it",
+    )
+    use_gpu = traits.Bool(
+        False,
+        usedefault=True,
+        nohash=True,
+        argstr="--device %s",
+        desc="compute on a GPU, of those that CUDA_VISIBLE_DEVICES shows; the CPU otherwise",
+    )
+
+
+class SeededInputSpec(CommandInputSpec):
+    """Options of the sub-commands whose result may depend on random numbers."""
+
+    random_seed = traits.Range(
+        low=0, value=0, usedefault=True, argstr="--seed %d", desc="seed of random numbers"
+    )
+
+
+class QuicksilverCommand(CommandLine):
+    """A sub-command of `quicksilver`, run in a process of its own.
+
+    `_cmd` names the sub-command. The process runs in the interpreter that runs the node, whether
+    or not the folder of its scripts is on the PATH, so that node and command are one version.
+    """
+
+    input_spec = CommandInputSpec
+    _version = __version__
+
+    @property
+    def cmd(self) -> str:
+        """Program and sub-command."""
+        return f"{_program()} {self._cmd}"
+
+    def _format_arg(self, name, trait_spec, value):
+        if name == "use_gpu":
+            return trait_spec.argstr % ("cuda" if value else "cpu")
+        if name == "iterations":
+            return trait_spec.argstr % "x".join(map(str, value))
+        return super()._format_arg(name, trait_spec, value)
+
+    def _run_interface(self, runtime):
+        runtime = super()._run_interface(runtime)
+        if runtime.returncode != 0:
+            # Nipype would only miss the outputs; the command's own line says why.
+            self.raise_exception(runtime)
+        return runtime
+
+
+def _program() -> str:
+    """Return what starts `quicksilver` in this interpreter, in the shortest words that do."""
+    script = Path(sys.executable).parent / _PROGRAM
+    found = shutil.which(_PROGRAM)
+    if found is not None and Path(found) == script:
+        return _PROGRAM
+    return f"{shlex.quote(sys.executable)} -m nipype_quicksilver.cli"
+
+
+class LightInputSpec(BaseInterfaceInputSpec):
+    """Inputs of the nodes that use SimpleITK in the process that runs them."""
+
+    num_threads = traits.Range(
+        low=1,
+        value=1,
+        usedefault=True,
+        nohash=True,
+        desc="threads of ITK; a Node with n_procs sets it",
+    )
+
+
+class LightInterface(BaseInterface):
+    """A node that runs in the process of its workflow's worker; its outputs are on disk."""
+
+    _version = __version__
+
+
+@contextlib.contextmanager
+def itk_threads(number: int) -> Iterator[None]:
+    """Let ITK use so many threads within the block.
+
+    Parameters
+    ----------
+    number : int
+        At least 1.
+    """
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def output_name(in_file: str, postfix: str, suffix: str = ".nii.gz") -> str:
+    """Name an output in the working folder after an input.
+
+    Parameters
+    ----------
+    in_file : str
+        Any path; its folder and suffix are dropped.
+    postfix : str
+        What tells the output from other outputs of the same node.
+    suffix : str
+        Of the output.
+
+    Returns
+    -------
+    str
+        Absolute path.
+
+    Examples
+    --------
+    >>> os.path.basename(output_name("/data/t1w.mgz", "_conformed"))
+    't1w_conformed.nii.gz'
+    """
+    return os.path.abspath(split_filename(in_file)[1] + postfix + suffix)

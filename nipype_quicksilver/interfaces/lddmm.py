@@ -1,0 +1,155 @@
+"""Nodes over the engine: optimise an initial momentum, and shoot one."""
+
+import os
+
+from nipype.interfaces.base import Directory, File, TraitedSpec, traits
+
+from nipype_quicksilver.interfaces.base import (
+    CommandInputSpec,
+    QuicksilverCommand,
+    SeededInputSpec,
+)
+
+SIMILARITIES = ("lncc", "ssd", "mind")
+
+
+class OptimizeMomentumInputSpec(SeededInputSpec):
+    """Inputs of `OptimizeMomentum`."""
+
+    fixed_image = File(
+        exists=True,
+        mandatory=True,
+        argstr="--fixed %s",
+        desc="fixed image on the working grid, normalised",
+    )
+    moving_image = File(
+        exists=True,
+        mandatory=True,
+        argstr="--moving %s",
+        desc="moving image on the same grid, normalised",
+    )
+    fixed_image_mask = File(
+        exists=True, argstr="--fixed-mask %s", desc="compare the images inside it only"
+    )
+    moving_image_mask = File(
+        exists=True, argstr="--moving-mask %s", desc="the same for the moving image"
+    )
+    fixed_lesion_mask = File(
+        exists=True,
+        argstr="--fixed-lesion-mask %s",
+        desc="what has no counterpart in the moving image",
+    )
+    moving_lesion_mask = File(
+        exists=True,
+        argstr="--moving-lesion-mask %s",
+        desc="what has no counterpart in the fixed image",
+    )
+    initial_momentum = File(
+        exists=True, argstr="--initial-momentum %s", desc="momentum to start from, to refine it"
+    )
+    similarity = traits.Enum(
+        *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
+    )
+    iterations = traits.List(
+        traits.Range(low=0),
+        minlen=1,
+        argstr="--iterations %s",
+        desc="iterations of each stage, coarse to fine",
+    )
+    out_momentum = File(
+        name_source="moving_image",
+        name_template="%s_momentum.nii.gz",
+        keep_extension=False,
+        output_name="momentum",
+        argstr="--output %s",
+        desc="name of the momentum",
+    )
+    out_summary = File(
+        name_source="moving_image",
+        name_template="%s_momentum.json",
+        keep_extension=False,
+        output_name="summary",
+        argstr="--output-json %s",
+        desc="name of the summary",
+    )
+
+
+class OptimizeMomentumOutputSpec(TraitedSpec):
+    """Outputs of `OptimizeMomentum`."""
+
+    momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
+    summary = File(exists=True, desc="how the optimisation went (JSON)")
+
+
+class OptimizeMomentum(QuicksilverCommand):
+    """Find the initial momentum that warps one image onto another (LDDMM shooting).
+
+    Both images are on one working grid, as `ConformToGrid` and `NormalizeIntensity` make them;
+    masks may be on any grid in the same world space.
+
+    Examples
+    --------
+    >>> fixed, moving = (getfixture("tmp_path") / f"{x}.nii.gz" for x in ("fixed", "moving"))
+    >>> fixed.touch(), moving.touch()
+    (None, None)
+    >>> node = OptimizeMomentum(fixed_image=fixed, moving_image=moving)
+    >>> node.inputs.iterations = [20, 10]
+    >>> node.inputs.num_threads = 4
+    >>> node.cmdline
+    '...optimize --fixed /...fixed.nii.gz --iterations 20x10 --moving /...moving.nii.gz
+    --num-threads 4 --output moving_momentum.nii.gz --output-json moving_momentum.json
+    --seed 0 --similarity lncc --device cpu'
+    """
+
+    _cmd = "optimize"
+    input_spec = OptimizeMomentumInputSpec
+    output_spec = OptimizeMomentumOutputSpec
+
+
+class ShootGeodesicInputSpec(CommandInputSpec):
+    """Inputs of `ShootGeodesic`."""
+
+    momentum = File(
+        exists=True, mandatory=True, argstr="--momentum %s", desc="initial momentum to shoot"
+    )
+    output_dir = Directory(
+        "geodesic", usedefault=True, argstr="--output-dir %s", desc="folder of the outputs"
+    )
+
+
+class ShootGeodesicOutputSpec(TraitedSpec):
+    """Outputs of `ShootGeodesic`."""
+
+    displacement = File(
+        exists=True, desc="phi^-1: maps fixed to moving points; warps the moving image"
+    )
+    inverse_displacement = File(
+        exists=True, desc="phi: maps moving to fixed points; warps the fixed image"
+    )
+    log_jacobian = File(exists=True, desc="log of the Jacobian determinant of phi^-1")
+    summary = File(exists=True, desc="energies along the path, folded voxels (JSON)")
+
+
+class ShootGeodesic(QuicksilverCommand):
+    """Follow the geodesic of an initial momentum to its end, in both directions.
+
+    The displacement fields are on the momentum's own grid; between its voxels they are
+    interpolated linearly.
+
+    Examples
+    --------
+    >>> momentum = getfixture("tmp_path") / "momentum.nii.gz"
+    >>> momentum.touch()
+    >>> ShootGeodesic(momentum=momentum, use_gpu=True).cmdline
+    '...shoot --momentum /...momentum.nii.gz --num-threads 1 --output-dir geodesic --device cuda'
+    """
+
+    _cmd = "shoot"
+    input_spec = ShootGeodesicInputSpec
+    output_spec = ShootGeodesicOutputSpec
+
+    def _list_outputs(self):
+        folder = os.path.abspath(self.inputs.output_dir)
+        names = ("displacement", "inverse_displacement", "log_jacobian")
+        outputs = {name: os.path.join(folder, f"{name}.nii.gz") for name in names}
+        return {**outputs, "summary": os.path.join(folder, "summary.json")}

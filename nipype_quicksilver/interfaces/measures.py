@@ -1,0 +1,140 @@
+"""Nodes that measure a registration."""
+
+import json
+import os
+
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
+
+from nipype_quicksilver.interfaces.base import LightInputSpec, LightInterface, itk_threads
+
+
+class LabelOverlapInputSpec(LightInputSpec):
+    """Inputs of `LabelOverlap`."""
+
+    fixed_labels = File(exists=True, mandatory=True, desc="labels of the fixed image")
+    warped_labels = File(
+        exists=True, mandatory=True, desc="labels of the moving image, on the same grid"
+    )
+    labels = traits.List(traits.Int(), minlen=1, desc="labels that count; all but 0 otherwise")
+    out_file = File(
+        "overlap.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
+    )
+
+
+class LabelOverlapOutputSpec(TraitedSpec):
+    """Outputs of `LabelOverlap`."""
+
+    out_file = File(exists=True, desc="all numbers, for each label too (JSON)")
+    dice = traits.Float(desc="mean Dice coefficient over labels")
+    jaccard = traits.Float(desc="mean Jaccard coefficient over labels")
+    target_overlap = traits.Float(desc="mean share of a fixed label that is covered")
+
+
+class LabelOverlap(LightInterface):
+    """Compare warped labels with those of the fixed image.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> folder = getfixture("tmp_path")
+    >>> fixed, warped = np.zeros((2, 4, 4, 4), np.uint8)
+    >>> fixed[1:3, 1, 1], warped[2:4, 1, 1] = 5, 5
+    >>> nib.save(nib.Nifti1Image(fixed, np.eye(4)), folder / "fixed.nii")
+    >>> nib.save(nib.Nifti1Image(warped, np.eye(4)), folder / "warped.nii")
+    >>> node = LabelOverlap(out_file=folder / "overlap.json")
+    >>> node.inputs.fixed_labels = folder / "fixed.nii"
+    >>> node.inputs.warped_labels = folder / "warped.nii"
+    >>> node.run().outputs.dice
+    0.5
+    """
+
+    input_spec = LabelOverlapInputSpec
+    output_spec = LabelOverlapOutputSpec
+
+    def _run_interface(self, runtime):
+        from nipype_quicksilver.spatial import evaluation, images
+
+        overlap = evaluation.label_overlap(
+            images.read_labels(self.inputs.fixed_labels, what="fixed labels"),
+            images.read_labels(self.inputs.warped_labels, what="warped labels"),
+            self.inputs.labels if isdefined(self.inputs.labels) else None,
+        )
+        images.write_json(os.path.abspath(self.inputs.out_file), overlap)
+        return runtime
+
+    def _list_outputs(self):
+        out_file = os.path.abspath(self.inputs.out_file)
+        return {"out_file": out_file, **_numbers(_read_json(out_file).get("mean", {}))}
+
+
+class JacobianSummaryInputSpec(LightInputSpec):
+    """Inputs of `JacobianSummary`."""
+
+    displacement = File(exists=True, mandatory=True, desc="displacement field (5-D NIfTI)")
+    mask = File(exists=True, desc="count voxels inside it only; resampled to the field's grid")
+    out_file = File(
+        "jacobian.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
+    )
+
+
+class JacobianSummaryOutputSpec(TraitedSpec):
+    """Outputs of `JacobianSummary`."""
+
+    out_file = File(exists=True, desc="all numbers, with those of the log-Jacobian (JSON)")
+    voxels = traits.Int(desc="number of voxels that count")
+    folded = traits.Int(desc="those where any of eight one-sided determinants is not positive")
+    folded_percent = traits.Float(desc="the same as a share of the voxels that count")
+    minimum = traits.Float(desc="smallest of the eight determinants, over all voxels")
+
+
+class JacobianSummary(LightInterface):
+    """Count the folds of a displacement field and summarise its volume changes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> from nipype_quicksilver.spatial.grids import Grid
+    >>> folder = getfixture("tmp_path")
+    >>> grid = Grid((4, 4, 4), np.eye(4))
+    >>> field = 0.1 * grid.coordinates()
+    >>> node = JacobianSummary(out_file=folder / "jacobian.json")
+    >>> node.inputs.displacement = transforms.write_displacement(folder / "u.nii", field, grid)
+    >>> outputs = node.run().outputs
+    >>> outputs.folded, round(outputs.minimum, 3)
+    (0, 1.331)
+    """
+
+    input_spec = JacobianSummaryInputSpec
+    output_spec = JacobianSummaryOutputSpec
+
+    def _run_interface(self, runtime):
+        from nipype_quicksilver.spatial import evaluation, images, resampling, transforms
+
+        field, grid = transforms.read_displacement(self.inputs.displacement)
+        inside = None
+        if isdefined(self.inputs.mask):
+            mask = images.read_mask(self.inputs.mask)
+            with itk_threads(self.inputs.num_threads):
+                inside = resampling.resample(mask, grid, interpolation="NearestNeighbor")
+        summary = evaluation.jacobian_summary(field, grid, inside)
+        images.write_json(os.path.abspath(self.inputs.out_file), summary)
+        return runtime
+
+    def _list_outputs(self):
+        out_file = os.path.abspath(self.inputs.out_file)
+        return {"out_file": out_file, **_numbers(_read_json(out_file))}
+
+
+def _read_json(path: str) -> dict:
+    """Return what a node wrote, or nothing where it did not."""
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _numbers(values: dict) -> dict:
+    """Return the numbers among the values."""
+    return {name: value for name, value in values.items() if isinstance(value, (int, float))}

@@ -1,0 +1,160 @@
+"""The node that registers a pair of images in one step."""
+
+import os
+
+from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
+
+from nipype_quicksilver.interfaces.base import QuicksilverCommand, SeededInputSpec
+from nipype_quicksilver.interfaces.lddmm import SIMILARITIES
+from nipype_quicksilver.interfaces.transforms import INTERPOLATIONS
+
+# Outputs and their files in the folder of the outputs.
+_FILES = {
+    "composite_transform": "composite.h5",
+    "inverse_composite_transform": "inverse_composite.h5",
+    "warped_image": "warped.nii.gz",
+    "inverse_warped_image": "inverse_warped.nii.gz",
+    "displacement": "displacement.nii.gz",
+    "inverse_displacement": "inverse_displacement.nii.gz",
+    "log_jacobian": "log_jacobian.nii.gz",
+    "momentum": "momentum.nii.gz",
+    "summary": "summary.json",
+}
+
+
+class QuicksilverRegistrationInputSpec(SeededInputSpec):
+    """Inputs of `QuicksilverRegistration`."""
+
+    fixed_image = File(
+        exists=True, mandatory=True, argstr="--fixed %s", desc="image that stays where it is"
+    )
+    moving_image = File(
+        exists=True, mandatory=True, argstr="--moving %s", desc="image that is warped"
+    )
+    fixed_image_mask = File(
+        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; else what is not 0"
+    )
+    moving_image_mask = File(
+        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; else what is not 0"
+    )
+    fixed_lesion_mask = File(
+        exists=True,
+        argstr="--fixed-lesion-mask %s",
+        desc="what has no counterpart in the moving image",
+    )
+    moving_lesion_mask = File(
+        exists=True,
+        argstr="--moving-lesion-mask %s",
+        desc="what has no counterpart in the fixed image",
+    )
+    fixed_labels = File(
+        exists=True,
+        argstr="--fixed-labels %s",
+        requires=["moving_labels"],
+        desc="labels of the fixed image, to measure the overlap",
+    )
+    moving_labels = File(
+        exists=True, argstr="--moving-labels %s", desc="labels of the moving image, to warp"
+    )
+    initial_moving_transform = File(
+        exists=True,
+        argstr="--affine %s",
+        desc="ITK affine that maps fixed to moving points, as ANTs and ITK write it",
+    )
+    method = traits.Enum(
+        "optimize", usedefault=True, argstr="--method %s", desc="where the momentum comes from"
+    )
+    similarity = traits.Enum(
+        *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
+    )
+    iterations = traits.List(
+        traits.Range(low=0),
+        minlen=1,
+        argstr="--iterations %s",
+        desc="iterations of each stage, coarse to fine",
+    )
+    interpolation = traits.Enum(
+        *INTERPOLATIONS,
+        usedefault=True,
+        argstr="--interpolation %s",
+        desc="of the warped images; labels are warped as such",
+    )
+    output_dir = Directory(
+        "registration", usedefault=True, argstr="--output-dir %s", desc="folder of the outputs"
+    )
+
+
+class QuicksilverRegistrationOutputSpec(TraitedSpec):
+    """Outputs of `QuicksilverRegistration`."""
+
+    composite_transform = File(exists=True, desc="maps fixed to moving points; warps the moving")
+    inverse_composite_transform = File(
+        exists=True, desc="maps moving to fixed points; warps the fixed image"
+    )
+    warped_image = File(exists=True, desc="moving image on the fixed image's grid")
+    inverse_warped_image = File(exists=True, desc="fixed image on the moving image's grid")
+    forward_transforms = traits.List(
+        File(exists=True), desc="transforms that warp the moving image: the composite"
+    )
+    reverse_forward_transforms = traits.List(
+        File(exists=True), desc="the same in the order of antsApplyTransforms"
+    )
+    reverse_transforms = traits.List(
+        File(exists=True),
+        desc="transforms that warp the fixed image, in the order of antsApplyTransforms: the "
+        "inverse composite",
+    )
+    forward_invert_flags = traits.List(traits.Bool(), desc="flags of forward_transforms")
+    reverse_forward_invert_flags = traits.List(
+        traits.Bool(), desc="flags of reverse_forward_transforms"
+    )
+    reverse_invert_flags = traits.List(traits.Bool(), desc="flags of reverse_transforms")
+    displacement = File(exists=True, desc="composite_transform as a field on the fixed grid")
+    inverse_displacement = File(
+        exists=True, desc="inverse_composite_transform as a field on the moving grid"
+    )
+    log_jacobian = File(exists=True, desc="log of the Jacobian determinant of the displacement")
+    momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
+    warped_labels = File(exists=True, desc="moving_labels on the fixed image's grid")
+    summary = File(exists=True, desc="measures of the registration (JSON)")
+
+
+class QuicksilverRegistration(QuicksilverCommand):
+    """Register a moving image to a fixed image.
+
+    Inputs and outputs are named, and transforms ordered, as those of
+    `nipype.interfaces.ants.Registration`. The composites hold the initial transform too.
+
+    Examples
+    --------
+    >>> fixed, moving = (getfixture("tmp_path") / f"{x}.nii.gz" for x in ("fixed", "moving"))
+    >>> fixed.touch(), moving.touch()
+    (None, None)
+    >>> node = QuicksilverRegistration(fixed_image=fixed, moving_image=moving, random_seed=1)
+    >>> node.cmdline
+    '...register --fixed /...fixed.nii.gz --interpolation Linear --method optimize
+    --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
+    --similarity lncc --device cpu'
+    """
+
+    _cmd = "register"
+    input_spec = QuicksilverRegistrationInputSpec
+    output_spec = QuicksilverRegistrationOutputSpec
+
+    def _list_outputs(self):
+        folder = os.path.abspath(self.inputs.output_dir)
+        outputs = {name: os.path.join(folder, file) for name, file in _FILES.items()}
+        if isdefined(self.inputs.moving_labels):
+            outputs["warped_labels"] = os.path.join(folder, "warped_labels.nii.gz")
+        forward = [outputs["composite_transform"]]
+        reverse = [outputs["inverse_composite_transform"]]
+        # A composite is never inverted: the inverse is the other file.
+        return {
+            **outputs,
+            "forward_transforms": forward,
+            "forward_invert_flags": [False],
+            "reverse_forward_transforms": forward,
+            "reverse_forward_invert_flags": [False],
+            "reverse_transforms": reverse,
+            "reverse_invert_flags": [False],
+        }

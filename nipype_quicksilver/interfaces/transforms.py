@@ -1,0 +1,185 @@
+"""Nodes that join transforms and resample files through them."""
+
+import os
+
+from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, isdefined, traits
+from nipype.utils.filemanip import split_filename
+
+from nipype_quicksilver.interfaces.base import (
+    LightInputSpec,
+    LightInterface,
+    itk_threads,
+    output_name,
+)
+
+# As `nipype_quicksilver.spatial.resampling` has them; that module is heavy to import.
+INTERPOLATIONS = (
+    "Linear",
+    "NearestNeighbor",
+    "GenericLabel",
+    "MultiLabel",
+    "BSpline",
+    "Gaussian",
+    "CosineWindowedSinc",
+    "HammingWindowedSinc",
+    "LanczosWindowedSinc",
+    "WelchWindowedSinc",
+)
+
+
+class TransformsInputSpec(LightInputSpec):
+    """A list of transforms in ANTs' order."""
+
+    transforms = InputMultiObject(
+        File(exists=True),
+        mandatory=True,
+        desc="ITK affines, composites and displacement fields; the last listed is applied to an "
+        "image first, and a point goes through the first listed first",
+    )
+    invert_transform_flags = InputMultiObject(
+        traits.Bool(), desc="which of them to invert (affines only)"
+    )
+
+    def flags(self) -> list[bool]:
+        """Return the flags that are set."""
+        return list(self.invert_transform_flags) if isdefined(self.invert_transform_flags) else []
+
+
+class ComposeTransformsInputSpec(TransformsInputSpec):
+    """Inputs of `ComposeTransforms`."""
+
+    reference_image = File(
+        exists=True, desc="write a displacement field on its grid as well as the composite"
+    )
+    out_file = File(
+        "composite.h5", usedefault=True, hash_files=False, desc="name of the composite (.h5)"
+    )
+
+
+class ComposeTransformsOutputSpec(TraitedSpec):
+    """Outputs of `ComposeTransforms`."""
+
+    composite_transform = File(exists=True, desc="ITK composite of all transforms")
+    displacement = File(exists=True, desc="the same as one field, on the grid of reference_image")
+
+
+class ComposeTransforms(LightInterface):
+    """Join transforms into one file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> shift, double = np.eye(4), np.diag([2.0, 2.0, 2.0, 1.0])
+    >>> shift[:3, 3] = 1, 0, 0
+    >>> folder = getfixture("tmp_path")
+    >>> files = [
+    ...     transforms.write_affine(folder / "shift.mat", shift),
+    ...     transforms.write_affine(folder / "double.mat", double),
+    ... ]
+    >>> node = ComposeTransforms(transforms=files, out_file=folder / "both.h5")
+    >>> both = transforms.read_transform(node.run().outputs.composite_transform)
+
+    The shift is listed first, and points go through it first.
+
+    >>> transforms.map_points(both, [[1.0, 1.0, 1.0]])
+    array([[4., 2., 2.]])
+    """
+
+    input_spec = ComposeTransformsInputSpec
+    output_spec = ComposeTransformsOutputSpec
+
+    def _run_interface(self, runtime):
+        from nipype_quicksilver.spatial import transforms
+        from nipype_quicksilver.spatial.applying import join_transforms
+        from nipype_quicksilver.spatial.grids import Grid
+
+        outputs = self._list_outputs()
+        joined = join_transforms(self.inputs.transforms, self.inputs.flags())
+        transforms.write_composite(outputs["composite_transform"], joined)
+        if "displacement" in outputs:
+            grid = Grid.from_file(self.inputs.reference_image)
+            with itk_threads(self.inputs.num_threads):
+                field = transforms.displacement_on_grid(joined, grid)
+            transforms.write_displacement(outputs["displacement"], field, grid)
+        return runtime
+
+    def _list_outputs(self):
+        composite = os.path.abspath(self.inputs.out_file)
+        outputs = {"composite_transform": composite}
+        if isdefined(self.inputs.reference_image):
+            outputs["displacement"] = output_name(composite, "_displacement")
+        return outputs
+
+
+class ApplyTransformsInputSpec(TransformsInputSpec):
+    """Inputs of `ApplyTransforms`."""
+
+    input_image = File(exists=True, mandatory=True, desc="image, label map or 4-D series")
+    reference_image = File(
+        exists=True, mandatory=True, desc="image onto whose grid the input is resampled"
+    )
+    interpolation = traits.Enum(
+        *INTERPOLATIONS,
+        usedefault=True,
+        desc="labels need GenericLabel or NearestNeighbor, which keep the data type",
+    )
+    default_value = traits.Float(0.0, usedefault=True, desc="value where the input has none")
+    output_image = File(
+        hash_files=False, desc="name of the output (by default that of the input with '_trans')"
+    )
+
+
+class ApplyTransformsOutputSpec(TraitedSpec):
+    """Outputs of `ApplyTransforms`."""
+
+    output_image = File(exists=True, desc="the input on the grid of the reference")
+
+
+class ApplyTransforms(LightInterface):
+    """Resample an image once, through any number of transforms.
+
+    The names are those of `nipype.interfaces.ants.ApplyTransforms`.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> folder = getfixture("tmp_path")
+    >>> image, shift = np.zeros((4, 4, 4), np.int16), np.eye(4)
+    >>> image[2, 1, 1], shift[0, 3] = 7, 1
+    >>> nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "labels.nii")
+    >>> node = ApplyTransforms(interpolation="GenericLabel")
+    >>> node.inputs.input_image = node.inputs.reference_image = folder / "labels.nii"
+    >>> node.inputs.transforms = [transforms.write_affine(folder / "shift.mat", shift)]
+    >>> node.inputs.output_image = folder / "shifted.nii"
+    >>> np.argwhere(nib.load(node.run().outputs.output_image).get_fdata() == 7)
+    array([[1, 1, 1]])
+    """
+
+    input_spec = ApplyTransformsInputSpec
+    output_spec = ApplyTransformsOutputSpec
+
+    def _run_interface(self, runtime):
+        from nipype_quicksilver.spatial.applying import apply_to_image, join_transforms
+
+        inputs = self.inputs
+        with itk_threads(inputs.num_threads):
+            apply_to_image(
+                inputs.input_image,
+                inputs.reference_image,
+                self._list_outputs()["output_image"],
+                join_transforms(inputs.transforms, inputs.flags()),
+                interpolation=inputs.interpolation,
+                default_value=inputs.default_value,
+            )
+        return runtime
+
+    def _list_outputs(self):
+        if isdefined(self.inputs.output_image):
+            return {"output_image": os.path.abspath(self.inputs.output_image)}
+        suffix = split_filename(self.inputs.input_image)[2]
+        # As ANTs names it; images are written as NIfTI only.
+        suffix = suffix if suffix in (".nii", ".nii.gz") else ".nii.gz"
+        return {"output_image": output_name(self.inputs.input_image, "_trans", suffix)}

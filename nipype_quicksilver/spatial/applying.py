@@ -1,0 +1,121 @@
+"""Files through transforms: what the command and the nodes do to images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial import images, resampling, transforms
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import Grid
+
+
+def join_transforms(paths: Sequence[PathLike], invert: Sequence[bool] = ()) -> sitk.Transform:
+    """Read transforms and join them.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Transforms in ANTs' order: a point goes through the first listed first.
+    invert : sequence of bool
+        Which of them to invert; none if empty.
+
+    Returns
+    -------
+    SimpleITK.Transform
+        The chain, in LPS.
+
+    Raises
+    ------
+    InputError
+        If there is none, a file cannot be read, a flag is missing, or the inverse of a transform
+        that is not affine is asked for.
+    """
+    flags = list(invert) or [False] * len(paths)
+    if not paths or len(flags) != len(paths):
+        raise InputError(f"{len(paths)} transforms but {len(flags)} flags: give one for each")
+    read = [
+        _inverse_affine(path) if flag else transforms.read_transform(path)
+        for path, flag in zip(paths, flags, strict=True)
+    ]
+    return read[0] if len(read) == 1 else transforms.compose_ants(read)
+
+
+def apply_to_image(
+    source: PathLike,
+    reference: PathLike,
+    output: PathLike,
+    transform: sitk.Transform,
+    *,
+    interpolation: str = "Linear",
+    default_value: float = 0.0,
+) -> Path:
+    """Resample an image file onto the grid of another, once.
+
+    Parameters
+    ----------
+    source : path-like
+        Image, labels or 4-D series.
+    reference : path-like
+        Image with the wanted grid, and the sform and qform codes to keep.
+    output : path-like
+        ``.nii`` or ``.nii.gz``.
+    transform : SimpleITK.Transform
+        Maps points of `reference` to points of `source`, in LPS.
+    interpolation : str
+        As :func:`nipype_quicksilver.spatial.resampling.resample`.
+    default_value : float
+        Value where the source has none.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or the source's type cannot hold `default_value`.
+    """
+    shape, like = images.read_header(reference, what="reference")
+    series = images.read_series(source, what="input")
+    if interpolation in ("GenericLabel", "MultiLabel") and series.get_data_dtype().kind == "f":
+        series = images.read_labels(source, what="input")  # whole numbers stored as floats
+    if interpolation in resampling.LABEL_INTERPOLATIONS:
+        _check_default_value(default_value, series.get_data_dtype(), source)
+    resampled = resampling.resample(
+        series,
+        Grid(shape, like.affine),
+        transform,
+        interpolation=interpolation,
+        default_value=default_value,
+    )
+    step = float(series.header.get_zooms()[3]) if resampled.ndim == 4 else None
+    return images.write_image(output, resampled, like.affine, like=like, time_step=step)
+
+
+def _inverse_affine(path: PathLike) -> sitk.Transform:
+    """Return the inverse of the affine in a file."""
+    try:
+        matrix = transforms.read_affine(path)
+    except InputError as error:
+        transforms.read_transform(path)  # a file that is no transform at all is told as such
+        raise InputError(
+            f"{path}: is not affine and cannot be inverted here; give the file of its inverse, "
+            "such as the inverse composite transform, without the flag"
+        ) from error
+    return transforms.affine_transform(np.linalg.inv(matrix))
+
+
+def _check_default_value(value: float, dtype: np.dtype, source: PathLike) -> None:
+    """Refuse a value that images of an integer type cannot hold."""
+    if dtype.kind not in "iu":
+        return
+    limits = np.iinfo(dtype)
+    if not (float(value).is_integer() and limits.min <= value <= limits.max):
+        raise InputError(
+            f"{source}: holds numbers of type {dtype}, which cannot be the default value "
+            f"{value:g}; give a whole number from {limits.min} to {limits.max}"
+        )

@@ -1,0 +1,5 @@
+"""Nipype workflows: builders named `init_<thing>_wf`."""
+
+from nipype_quicksilver.workflows.registration import init_quicksilver_wf
+
+__all__ = ["init_quicksilver_wf"]

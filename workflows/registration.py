@@ -1,0 +1,282 @@
+"""Registration of a pair of images."""
+
+from nipype.interfaces.utility import IdentityInterface, Merge
+from nipype.pipeline.engine import Node, Workflow
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.interfaces import (
+    ApplyTransforms,
+    ComposeTransforms,
+    ConformToGrid,
+    JacobianSummary,
+    LabelOverlap,
+    NormalizeIntensity,
+    OptimizeMomentum,
+    ShootGeodesic,
+)
+
+_INPUTS = [
+    "fixed_image",
+    "moving_image",
+    "fixed_image_mask",
+    "moving_image_mask",
+    "fixed_lesion_mask",
+    "moving_lesion_mask",
+    "initial_moving_transform",
+]
+_OUTPUTS = [
+    "composite_transform",
+    "inverse_composite_transform",
+    "warped_image",
+    "inverse_warped_image",
+    "displacement",
+    "inverse_displacement",
+    "momentum",
+    "log_jacobian",
+    "jacobian_summary",
+]
+_INPUTS_OF_LABELS = ["fixed_labels", "moving_labels"]
+_OUTPUTS_OF_LABELS = ["warped_labels", "label_overlap"]
+
+_DESCRIPTION = f"""\
+The moving image was registered to the fixed image by geodesic shooting in the framework of large
+deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilver* {__version__}.
+"""
+
+
+def init_quicksilver_wf(
+    *,
+    omp_nthreads: int,
+    use_gpu: bool = False,
+    labels: bool = False,
+    name: str = "quicksilver_wf",
+) -> Workflow:
+    """Build a workflow that registers a moving image to a fixed image.
+
+    It does what the `quicksilver register` command and the `QuicksilverRegistration` node do, in
+    steps that a workflow engine can cache and spread.
+
+    Workflow Graph
+        ::
+
+            inputnode -> conform_fixed -> normalize_fixed ----+
+                |             |                               |
+                +------> conform_moving -> normalize_moving --+-> optimize -> shoot --+
+                                                                                      |
+            compose_forward -> warp_moving, warp_labels -> label_overlap  <-----------+
+            compose_inverse -> warp_fixed                                 <-----------+
+            compose_forward -> jacobian_summary
+
+    Parameters
+    ----------
+    omp_nthreads : int
+        Threads of each node that can use several.
+    use_gpu : bool
+        Compute momentum and geodesic on a GPU. Nipype charges such a node `n_procs` GPU slots:
+        it gets one thread.
+    labels : bool
+        Warp the labels of the moving image, and compare them with those of the fixed image.
+    name : str
+        Name of the workflow.
+
+    Returns
+    -------
+    Workflow
+        With `inputnode` and `outputnode`.
+
+    Inputs
+    ------
+    fixed_image
+        Image that stays where it is.
+    moving_image
+        Image that is warped.
+    fixed_image_mask, moving_image_mask
+        Brain masks, in the world spaces of the images; optional: what is not 0 otherwise.
+    fixed_lesion_mask, moving_lesion_mask
+        What has no counterpart in the other image; optional.
+    initial_moving_transform
+        ITK affine that maps fixed to moving points; optional.
+    fixed_labels, moving_labels
+        Label maps; with `labels` only.
+
+    Outputs
+    -------
+    composite_transform
+        ITK composite that maps fixed to moving points: it warps the moving image.
+    inverse_composite_transform
+        Its inverse, which warps the fixed image.
+    warped_image
+        Moving image on the fixed image's grid, resampled once.
+    inverse_warped_image
+        Fixed image on the moving image's grid.
+    displacement, inverse_displacement
+        The composites as displacement fields, on the grids of the fixed and the moving image.
+    momentum
+        Initial momentum, with its kernel and grids.
+    log_jacobian
+        Log of the Jacobian determinant of the nonlinear part, on the momentum's grid.
+    jacobian_summary
+        Folds and volume changes of `displacement` in the fixed brain (JSON).
+    warped_labels
+        `moving_labels` on the fixed image's grid; with `labels` only.
+    label_overlap
+        Overlap of `warped_labels` with `fixed_labels` (JSON); with `labels` only.
+
+    Examples
+    --------
+    >>> wf = init_quicksilver_wf(omp_nthreads=2, labels=True)
+    >>> wf.get_node("optimize").n_procs, wf.get_node("optimize").inputs.num_threads
+    (2, 2)
+    >>> wf.inputs.inputnode.fixed_image = "sub-01_T1w.nii.gz"
+    """
+    workflow = Workflow(name=name)
+    workflow.__desc__ = _DESCRIPTION
+    inputnode = Node(
+        IdentityInterface(
+            fields=_INPUTS + (_INPUTS_OF_LABELS if labels else []), mandatory_inputs=False
+        ),
+        name="inputnode",
+    )
+    outputnode = Node(
+        IdentityInterface(fields=_OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])),
+        name="outputnode",
+    )
+    _connect_preparation(workflow, inputnode, omp_nthreads)
+    _connect_engine(workflow, 1 if use_gpu else omp_nthreads, use_gpu)
+    _connect_transforms(workflow, inputnode, omp_nthreads)
+    _connect_images(workflow, inputnode, outputnode, omp_nthreads)
+    if labels:
+        _connect_labels(workflow, inputnode, outputnode, omp_nthreads)
+    return workflow
+
+
+def _connect_preparation(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
+    """Bring both images to the working grid and its intensities."""
+    conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.6, name="conform_fixed")
+    conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.6, name="conform_moving")
+    normalize_fixed = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_fixed")
+    normalize_moving = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_moving")
+    conformed = [("out_file", "in_file"), ("out_mask", "mask")]
+    workflow.connect([
+        (inputnode, conform_fixed, [
+            ("fixed_image", "in_file"),
+            ("fixed_image_mask", "mask"),
+            ("fixed_lesion_mask", "lesion_mask"),
+        ]),
+        (inputnode, conform_moving, [
+            ("moving_image", "in_file"),
+            ("moving_image_mask", "mask"),
+            ("moving_lesion_mask", "lesion_mask"),
+            ("initial_moving_transform", "affine"),
+        ]),
+        (conform_fixed, conform_moving, [("out_file", "reference_image")]),
+        (conform_fixed, normalize_fixed, conformed),
+        (conform_moving, normalize_moving, conformed),
+    ])  # fmt: skip
+
+
+def _connect_engine(workflow: Workflow, n_procs: int, use_gpu: bool) -> None:
+    """Find the momentum and shoot it."""
+    optimize = Node(OptimizeMomentum(use_gpu=use_gpu), n_procs=n_procs, mem_gb=2.5, name="optimize")
+    shoot = Node(ShootGeodesic(use_gpu=use_gpu), n_procs=n_procs, mem_gb=1.5, name="shoot")
+    for side in ("fixed", "moving"):
+        workflow.connect([
+            (workflow.get_node(f"normalize_{side}"), optimize, [("out_file", f"{side}_image")]),
+            (workflow.get_node(f"conform_{side}"), optimize, [
+                ("out_mask", f"{side}_image_mask"),
+                ("out_lesion_mask", f"{side}_lesion_mask"),
+            ]),
+        ])  # fmt: skip
+    workflow.connect(optimize, "momentum", shoot, "momentum")
+
+
+def _connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
+    """Join the geodesic's ends with the affine, in both directions."""
+    conform_moving, shoot = workflow.get_node("conform_moving"), workflow.get_node("shoot")
+    # ANTs' order: a fixed point goes through the displacement, then through the affine.
+    merge_forward = Node(Merge(2), run_without_submitting=True, name="merge_forward")
+    merge_inverse = Node(Merge(2), run_without_submitting=True, name="merge_inverse")
+    compose_forward = Node(
+        ComposeTransforms(), n_procs=omp_nthreads, mem_gb=0.8, name="compose_forward"
+    )
+    compose_inverse = Node(
+        ComposeTransforms(out_file="inverse_composite.h5", invert_transform_flags=[True, False]),
+        n_procs=omp_nthreads,
+        mem_gb=0.8,
+        name="compose_inverse",
+    )
+    workflow.connect([
+        (shoot, merge_forward, [("displacement", "in1")]),
+        (conform_moving, merge_forward, [("out_affine", "in2")]),
+        (conform_moving, merge_inverse, [("out_affine", "in1")]),
+        (shoot, merge_inverse, [("inverse_displacement", "in2")]),
+        (merge_forward, compose_forward, [("out", "transforms")]),
+        (merge_inverse, compose_inverse, [("out", "transforms")]),
+        (inputnode, compose_forward, [("fixed_image", "reference_image")]),
+        (inputnode, compose_inverse, [("moving_image", "reference_image")]),
+    ])  # fmt: skip
+
+
+def _connect_images(
+    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int
+) -> None:
+    """Warp the images, measure the map and hand everything out."""
+    forward, inverse = workflow.get_node("compose_forward"), workflow.get_node("compose_inverse")
+    warp_moving = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.8, name="warp_moving")
+    warp_fixed = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.8, name="warp_fixed")
+    jacobian_summary = Node(
+        JacobianSummary(), n_procs=omp_nthreads, mem_gb=1.0, name="jacobian_summary"
+    )
+    workflow.connect([
+        (inputnode, warp_moving, [
+            ("moving_image", "input_image"),
+            ("fixed_image", "reference_image"),
+        ]),
+        (inputnode, warp_fixed, [
+            ("fixed_image", "input_image"),
+            ("moving_image", "reference_image"),
+        ]),
+        (forward, warp_moving, [("composite_transform", "transforms")]),
+        (inverse, warp_fixed, [("composite_transform", "transforms")]),
+        (forward, jacobian_summary, [("displacement", "displacement")]),
+        (workflow.get_node("conform_fixed"), jacobian_summary, [("out_mask", "mask")]),
+        (warp_moving, outputnode, [("output_image", "warped_image")]),
+        (warp_fixed, outputnode, [("output_image", "inverse_warped_image")]),
+        (forward, outputnode, [
+            ("composite_transform", "composite_transform"),
+            ("displacement", "displacement"),
+        ]),
+        (inverse, outputnode, [
+            ("composite_transform", "inverse_composite_transform"),
+            ("displacement", "inverse_displacement"),
+        ]),
+        (workflow.get_node("optimize"), outputnode, [("momentum", "momentum")]),
+        (workflow.get_node("shoot"), outputnode, [("log_jacobian", "log_jacobian")]),
+        (jacobian_summary, outputnode, [("out_file", "jacobian_summary")]),
+    ])  # fmt: skip
+
+
+def _connect_labels(
+    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int
+) -> None:
+    """Warp the labels and compare them with the fixed ones."""
+    warp_labels = Node(
+        ApplyTransforms(interpolation="GenericLabel"),
+        n_procs=omp_nthreads,
+        mem_gb=0.8,
+        name="warp_labels",
+    )
+    label_overlap = Node(LabelOverlap(), mem_gb=0.5, name="label_overlap")
+    workflow.connect([
+        (inputnode, warp_labels, [
+            ("moving_labels", "input_image"),
+            ("fixed_image", "reference_image"),
+        ]),
+        (workflow.get_node("compose_forward"), warp_labels, [
+            ("composite_transform", "transforms"),
+        ]),
+        (inputnode, label_overlap, [("fixed_labels", "fixed_labels")]),
+        (warp_labels, label_overlap, [("output_image", "warped_labels")]),
+        (warp_labels, outputnode, [("output_image", "warped_labels")]),
+        (label_overlap, outputnode, [("out_file", "label_overlap")]),
+    ])  # fmt: skip
