@@ -11,7 +11,6 @@ from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import SimpleITK as sitk
 
 #: The names that `nipype_quicksilver.spatial.resampling` knows; that module is heavy to import.
@@ -145,11 +144,22 @@ def run(args: argparse.Namespace) -> int:
     _check_usage(args, is_points)
     common.check_output(args.output, (".csv",) if is_points else IMAGE_SUFFIXES)
     common.start_itk(args)
-    transform = joined_transform(args.transforms)
+    from nipype_quicksilver.spatial import applying
+
+    transform = applying.join_transforms(
+        [option.path for option in args.transforms], [option.invert for option in args.transforms]
+    )
     if is_points:
         _apply_to_points(args, transform)
     else:
-        _apply_to_image(args, transform)
+        applying.apply_to_image(
+            args.input,
+            args.reference,
+            args.output,
+            transform,
+            interpolation=args.interpolation or "Linear",
+            default_value=args.default_value or 0.0,
+        )
     _logger.info("wrote %s", args.output)
     return 0
 
@@ -165,51 +175,6 @@ def _check_usage(args: argparse.Namespace, is_points: bool) -> None:
             raise InputError(f"{args.input}: holds {kind}; leave out {option}, it is for {other}")
 
 
-def joined_transform(options: list[TransformOption]) -> sitk.Transform:
-    """Read transforms and join them.
-
-    Parameters
-    ----------
-    options
-        The transforms in the order of the command line, which is that of ANTs.
-
-    Returns
-    -------
-    SimpleITK.Transform
-        Their composition, in ITK's LPS frame.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or the inverse of one that is not affine is asked for.
-    """
-    from nipype_quicksilver.spatial import transforms
-
-    joined = []
-    for option in options:
-        if option.invert:
-            joined.append(_inverse_affine(option.path))
-        else:
-            joined.append(transforms.read_transform(option.path))
-    return joined[0] if len(joined) == 1 else transforms.compose_ants(joined)
-
-
-def _inverse_affine(path: Path) -> sitk.Transform:
-    import numpy as np
-
-    from nipype_quicksilver.spatial import transforms
-
-    try:
-        matrix = transforms.read_affine(path)
-    except InputError as error:
-        transforms.read_transform(path)  # a file that is no transform at all is told as such
-        raise InputError(
-            f"{path}: is not affine and cannot be inverted here; give the file of its inverse, "
-            "such as the inverse composite transform, without the flag"
-        ) from error
-    return transforms.affine_transform(np.linalg.inv(matrix))
-
-
 def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:
     import numpy as np
 
@@ -221,45 +186,3 @@ def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> Non
     mapped = transforms.map_points(transform, table.coordinates() * to_ras) * to_ras
     with images.staged(args.output) as path:
         table.with_coordinates(mapped).write(path)
-
-
-def _apply_to_image(args: argparse.Namespace, transform: sitk.Transform) -> None:
-    from nipype_quicksilver.spatial import images, resampling
-    from nipype_quicksilver.spatial.grids import Grid
-
-    shape, reference = images.read_header(args.reference, what="reference")
-    series = images.read_series(args.input, what="input")
-    interpolation = args.interpolation or "Linear"
-    if interpolation in ("GenericLabel", "MultiLabel") and series.get_data_dtype().kind == "f":
-        series = images.read_labels(args.input, what="input")  # whole numbers stored as floats
-    if interpolation in resampling.LABEL_INTERPOLATIONS:
-        _check_default_value(args, series.get_data_dtype())
-    output = resampling.resample(
-        series,
-        Grid(shape, reference.affine),
-        transform,
-        interpolation=interpolation,
-        default_value=args.default_value or 0.0,
-    )
-    images.write_image(
-        args.output,
-        output,
-        reference.affine,
-        like=reference,
-        time_step=float(series.header.get_zooms()[3]) if output.ndim == 4 else None,
-    )
-
-
-def _check_default_value(args: argparse.Namespace, dtype: np.dtype) -> None:
-    """Refuse a value that images of an integer type cannot hold."""
-    import numpy as np
-
-    value = args.default_value or 0.0
-    if dtype.kind not in "iu":
-        return
-    limits = np.iinfo(dtype)
-    if not (value.is_integer() and limits.min <= value <= limits.max):
-        raise InputError(
-            f"{args.input}: holds numbers of type {dtype}, which cannot be --default-value "
-            f"{value:g}; give a whole number from {limits.min} to {limits.max}"
-        )
