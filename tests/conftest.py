@@ -1,0 +1,47 @@
+"""A pair of images small enough to register in seconds."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from nibabel.affines import from_matvec
+
+
+def brain(points):
+    """Return intensities and labels of a smooth head at points (..., 3), RAS mm."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    radius = np.sqrt((x / 13) ** 2 + (y / 16) ** 2 + (z / 11) ** 2)
+    core = np.sqrt((x / 6) ** 2 + ((y - 2) / 7) ** 2 + (z / 5) ** 2)
+    texture = 60 * np.sin(x / 3) * np.cos(y / 4) + 40 * np.cos(z / 2.5)
+    image = np.where(radius < 1, 500 + 300 * (core < 1) + texture, 0)
+    return image.astype(np.int16), np.where(radius < 1, 1 + (core < 1), 0).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Files of a fixed and a moving image with masks, labels and an affine.
+
+    Grids have different voxels and axes; the moving brain is bent and lies 3 mm further to the
+    right, which the affine tells.
+    """
+    from nipype_quicksilver.spatial import images, transforms
+    from nipype_quicksilver.spatial.grids import Grid
+
+    folder = tmp_path_factory.mktemp("pair")
+    fixed = Grid((18, 22, 16), from_matvec(np.diag([2.0, 2.0, 2.0]), [-17, -21, -15]))
+    moving = Grid((20, 20, 18), from_matvec(np.diag([-2.0, 2.0, 1.5]), [22, -19, -13]))
+    shift = np.eye(4)
+    shift[0, 3] = 3
+
+    files = SimpleNamespace(affine=transforms.write_affine(folder / "shift.mat", shift))
+    for name, grid in (("fixed", fixed), ("moving", moving)):
+        points = grid.coordinates()
+        if name == "moving":
+            points = points - shift[:3, 3]
+            points = points + 1.5 * np.sin(points[..., [1, 2, 0]] / 6)
+        data, labels = brain(points)
+        contents = {name: data, f"{name}_mask": (labels > 0), f"{name}_labels": labels}
+        for stem, content in contents.items():
+            path = images.write_image(folder / f"{stem}.nii.gz", content, grid.affine)
+            setattr(files, stem, path)
+    return files
