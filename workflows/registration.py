@@ -114,7 +114,7 @@ def init_quicksilver_wf(
     momentum
         Initial momentum, with its kernel and grids.
     log_jacobian
-        Log of the Jacobian determinant of the nonlinear part, on the momentum's grid.
+        Log of the Jacobian determinant of `displacement`, NaN in folds.
     jacobian_summary
         Folds and volume changes of `displacement` in the fixed brain (JSON).
     warped_labels
@@ -162,6 +162,9 @@ def _connect_preparation(workflow: Workflow, inputnode: Node, omp_nthreads: int)
             ("fixed_image", "in_file"),
             ("fixed_image_mask", "mask"),
             ("fixed_lesion_mask", "lesion_mask"),
+            ("moving_image", "include_image"),
+            ("moving_image_mask", "include_mask"),
+            ("initial_moving_transform", "include_affine"),
         ]),
         (inputnode, conform_moving, [
             ("moving_image", "in_file"),
@@ -239,7 +242,7 @@ def _connect_images(
         (forward, warp_moving, [("composite_transform", "transforms")]),
         (inverse, warp_fixed, [("composite_transform", "transforms")]),
         (forward, jacobian_summary, [("displacement", "displacement")]),
-        (workflow.get_node("conform_fixed"), jacobian_summary, [("out_mask", "mask")]),
+        (workflow.get_node("conform_fixed"), jacobian_summary, [("native_mask", "mask")]),
         (warp_moving, outputnode, [("output_image", "warped_image")]),
         (warp_fixed, outputnode, [("output_image", "inverse_warped_image")]),
         (forward, outputnode, [
@@ -251,8 +254,10 @@ def _connect_images(
             ("displacement", "inverse_displacement"),
         ]),
         (workflow.get_node("optimize"), outputnode, [("momentum", "momentum")]),
-        (workflow.get_node("shoot"), outputnode, [("log_jacobian", "log_jacobian")]),
-        (jacobian_summary, outputnode, [("out_file", "jacobian_summary")]),
+        (jacobian_summary, outputnode, [
+            ("log_jacobian", "log_jacobian"),
+            ("out_file", "jacobian_summary"),
+        ]),
     ])  # fmt: skip
 
 

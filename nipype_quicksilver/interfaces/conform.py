@@ -1,5 +1,7 @@
 """Nodes that bring images to the working grid and its intensities."""
 
+import os
+
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import (
@@ -14,15 +16,31 @@ class ConformToGridInputSpec(LightInputSpec):
     """Inputs of `ConformToGrid`."""
 
     in_file = File(exists=True, mandatory=True, desc="image, on its native grid")
-    mask = File(exists=True, desc="its brain mask, on any grid in the same world space")
-    reference_image = File(
-        exists=True, desc="image on the working grid; a new one is laid around the brain otherwise"
+    mask = File(
+        exists=True,
+        desc="its brain, on any grid in the same world space; what is not 0 otherwise",
     )
-    lesion_mask = File(exists=True, desc="a second mask in the world space of the image")
+    lesion_mask = File(exists=True, desc="a lesion in the image, likewise")
+    reference_image = File(
+        exists=True,
+        xor=["include_image"],
+        desc="image on the working grid; a new grid is made otherwise",
+    )
     affine = File(
         exists=True,
         requires=["reference_image"],
         desc="ITK affine that maps points of the working grid to points of the image",
+    )
+    include_image = File(
+        exists=True,
+        xor=["reference_image"],
+        desc="another image whose brain a new grid encloses as well: the moving image",
+    )
+    include_mask = File(exists=True, requires=["include_image"], desc="brain of that image")
+    include_affine = File(
+        exists=True,
+        requires=["include_image"],
+        desc="ITK affine that maps points of the working grid to points of that image",
     )
 
 
@@ -30,16 +48,20 @@ class ConformToGridOutputSpec(TraitedSpec):
     """Outputs of `ConformToGrid`."""
 
     out_file = File(exists=True, desc="image on the working grid")
-    out_mask = File(exists=True, desc="mask on the working grid; what is not 0 if none was given")
-    out_lesion_mask = File(exists=True, desc="lesion mask on the working grid")
+    out_mask = File(exists=True, desc="brain on the working grid")
+    out_lesion_mask = File(
+        exists=True, desc="lesion on the working grid, if it covers a voxel there"
+    )
+    native_mask = File(exists=True, desc="brain on the grid of the image")
     out_affine = File(exists=True, desc="the affine; the identity if none was given")
 
 
 class ConformToGrid(LightInterface):
-    """Bring an image and its masks to the working grid, in one resampling from its native grid.
+    """Bring an image and its masks to the working grid, each in one resampling.
 
-    Without `reference_image` the grid is made: 1 mm, RAS, around the brain. With it, the image
-    comes to the grid of that image, through an affine if there is one.
+    Without `reference_image` the grid is made: 1 mm, RAS, around the brain, and around that of
+    `include_image` if there is one. With it, the image comes to the grid of that image, through
+    an affine if there is one.
 
     Examples
     --------
@@ -61,38 +83,74 @@ class ConformToGrid(LightInterface):
     output_spec = ConformToGridOutputSpec
 
     def _run_interface(self, runtime):
-        import numpy as np
+        from nipype_quicksilver.registration import preparation
+        from nipype_quicksilver.spatial import images, resampling, transforms
 
-        from nipype_quicksilver.spatial import grids, images, intensity, resampling, transforms
-
-        inputs, outputs = self.inputs, self._list_outputs()
+        inputs, outputs = self.inputs, self._names()
         image = images.read_image(inputs.in_file)
-        mask = images.read_mask(inputs.mask) if isdefined(inputs.mask) else None
-        matrix = transforms.read_affine(inputs.affine) if isdefined(inputs.affine) else np.eye(4)
-        if isdefined(inputs.reference_image):
-            grid = grids.Grid.from_file(inputs.reference_image)
-        else:
-            grid = grids.working_grid(mask or image)
+        mask = _read(images.read_mask, inputs.mask)
+        lesion = _read(images.read_mask, inputs.lesion_mask)
+        matrix = _matrix(inputs.affine)
         with itk_threads(inputs.num_threads):
+            brain = preparation.native_brain(image, mask)
+            grid = self._grid(image, brain)
+            inside = preparation.conform_mask(mask or brain, grid, matrix)
+            _, lesion = preparation.lesions_on_grid(None, lesion, grid, matrix)
             data = resampling.conform(image, grid, matrix)
-            inside = intensity.foreground(data) if mask is None else _on_grid(mask, grid, matrix)
-            images.write_image(outputs["out_file"], data, grid.affine)
-            images.write_image(outputs["out_mask"], inside, grid.affine)
-            if isdefined(inputs.lesion_mask):
-                lesion = _on_grid(images.read_mask(inputs.lesion_mask), grid, matrix)
-                images.write_image(outputs["out_lesion_mask"], lesion, grid.affine)
+        images.write_image(outputs["out_file"], data, grid.affine)
+        images.write_image(outputs["out_mask"], inside, grid.affine)
+        if lesion is not None and lesion.any():
+            images.write_image(outputs["out_lesion_mask"], lesion, grid.affine)
+        images.write_image(outputs["native_mask"], brain.dataobj, image.affine, like=image)
         transforms.write_affine(outputs["out_affine"], matrix)
         return runtime
 
-    def _list_outputs(self):
-        postfixes = {"out_file": "_conformed", "out_mask": "_conformed_mask"}
-        if isdefined(self.inputs.lesion_mask):
-            postfixes["out_lesion_mask"] = "_conformed_lesion"
-        outputs = {
-            name: output_name(self.inputs.in_file, postfix) for name, postfix in postfixes.items()
+    def _grid(self, image, brain):
+        """Return the working grid."""
+        from nipype_quicksilver.registration import preparation
+        from nipype_quicksilver.spatial import grids, images
+
+        inputs = self.inputs
+        if isdefined(inputs.reference_image):
+            return grids.Grid.from_file(inputs.reference_image)
+        if not isdefined(inputs.include_image):
+            return grids.working_grid(brain)
+        other = images.read_image(inputs.include_image)
+        other_brain = preparation.native_brain(other, _read(images.read_mask, inputs.include_mask))
+        matrix = _matrix(inputs.include_affine)
+        grids.check_overlap(brain, other_brain, matrix)
+        return preparation.joint_grid(brain, other_brain, matrix)
+
+    def _names(self):
+        """Return all outputs."""
+        names = {
+            "out_file": "_conformed",
+            "out_mask": "_conformed_mask",
+            "out_lesion_mask": "_conformed_lesion",
+            "native_mask": "_mask",
         }
-        outputs["out_affine"] = output_name(self.inputs.in_file, "_conformed", ".mat")
+        outputs = {name: output_name(self.inputs.in_file, end) for name, end in names.items()}
+        return {**outputs, "out_affine": output_name(self.inputs.in_file, "_conformed", ".mat")}
+
+    def _list_outputs(self):
+        outputs = self._names()
+        if not os.path.exists(outputs["out_lesion_mask"]):
+            del outputs["out_lesion_mask"]
         return outputs
+
+
+def _read(reader, path):
+    """Return what a reader makes of an input, None where it is not set."""
+    return reader(path) if isdefined(path) else None
+
+
+def _matrix(path):
+    """Return the matrix of an affine, the identity where it is not set."""
+    import numpy as np
+
+    from nipype_quicksilver.spatial import transforms
+
+    return transforms.read_affine(path) if isdefined(path) else np.eye(4)
 
 
 class NormalizeIntensityInputSpec(LightInputSpec):
@@ -143,14 +201,12 @@ class NormalizeIntensity(LightInterface):
         from nipype_quicksilver.spatial import images, intensity
 
         image = images.read_image(self.inputs.in_file)
-        mask = None
-        if isdefined(self.inputs.mask):
-            inside = images.read_mask(self.inputs.mask)
-            images.check_same_grid(image, inside)
-            mask = np.asanyarray(inside.dataobj)
+        mask = _read(images.read_mask, self.inputs.mask)
+        if mask is not None:
+            images.check_same_grid(image, mask)
         normalized = intensity.normalize(
             np.asanyarray(image.dataobj),
-            mask,
+            None if mask is None else np.asanyarray(mask.dataobj),
             percentile=self.inputs.percentile,
             equalize=self.inputs.equalize,
         )
@@ -159,11 +215,3 @@ class NormalizeIntensity(LightInterface):
 
     def _list_outputs(self):
         return {"out_file": output_name(self.inputs.in_file, "_normalized")}
-
-
-def _on_grid(mask, grid, matrix):
-    """Return a mask on a grid."""
-    from nipype_quicksilver.spatial import resampling, transforms
-
-    to_mask = transforms.affine_transform(matrix)
-    return resampling.resample(mask, grid, to_mask, interpolation="NearestNeighbor")

@@ -81,6 +81,9 @@ class JacobianSummaryInputSpec(LightInputSpec):
 class JacobianSummaryOutputSpec(TraitedSpec):
     """Outputs of `JacobianSummary`."""
 
+    log_jacobian = File(
+        exists=True, desc="log of the Jacobian determinant, on the field's grid; NaN in folds"
+    )
     out_file = File(exists=True, desc="all numbers, with those of the log-Jacobian (JSON)")
     voxels = traits.Int(desc="number of voxels that count")
     folded = traits.Int(desc="those where any of eight one-sided determinants is not positive")
@@ -97,9 +100,10 @@ class JacobianSummary(LightInterface):
     >>> from nipype_quicksilver.spatial import transforms
     >>> from nipype_quicksilver.spatial.grids import Grid
     >>> folder = getfixture("tmp_path")
+    >>> getfixture("monkeypatch").chdir(folder)
     >>> grid = Grid((4, 4, 4), np.eye(4))
     >>> field = 0.1 * grid.coordinates()
-    >>> node = JacobianSummary(out_file=folder / "jacobian.json")
+    >>> node = JacobianSummary()
     >>> node.inputs.displacement = transforms.write_displacement(folder / "u.nii", field, grid)
     >>> outputs = node.run().outputs
     >>> outputs.folded, round(outputs.minimum, 3)
@@ -119,12 +123,19 @@ class JacobianSummary(LightInterface):
             with itk_threads(self.inputs.num_threads):
                 inside = resampling.resample(mask, grid, interpolation="NearestNeighbor")
         summary = evaluation.jacobian_summary(field, grid, inside)
-        images.write_json(os.path.abspath(self.inputs.out_file), summary)
+        outputs = self._list_outputs()
+        images.write_json(outputs["out_file"], summary)
+        logs = evaluation.log_jacobian(field, grid)
+        images.write_image(outputs["log_jacobian"], logs, grid.affine)
         return runtime
 
     def _list_outputs(self):
         out_file = os.path.abspath(self.inputs.out_file)
-        return {"out_file": out_file, **_numbers(_read_json(out_file))}
+        return {
+            "out_file": out_file,
+            "log_jacobian": os.path.abspath("log_jacobian.nii.gz"),
+            **_numbers(_read_json(out_file)),
+        }
 
 
 def _read_json(path: str) -> dict:

@@ -8,6 +8,8 @@ from nipype_quicksilver.interfaces.base import QuicksilverCommand, SeededInputSp
 from nipype_quicksilver.interfaces.lddmm import SIMILARITIES
 from nipype_quicksilver.interfaces.transforms import INTERPOLATIONS
 
+_OF_IMAGES = [name for name in INTERPOLATIONS if not name.endswith("Label")]
+
 # Outputs and their files in the folder of the outputs.
 _FILES = {
     "composite_transform": "composite.h5",
@@ -74,7 +76,7 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec):
         desc="iterations of each stage, coarse to fine",
     )
     interpolation = traits.Enum(
-        *INTERPOLATIONS,
+        *_OF_IMAGES,
         usedefault=True,
         argstr="--interpolation %s",
         desc="of the warped images; labels are warped as such",
