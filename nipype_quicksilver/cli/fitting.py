@@ -1,0 +1,181 @@
+"""What `register` and `optimize` share: options of the optimisation, and its progress."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nipype_quicksilver.errors import InputError
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.registration.engine import Progress
+
+#: The names that `nipype_quicksilver.lddmm.similarity` knows; that module needs torch.
+SIMILARITIES = ("lncc", "ssd", "mind")
+#: Options for masks, and what each of them is.
+MASKS = {
+    "--fixed-mask": "brain of the fixed image (default: what is not zero)",
+    "--moving-mask": "brain of the moving image (default: what is not zero)",
+    "--fixed-lesion-mask": "part of the fixed image without counterpart, not compared",
+    "--moving-lesion-mask": "part of the moving image without counterpart, not compared",
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def add_images(parser: argparse.ArgumentParser, note: str) -> None:
+    """Add `--fixed`, `--moving` and the masks; `note` tells what images are expected."""
+    parser.add_argument(
+        "--fixed", type=Path, required=True, metavar="FILE", help=f"fixed image, {note}"
+    )
+    parser.add_argument(
+        "--moving", type=Path, required=True, metavar="FILE", help=f"moving image, {note}"
+    )
+    for option, text in MASKS.items():
+        parser.add_argument(option, type=Path, metavar="FILE", help=text)
+
+
+def mask_names() -> list[str]:
+    """Return the names that the masks have among parsed arguments."""
+    return [option[2:].replace("-", "_") for option in MASKS]
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add `--similarity` and `--iterations`."""
+    parser.add_argument(
+        "--similarity",
+        choices=SIMILARITIES,
+        default="lncc",
+        help="lncc: local correlation, for one contrast; mind: self-similarity, for different "
+        "contrasts; ssd: squared differences (default: lncc)",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=iteration_numbers,
+        metavar="AxBxC",
+        help="iterations at most in each stage of the schedule, coarse to fine (default: those "
+        "of the schedule)",
+    )
+
+
+def iteration_numbers(text: str) -> tuple[int, ...]:
+    """Return the whole numbers in `20x15x25`."""
+    parts = text.split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) < 10**6 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a number of iterations for each stage: give AxBxC"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def chosen_settings(args: argparse.Namespace) -> Settings:
+    """Return the default settings with what the options change.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the options of :func:`add_settings`.
+
+    Returns
+    -------
+    Settings
+        Of the optimisation.
+
+    Raises
+    ------
+    InputError
+        If `--iterations` has another number of stages than the schedule.
+    """
+    from nipype_quicksilver.lddmm.optimize import Settings
+
+    settings = Settings(similarity=args.similarity)
+    if args.iterations is None:
+        return settings
+    default = "x".join(str(stage.iterations) for stage in settings.stages)
+    if len(args.iterations) != len(settings.stages):
+        raise InputError(
+            f"--iterations: the schedule has {len(settings.stages)} stages; give as many numbers, "
+            f"such as {default}"
+        )
+    stages = tuple(
+        replace(stage, iterations=number)
+        for stage, number in zip(settings.stages, args.iterations, strict=True)
+    )
+    return replace(settings, stages=stages)
+
+
+@contextlib.contextmanager
+def shown_progress(args: argparse.Namespace) -> Iterator[Progress | None]:
+    """Show how an optimisation goes: a bar on a terminal, a line per stage in a log.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments; nothing is shown with `--quiet`.
+
+    Yields
+    ------
+    callable or None
+        To be called with each iteration.
+    """
+    if args.quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        log = _StageLog()
+        yield log
+        log.flush()
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(iteration: Iteration) -> None:
+            bar.update(
+                task,
+                description=f"stage {iteration.stage} of {iteration.stages}",
+                completed=iteration.iteration,
+                total=iteration.iterations,
+            )
+
+        yield show
+
+
+class _StageLog:
+    """Logs the last iteration of each stage; which one that is shows when the next begins."""
+
+    def __init__(self) -> None:
+        self._last: Iteration | None = None
+
+    def __call__(self, iteration: Iteration) -> None:
+        if self._last is not None and self._last.stage != iteration.stage:
+            self.flush()
+        self._last = iteration
+
+    def flush(self) -> None:
+        """Log what was seen last."""
+        if self._last is not None:
+            _logger.info(
+                "stage %d of %d: %d of %d iterations, energy %.4g, dissimilarity %.4g",
+                self._last.stage,
+                self._last.stages,
+                self._last.iteration,
+                self._last.iterations,
+                self._last.energy,
+                self._last.similarity,
+            )
+            self._last = None

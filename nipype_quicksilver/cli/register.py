@@ -1,0 +1,147 @@
+"""`quicksilver register`: register a moving image to a fixed image."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nipype_quicksilver.cli import apply, common, fitting
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.registration import Registration
+
+#: Interpolations of images; labels are warped as labels.
+INTERPOLATIONS = tuple(
+    name for name in apply.INTERPOLATIONS if name not in ("GenericLabel", "MultiLabel")
+)
+
+_DESCRIPTION = """\
+Register a moving image to a fixed image, and write both directions of the transform, the warped
+images and measures. Images are brains without skull, or come with brain masks; they are aligned
+already by their headers, or by --affine. Any grid, voxel size and orientation will do.
+"""
+_EPILOG = """\
+Example:
+  quicksilver register --fixed fixed_brain.nii.gz --moving moving_brain.nii.gz \\
+      --affine moving_to_fixed.mat --output-dir registration
+
+Files in the output folder (all of them, or none where something fails):
+  warped.nii.gz, inverse_warped.nii.gz  moving image on the fixed grid, fixed on the moving grid
+  composite.h5, inverse_composite.h5    ITK transforms of points, fixed to moving and back, with
+                                        the affine: for 'quicksilver apply' or antsApplyTransforms
+  displacement.nii.gz, inverse_displacement.nii.gz
+                                        the same as ITK displacement fields on the native grids
+  log_jacobian.nii.gz                   of the displacement, on the fixed grid
+  momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
+  summary.json                          versions, parameters, measures, seconds
+  warped_labels.nii.gz                  with --moving-labels
+"""
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "register",
+        summary="register a moving image to a fixed image",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    fitting.add_images(parser, "a brain (NIfTI, MGH)")
+    parser.add_argument(
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
+    )
+    parser.add_argument(
+        "--moving-labels",
+        type=Path,
+        metavar="FILE",
+        help="label map of the moving image, to be warped",
+    )
+    parser.add_argument(
+        "--fixed-labels",
+        type=Path,
+        metavar="FILE",
+        help="label map of the fixed image, to measure the overlap with --moving-labels",
+    )
+    parser.add_argument(
+        "--affine",
+        default="none",
+        metavar="none|FILE",
+        help="ITK affine that maps fixed to moving points (default: none, the headers align)",
+    )
+    parser.add_argument(
+        "--brain-extraction",
+        choices=("none",),
+        default="none",
+        help="how brains are found (default: none, they are without skull or have masks)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=("optimize",),
+        default="optimize",
+        help="where the momentum comes from (default: optimize)",
+    )
+    fitting.add_settings(parser)
+    parser.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="Linear",
+        metavar="NAME",
+        help="of the warped images: " + ", ".join(INTERPOLATIONS) + " (default: Linear)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    from nipype_quicksilver.registration import register
+    from nipype_quicksilver.registration.folders import check_output_dir
+
+    check_output_dir(args.output_dir)
+    common.start_itk(args)
+    device = common.start_torch(args)
+    settings = fitting.chosen_settings(args)
+    with fitting.shown_progress(args) as progress:
+        registration = register(
+            args.fixed,
+            args.moving,
+            **{name: getattr(args, name) for name in fitting.mask_names()},
+            fixed_labels=args.fixed_labels,
+            moving_labels=args.moving_labels,
+            affine=None if args.affine == "none" else args.affine,
+            method=args.method,
+            settings=settings,
+            interpolation=args.interpolation,
+            device=device,
+            seed=args.seed,
+            progress=progress,
+        )
+    registration.save(args.output_dir)
+    if not args.quiet:
+        _print_table(registration, args.output_dir)
+    return 0
+
+
+def _print_table(registration: Registration, output_dir: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    summary: dict[str, Any] = registration.summary
+    table = Table("", "before", "after", title="Registration")
+    rows = {"local correlation": summary["similarity"]}
+    if "labels" in summary:
+        rows["Dice of labels"] = {
+            when: overlap["mean"]["dice"] for when, overlap in summary["labels"].items()
+        }
+    for name, row in rows.items():
+        table.add_row(name, f"{row['before']:.4f}", f"{row['after']:.4f}")
+    table.add_section()
+    folds = summary["jacobian"]
+    table.add_row("folded voxels", "", f"{folds['folded']} ({folds['folded_percent']:.4f}%)")
+    table.add_row("inverse consistency, mm", "", f"{summary['inverse_consistency_mm']['mean']:.4f}")
+    table.add_row("seconds", "", f"{summary['seconds']['total']:.1f}")
+    console = Console()
+    console.print(table)
+    # Not in the table, whose cells would break a long path.
+    console.print(f"Files: {output_dir}", markup=False, highlight=False, soft_wrap=True)

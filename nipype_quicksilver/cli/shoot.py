@@ -1,0 +1,66 @@
+"""`quicksilver shoot`: follow a geodesic from its momentum to the maps at its end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from nipype_quicksilver.cli import common
+
+_DESCRIPTION = """\
+Follow the geodesic of an initial momentum to its end, in both directions. The displacement fields
+are on the momentum's own grid, to be interpolated linearly between its voxels.
+"""
+_EPILOG = """\
+Example:
+  quicksilver shoot --momentum registration/momentum.nii.gz --output-dir geodesic
+
+Files in the output folder (all of them, or none where something fails):
+  displacement.nii.gz          ITK field from fixed to moving points: warps the moving image
+  inverse_displacement.nii.gz  ITK field from moving to fixed points: warps the fixed image
+  log_jacobian.nii.gz          logarithm of the Jacobian determinant of displacement.nii.gz
+  summary.json                 energies, folded voxels, versions, seconds
+An affine that came before the optimisation is not part of the momentum, nor of these fields.
+"""
+
+_logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "shoot",
+        summary="turn a momentum into displacement fields",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--momentum",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="momentum that 'register' or 'optimize' wrote",
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    from nipype_quicksilver.registration.folders import check_output_dir
+    from nipype_quicksilver.registration.geodesic import shoot_file
+
+    check_output_dir(args.output_dir)
+    common.start_itk(args)
+    summary = shoot_file(args.momentum, args.output_dir, common.start_torch(args))
+    _logger.info(
+        "energy %.4g, %d folded voxels; wrote %s",
+        summary["energy"]["initial"],
+        summary["jacobian"]["folded"],
+        args.output_dir,
+    )
+    return 0

@@ -1,0 +1,183 @@
+"""A pair that is on the working grid already: read, checked, optimised from file to file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Image
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.inputs import Inputs, read_inputs
+from nipype_quicksilver.registration.preparation import (
+    Prepared,
+    conform_mask,
+    lesion_weight,
+    lesions_on_grid,
+    mask_facts,
+    native_brain,
+    similarity_weight,
+)
+from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import check_same_grid, image_name
+from nipype_quicksilver.spatial.momentum import Momentum, read_momentum
+
+if TYPE_CHECKING:
+    import torch
+
+    from nipype_quicksilver.lddmm.optimize import Settings
+
+MULTIPLE = 8  # of which the grid's dimensions must be, so that it can be halved three times
+_BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are beyond this
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """The momentum between two conformed images, and how it was found.
+
+    Attributes
+    ----------
+    momentum : Momentum
+        With its kernel and grids.
+    summary : dict
+        What is written as JSON.
+    """
+
+    momentum: Momentum
+    summary: dict[str, Any]
+
+
+def optimize_files(
+    fixed: PathLike,
+    moving: PathLike,
+    *,
+    masks: dict[str, PathLike | None],
+    initial_momentum: PathLike | None,
+    settings: Settings,
+    device: torch.device,
+    seed: int,
+    progress: engine.Progress | None = None,
+) -> Optimized:
+    """Find the momentum between two images on one working grid.
+
+    Parameters
+    ----------
+    fixed, moving : path-like
+        Images on the working grid, normalised.
+    masks : dict
+        ``fixed_mask``, ``moving_mask``, ``fixed_lesion_mask``, ``moving_lesion_mask``: files on
+        any grid in the same world space, None where there is none.
+    initial_momentum : path-like or None
+        Where to start; its kernel and steps are kept.
+    settings : Settings
+        Schedule, kernel and similarity.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Set and recorded.
+    progress : callable, optional
+        Called after each iteration.
+
+    Returns
+    -------
+    Optimized
+        Momentum and summary.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or the images are not on one working grid.
+    """
+    clock = Clock()
+    with clock.part("read"):
+        inputs = read_inputs(fixed, moving, **masks)
+        initial = None if initial_momentum is None else read_momentum(initial_momentum)
+    with clock.part("prepare"):
+        pair = prepare_conformed(inputs)
+    if initial is not None:
+        settings = engine.settings_of_initial(settings, initial, pair.grid, str(initial_momentum))
+    fit = engine.fit(
+        pair, settings, device=device, seed=seed, clock=clock, initial=initial, progress=progress
+    )
+    start = None if initial_momentum is None else str(Path(initial_momentum).absolute())
+    summary = {
+        "versions": versions(),
+        "inputs": {**inputs.files, "initial_momentum": start},
+        **fit.facts,
+        "seconds": clock.with_total(),
+    }
+    return Optimized(fit.momentum, summary)
+
+
+def prepare_conformed(inputs: Inputs) -> Prepared:
+    """Check that two images are on one working grid, and bring their masks there.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Images on the working grid; masks on any.
+
+    Returns
+    -------
+    Prepared
+        The images as they are, with the weights that `preparation.prepare` would give.
+
+    Raises
+    ------
+    InputError
+        If the images are not on one working grid or not normalised, or a mask lies elsewhere.
+    """
+    check_same_grid(inputs.fixed, inputs.moving)
+    for image in (inputs.fixed, inputs.moving):
+        _check_normalized(image)
+    grid = Grid.from_image(inputs.fixed)
+    _check_working_grid(grid, image_name(inputs.fixed))
+    brains = (
+        native_brain(inputs.fixed, inputs.fixed_mask),
+        native_brain(inputs.moving, inputs.moving_mask),
+    )
+    inside_fixed = conform_mask(inputs.fixed_mask or brains[0], grid)
+    inside_moving = conform_mask(inputs.moving_mask or brains[1], grid)
+    fixed_lesion, moving_lesion = lesions_on_grid(inputs, grid)
+    covered = {
+        "fixed_mask": inside_fixed,
+        "moving_mask": inside_moving,
+        "fixed_lesion_mask": fixed_lesion,
+        "moving_lesion_mask": moving_lesion,
+    }
+    return Prepared(
+        fixed=np.asanyarray(inputs.fixed.dataobj),
+        moving=np.asanyarray(inputs.moving.dataobj),
+        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion, inputs.fixed),
+        moving_weight=lesion_weight(moving_lesion),
+        grid=grid,
+        fixed_brain=brains[0],
+        moving_brain=brains[1],
+        masks=mask_facts(inputs.files, covered),
+    )
+
+
+def _check_working_grid(grid: Grid, name: str) -> None:
+    """Refuse a grid on which components and axes would not agree, or that cannot be halved."""
+    spacing = grid.spacing[0]
+    if not np.allclose(grid.affine[:3, :3], np.eye(3) * spacing, atol=1e-3 * spacing):
+        raise InputError(f"{name}: is not isotropic and RAS; bring it to the working grid first")
+    if any(n % MULTIPLE for n in grid.shape):
+        raise InputError(
+            f"{name}: its shape {grid.shape} is not a multiple of {MULTIPLE}; bring it to the "
+            "working grid first"
+        )
+
+
+def _check_normalized(image: Nifti1Image) -> None:
+    brightest = float(np.abs(np.asanyarray(image.dataobj)).max())
+    if brightest > _BRIGHTEST:
+        raise InputError(
+            f"{image_name(image)}: reaches {brightest:g} instead of about 1; normalise its "
+            "intensities first"
+        )

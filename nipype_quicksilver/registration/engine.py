@@ -1,0 +1,325 @@
+"""The door between files and torch: arrays in, arrays out; torch is imported when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration.preparation import Prepared
+from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.momentum import Momentum
+
+if TYPE_CHECKING:
+    import torch
+
+    from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+
+    Progress = Callable[[Iteration], None]
+
+
+SIMILARITY = "mean squared local correlation over the compared voxels"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Both maps of a shoot, on the momentum's grid.
+
+    Attributes
+    ----------
+    inverse : ndarray
+        (X, Y, Z, 3), displacement of phi^-1, fixed to moving points, RAS mm, float32.
+    forward : ndarray
+        (X, Y, Z, 3), displacement of phi, moving to fixed points.
+    energies : list of float
+        <m, K m> along the path.
+    """
+
+    inverse: np.ndarray
+    forward: np.ndarray
+    energies: list[float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the engine found.
+
+    Attributes
+    ----------
+    momentum : Momentum
+        On the velocity grid of the last stage.
+    maps : Maps
+        At the end of its geodesic.
+    facts : dict
+        For the summary: parameters, grids, masks, similarity, energy, stages.
+    """
+
+    momentum: Momentum
+    maps: Maps
+    facts: dict[str, Any]
+
+
+def select_device(name: str | torch.device) -> torch.device:
+    """Return the device of a name.
+
+    Parameters
+    ----------
+    name : str or torch.device
+        ``auto`` (the first GPU that torch can use, else the CPU), ``cpu``, ``cuda``, ``cuda:N``.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    InputError
+        If the GPU that is asked for is not there.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if str(name) == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise InputError(f"device {name}: torch sees {count} GPUs; use cpu or auto")
+    return device
+
+
+def fit(
+    prepared: Prepared,
+    settings: Settings,
+    *,
+    device: torch.device,
+    seed: int,
+    clock: Clock,
+    initial: Momentum | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Optimise the momentum that warps one prepared image onto another, and shoot it.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Images and weights on the working grid.
+    settings : Settings
+        Schedule, kernel and similarity.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Set and recorded; optimisation itself draws no random numbers.
+    clock : Clock
+        Told the seconds of ``optimize`` and ``maps``.
+    initial : Momentum, optional
+        Where to start, see :func:`settings_of_initial`; zero unless given.
+    progress : callable, optional
+        Called after each iteration.
+
+    Returns
+    -------
+    Fit
+        Momentum, maps, and what the summary tells of them.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    with clock.part("optimize"):
+        momentum, history = _find_momentum(prepared, settings, initial, device, progress)
+    with clock.part("maps"):
+        maps = shoot_momentum(momentum, device)
+        similarity = _describe_similarity(prepared, maps, device)
+    facts = {
+        "parameters": {
+            "method": "optimize",
+            **_describe_settings(settings),
+            "device": str(device),
+            "threads": thread_counts(),
+            "seed": seed,
+        },
+        "working_grid": describe_grid(prepared.grid),
+        "velocity_grid": describe_grid(momentum.grid),
+        "masks": prepared.masks,
+        "similarity": similarity,
+        "energy": describe_energies(maps),
+        "stages": describe_history(history),
+    }
+    return Fit(momentum, maps, facts)
+
+
+def _find_momentum(
+    prepared: Prepared,
+    settings: Settings,
+    initial: Momentum | None,
+    device: torch.device,
+    progress: Progress | None,
+) -> tuple[Momentum, list[Iteration]]:
+    """Run the optimiser on arrays."""
+    from nipype_quicksilver.lddmm.optimize import optimize
+
+    lesion = prepared.moving_weight
+    optimum = optimize(
+        _to_tensor(prepared.fixed, device),
+        _to_tensor(prepared.moving, device),
+        settings,
+        weight=_to_tensor(prepared.weight, device),
+        moving_weight=None if lesion is None else _to_tensor(lesion, device),
+        initial=None if initial is None else _to_tensor(initial.data, device),
+        spacing=prepared.grid.spacing,
+        progress=progress,
+    )
+    momentum = Momentum(
+        data=_to_array(optimum.momentum),
+        grid=prepared.grid.subsampled(settings.velocity),
+        kernel=optimum.operator.kernel.as_dict(),
+        steps=optimum.steps,
+        working_grid=prepared.grid,
+    )
+    return momentum, optimum.history
+
+
+def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
+    """Follow the geodesic of a momentum to its end, in both directions.
+
+    Parameters
+    ----------
+    momentum : Momentum
+        With its grid and kernel.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    Maps
+        Displacements on the momentum's grid.
+    """
+    import torch
+
+    from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+    from nipype_quicksilver.lddmm.maps import registration_maps
+
+    kernel = Kernel(**momentum.kernel)
+    operator = KernelOperator(
+        kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device
+    )
+    maps = registration_maps(_to_tensor(momentum.data, device), operator, steps=momentum.steps)
+    return Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
+
+
+def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> dict[str, Any]:
+    """Tell how alike two prepared images are, without and with the deformation."""
+    import torch
+
+    from nipype_quicksilver.lddmm.fields import sample, upsample
+    from nipype_quicksilver.lddmm.similarity import mean_local_correlation
+
+    arrays = (prepared.fixed, prepared.moving, prepared.weight)
+    target, source, inside = (_to_tensor(array, device) for array in arrays)
+    lesion = torch.ones_like(source)
+    if prepared.moving_weight is not None:
+        lesion = _to_tensor(prepared.moving_weight, device)
+    with torch.no_grad():
+        before = mean_local_correlation(target, source, inside * lesion)
+        factor = prepared.grid.shape[0] // maps.inverse.shape[0]
+        warp = upsample(_to_tensor(maps.inverse, device), factor)
+        source, lesion = (sample(image, warp, prepared.grid.spacing) for image in (source, lesion))
+        after = mean_local_correlation(target, source, inside * lesion)
+    return {"measure": SIMILARITY, "before": before, "after": after}
+
+
+def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name: str) -> Settings:
+    """Return the settings with which a momentum is refined: its own kernel and steps.
+
+    Parameters
+    ----------
+    settings : Settings
+        What was asked for.
+    initial : Momentum
+        Where the optimisation starts.
+    grid : Grid
+        The working grid of the images.
+    name : str
+        The momentum's file, for messages.
+
+    Returns
+    -------
+    Settings
+        The same with the kernel and the steps of the momentum.
+
+    Raises
+    ------
+    InputError
+        If the momentum is on another grid than the optimisation's.
+    """
+    from nipype_quicksilver.lddmm.kernel import Kernel
+
+    if not initial.grid.equals(grid.subsampled(settings.velocity), tol=1e-2):
+        raise InputError(
+            f"{name}: the momentum is not on the images' working grid, coarser by "
+            f"{settings.velocity}; give one that was made for these images"
+        )
+    return replace(settings, kernel=Kernel(**initial.kernel), steps=initial.steps)
+
+
+def _describe_settings(settings: Settings) -> dict[str, Any]:
+    """Return settings as JSON holds them."""
+    facts = asdict(settings)
+    return {**facts, "stages": [asdict(stage) for stage in settings.stages]}
+
+
+def describe_energies(maps: Maps) -> dict[str, Any]:
+    """Tell <m, K m> at the start of a geodesic and along it, where it should be constant."""
+    return {"initial": maps.energies[0], "path": maps.energies}
+
+
+def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
+    """Summarise each stage of an optimisation.
+
+    Parameters
+    ----------
+    history : list of Iteration
+        What each iteration saw.
+
+    Returns
+    -------
+    list of dict
+        For each stage that ran its number, ``iterations`` done of ``iterations_at_most``,
+        whether it ``converged`` (ended by itself), and first and last loss, energy and
+        dissimilarity.
+    """
+    stages = []
+    for number, group in groupby(history, key=lambda iteration: iteration.stage):
+        rows = list(group)
+        first, last = rows[0], rows[-1]
+        stages.append(
+            {
+                "stage": number,
+                "iterations": last.iteration,
+                "iterations_at_most": last.iterations,
+                "converged": last.iteration < last.iterations,
+                "loss": [first.loss, last.loss],
+                "energy": [first.energy, last.energy],
+                "dissimilarity": [first.similarity, last.similarity],
+                "smallest_jacobian": last.smallest_jacobian,
+            }
+        )
+    return stages
+
+
+def _to_tensor(data: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return (1, 1, X, Y, Z) of an image, (1, 3, X, Y, Z) of a vector field."""
+    import torch
+
+    channels = data[None] if data.ndim == 3 else np.moveaxis(data, -1, 0)
+    return torch.from_numpy(np.array(channels[None], dtype=np.float32, order="C")).to(device)
+
+
+def _to_array(field: torch.Tensor) -> np.ndarray:
+    """Return (X, Y, Z, 3) of a vector field (1, 3, X, Y, Z)."""
+    return np.ascontiguousarray(np.moveaxis(field[0].detach().cpu().numpy(), 0, -1))

@@ -1,0 +1,227 @@
+"""`register`: from two image files to transforms, warped images and measures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.nifti1 import Nifti1Image
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.inputs import Inputs, read_inputs
+from nipype_quicksilver.registration.preparation import Prepared, prepare
+from nipype_quicksilver.registration.results import Registration
+from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
+from nipype_quicksilver.spatial.transforms import (
+    affine_transform,
+    compose,
+    displacement_on_grid,
+    displacement_transform,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from nipype_quicksilver.lddmm.optimize import Settings
+
+Composite = sitk.CompositeTransform
+
+METHODS = ("optimize",)
+
+# Interpolates each label and takes the largest: borders are smoother than the nearest voxel's.
+_OF_LABELS = "GenericLabel"
+
+
+def register(
+    fixed: PathLike,
+    moving: PathLike,
+    *,
+    fixed_mask: PathLike | None = None,
+    moving_mask: PathLike | None = None,
+    fixed_lesion_mask: PathLike | None = None,
+    moving_lesion_mask: PathLike | None = None,
+    fixed_labels: PathLike | None = None,
+    moving_labels: PathLike | None = None,
+    affine: PathLike | None = None,
+    method: str = "optimize",
+    settings: Settings | None = None,
+    interpolation: str = "Linear",
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    progress: engine.Progress | None = None,
+) -> Registration:
+    """Register a moving image to a fixed image.
+
+    Both are brains without skull, or come with masks of the brain, and are aligned already, by
+    their headers or by `affine`. Nothing is written: see :meth:`Registration.save`.
+
+    Parameters
+    ----------
+    fixed, moving : path-like
+        3-D images (NIfTI, MGH), any grid and orientation.
+    fixed_mask, moving_mask : path-like, optional
+        Their brains, on any grid in the same world space; what is not zero unless given.
+    fixed_lesion_mask, moving_lesion_mask : path-like, optional
+        What has no counterpart in the other image; left out of the comparison.
+    fixed_labels, moving_labels : path-like, optional
+        Label maps on the grids of their images: moving labels are warped, and compared with
+        fixed labels where these are given too.
+    affine : path-like, optional
+        ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
+    method : {'optimize'}
+        Where the momentum comes from.
+    settings : Settings, optional
+        Schedule, kernel and similarity, see `nipype_quicksilver.lddmm.optimize`.
+    interpolation : str
+        Of the warped images: a key of `spatial.resampling.INTERPOLATIONS` that is not for labels.
+    device : str or torch.device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    seed : int
+        Set and recorded; optimisation itself draws no random numbers.
+    progress : callable, optional
+        Called with an `lddmm.optimize.Iteration` after each iteration.
+
+    Returns
+    -------
+    Registration
+        Warped images, transforms, momentum and summary.
+
+    Raises
+    ------
+    InputError
+        If an input cannot be used; the message names the file and the remedy.
+    """
+    if method not in METHODS:
+        raise InputError(f"method '{method}' is unknown; give {' or '.join(METHODS)}")
+    if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
+        raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
+    clock = Clock()
+    with clock.part("read"):
+        inputs = read_inputs(
+            fixed,
+            moving,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            fixed_lesion_mask=fixed_lesion_mask,
+            moving_lesion_mask=moving_lesion_mask,
+            fixed_labels=fixed_labels,
+            moving_labels=moving_labels,
+            affine=affine,
+        )
+    with clock.part("prepare"):
+        prepared = prepare(inputs)
+    fit = engine.fit(
+        prepared,
+        settings or _default_settings(),
+        device=engine.select_device(device),
+        seed=seed,
+        clock=clock,
+        progress=progress,
+    )
+    composite, inverse = _transforms(fit, inputs.affine)
+    return _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
+
+
+def _default_settings() -> Settings:
+    from nipype_quicksilver.lddmm.optimize import Settings
+
+    return Settings()
+
+
+def _transforms(fit: engine.Fit, affine: np.ndarray | None) -> tuple[Composite, Composite]:
+    """Return fixed to moving points (displacement, then affine) and back."""
+    grid = fit.momentum.grid
+    there: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
+    back: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
+    if affine is not None:
+        # The last of a list is applied first.
+        there.insert(0, affine_transform(affine))
+        back.append(affine_transform(np.linalg.inv(affine)))
+    return compose(there), compose(back)
+
+
+def _finish(
+    inputs: Inputs,
+    prepared: Prepared,
+    fit: engine.Fit,
+    composite: Composite,
+    inverse: Composite,
+    interpolation: str,
+    clock: Clock,
+) -> Registration:
+    """Bring everything to the native grids, once, and measure it there."""
+    fixed_grid, moving_grid = Grid.from_image(inputs.fixed), Grid.from_image(inputs.moving)
+    with clock.part("resample"):
+        warped = resample(inputs.moving, fixed_grid, composite, interpolation=interpolation)
+        back = resample(inputs.fixed, moving_grid, inverse, interpolation=interpolation)
+        labels = _warp_labels(inputs, composite)
+        displacement = displacement_on_grid(composite, fixed_grid)
+        inverse_displacement = displacement_on_grid(inverse, moving_grid)
+    with clock.part("measure"):
+        logarithm = log_jacobian(displacement, fixed_grid)
+        brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
+        measures: dict[str, Any] = {
+            "jacobian": jacobian_summary(displacement, fixed_grid, brain),
+            "inverse_consistency_mm": _inverse_consistency(composite, inverse, fixed_grid, brain),
+        }
+        if inputs.fixed_labels is not None and labels is not None:
+            measures["labels"] = _compare_labels(inputs, inputs.fixed_labels, labels)
+    facts = {**fit.facts, **measures}
+    facts["parameters"] = {**facts["parameters"], "interpolation": interpolation}
+    return Registration(
+        fixed=inputs.fixed,
+        moving=inputs.moving,
+        warped=warped,
+        inverse_warped=back,
+        warped_labels=labels,
+        composite=composite,
+        inverse_composite=inverse,
+        displacement=displacement,
+        inverse_displacement=inverse_displacement,
+        log_jacobian=logarithm,
+        momentum=fit.momentum,
+        summary={
+            "versions": versions(),
+            "inputs": inputs.files,
+            **facts,
+            "seconds": clock.with_total(),
+        },
+    )
+
+
+def _warp_labels(inputs: Inputs, transform: sitk.Transform) -> np.ndarray | None:
+    """Return the moving labels on the fixed image's grid."""
+    if inputs.moving_labels is None:
+        return None
+    grid = Grid.from_image(inputs.fixed)
+    return resample(inputs.moving_labels, grid, transform, interpolation=_OF_LABELS)
+
+
+def _compare_labels(inputs: Inputs, truth: Nifti1Image, warped: np.ndarray) -> dict[str, Any]:
+    """Return the overlap with the affine only, and with the deformation."""
+    maps = {"before": _warp_labels(inputs, affine_transform(inputs.matrix)), "after": warped}
+    return {
+        when: label_overlap(truth, nifti(labels, truth.affine))
+        for when, labels in maps.items()
+        if labels is not None
+    }
+
+
+def _inverse_consistency(
+    composite: Composite, inverse: Composite, grid: Grid, brain: np.ndarray
+) -> dict[str, float]:
+    """Return how far the way to the moving image and back leads from where it started."""
+    there_and_back = displacement_on_grid(compose([inverse, composite]), grid)[brain]
+    distance = np.linalg.norm(there_and_back.astype(float), axis=-1)
+    return {
+        "mean": float(distance.mean()),
+        "p99": float(np.percentile(distance, 99)),
+        "max": float(distance.max()),
+    }

@@ -1,0 +1,348 @@
+"""From native images to what the engine compares: one grid, one range of intensities, a weight."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.affines import apply_affine, from_matvec, voxel_sizes
+from nibabel.nifti1 import Nifti1Image
+from scipy.ndimage import binary_dilation
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration.inputs import Inputs
+from nipype_quicksilver.spatial.grids import Grid, check_overlap, working_grid
+from nipype_quicksilver.spatial.images import image_name, nifti
+from nipype_quicksilver.spatial.intensity import foreground, normalize
+from nipype_quicksilver.spatial.resampling import conform, resample
+from nipype_quicksilver.spatial.transforms import affine_transform
+
+# The edge of the brain against the dark around it counts as well: it drives the outline.
+DILATION = 2  # voxels
+LARGEST_BRAIN = 512.0  # mm; a header with wrong voxel sizes would fill the memory
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the engine is given, on one grid.
+
+    Attributes
+    ----------
+    fixed, moving : ndarray
+        (X, Y, Z), float32, 0 outside the brain, robust maximum 1.
+    weight : ndarray
+        (X, Y, Z), float32, 0 or 1 in fixed space: where the images are compared.
+    moving_weight : ndarray or None
+        (X, Y, Z), float32, 0 in the moving lesion and 1 elsewhere, in the space of `moving`.
+    grid : Grid
+        The working grid.
+    fixed_brain, moving_brain : Nifti1Image
+        Brains on the native grids, 0 or 1.
+    masks : dict
+        For each mask its ``file``, whether it was ``used``, and the ``voxels`` it has on the
+        working grid.
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    weight: np.ndarray
+    moving_weight: np.ndarray | None
+    grid: Grid
+    fixed_brain: Nifti1Image
+    moving_brain: Nifti1Image
+    masks: dict[str, dict[str, Any]]
+
+
+def prepare(inputs: Inputs) -> Prepared:
+    """Bring a pair of images to the working grid, each in one resampling.
+
+    The working grid is 1 mm, RAS, in the world of the fixed image, around both brains: masks
+    where given, what is not zero otherwise. The moving image comes there through the affine.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        The images and their masks.
+
+    Returns
+    -------
+    Prepared
+        What the engine compares.
+
+    Raises
+    ------
+    InputError
+        If the brains do not overlap in the world, a mask does not overlap its image, or nothing
+        is left to compare.
+
+    Warns
+    -----
+    UserWarning
+        If a lesion mask covers nothing on the working grid.
+    """
+    fixed_brain = native_brain(inputs.fixed, inputs.fixed_mask)
+    moving_brain = native_brain(inputs.moving, inputs.moving_mask)
+    check_overlap(
+        _inside(inputs.fixed, fixed_brain), _inside(inputs.moving, moving_brain), inputs.matrix
+    )
+    grid = joint_grid(fixed_brain, moving_brain, inputs.matrix)
+    # Masks go from their own grid to the working grid directly.
+    inside_fixed = conform_mask(inputs.fixed_mask or fixed_brain, grid)
+    inside_moving = conform_mask(inputs.moving_mask or moving_brain, grid, inputs.matrix)
+    fixed_lesion, moving_lesion = lesions_on_grid(inputs, grid)
+    covered = {
+        "fixed_mask": inside_fixed,
+        "moving_mask": inside_moving,
+        "fixed_lesion_mask": fixed_lesion,
+        "moving_lesion_mask": moving_lesion,
+    }
+    return Prepared(
+        fixed=_intensities(inputs.fixed, inside_fixed, grid),
+        moving=_intensities(inputs.moving, inside_moving, grid, inputs.matrix),
+        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion, inputs.fixed),
+        moving_weight=lesion_weight(moving_lesion),
+        grid=grid,
+        fixed_brain=fixed_brain,
+        moving_brain=moving_brain,
+        masks=mask_facts(inputs.files, covered),
+    )
+
+
+def native_brain(image: Nifti1Image, mask: Nifti1Image | None) -> Nifti1Image:
+    """Return the brain of an image on its own grid.
+
+    Parameters
+    ----------
+    image : Nifti1Image
+        (X, Y, Z).
+    mask : Nifti1Image, optional
+        Its mask, on any grid in the same world space; what is not zero unless given.
+
+    Returns
+    -------
+    Nifti1Image
+        On the grid of `image`, uint8, 0 or 1.
+
+    Raises
+    ------
+    InputError
+        If the mask and what is not zero in the image do not overlap.
+    """
+    occupied = foreground(np.asanyarray(image.dataobj))
+    if mask is None:
+        return _named(occupied, image)
+    inside = _on_image(mask, image)
+    if not np.any(inside & occupied):
+        raise InputError(_apart(mask, image))
+    return _named(inside, mask, grid_of=image)
+
+
+def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.ndarray) -> Grid:
+    """Return the working grid around two brains.
+
+    Parameters
+    ----------
+    fixed_brain, moving_brain : Nifti1Image
+        (X, Y, Z), nonzero inside.
+    matrix : ndarray
+        4x4, maps fixed to moving points, RAS mm.
+
+    Returns
+    -------
+    Grid
+        1 mm, RAS, in the world of the fixed image; dimensions are multiples of 8.
+
+    Raises
+    ------
+    InputError
+        If a brain is larger than any can be, as with wrong voxel sizes.
+    """
+    own = np.argwhere(np.asanyarray(fixed_brain.dataobj))
+    other = np.argwhere(np.asanyarray(moving_brain.dataobj))
+    to_fixed = np.linalg.inv(matrix @ fixed_brain.affine) @ moving_brain.affine
+    brought = apply_affine(to_fixed, other)
+    for index, image in ((own, fixed_brain), (brought, moving_brain)):
+        size = np.ptp(index, axis=0) * voxel_sizes(fixed_brain.affine)
+        if size.max() > LARGEST_BRAIN:
+            raise InputError(
+                f"{image_name(image)}: is {size.max():.0f} mm wide where it is not zero; check "
+                "the voxel sizes in its header, or give a brain mask"
+            )
+    low = np.minimum(own.min(axis=0), np.floor(brought.min(axis=0))).astype(int)
+    high = np.maximum(own.max(axis=0), np.ceil(brought.max(axis=0))).astype(int)
+    box = np.ones(high - low + 1, np.uint8)
+    return working_grid(nifti(box, fixed_brain.affine @ from_matvec(np.eye(3), low)))
+
+
+def conform_mask(mask: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None) -> np.ndarray:
+    """Bring a mask to the working grid.
+
+    Parameters
+    ----------
+    mask : Nifti1Image
+        (X, Y, Z), nonzero inside.
+    grid : Grid
+        Working grid.
+    matrix : ndarray, optional
+        4x4, maps points of `grid` to points of `mask`, RAS mm.
+
+    Returns
+    -------
+    ndarray
+        On `grid`, bool: where half of the voxel or more is inside.
+    """
+    return conform(mask, grid, matrix) >= 0.5
+
+
+def lesions_on_grid(inputs: Inputs, grid: Grid) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Bring lesion masks to the working grid.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        Images, lesion masks and affine.
+    grid : Grid
+        Working grid.
+
+    Returns
+    -------
+    fixed, moving : ndarray or None
+        On `grid`, bool; None where there is no mask.
+
+    Raises
+    ------
+    InputError
+        If a mask lies outside its image.
+
+    Warns
+    -----
+    UserWarning
+        If a mask covers no voxel of the working grid.
+    """
+    return (
+        _lesion(inputs.fixed_lesion_mask, inputs.fixed, grid),
+        _lesion(inputs.moving_lesion_mask, inputs.moving, grid, inputs.matrix),
+    )
+
+
+def _lesion(
+    mask: Nifti1Image | None, image: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None
+) -> np.ndarray | None:
+    if mask is None:
+        return None
+    _on_image(mask, image)
+    inside = conform_mask(mask, grid, matrix)
+    if not inside.any():
+        warnings.warn(
+            f"{image_name(mask)}: covers no voxel of the working grid and has no effect",
+            UserWarning,
+            stacklevel=3,
+        )
+    return inside
+
+
+def similarity_weight(
+    fixed_brain: np.ndarray,
+    moving_brain: np.ndarray,
+    fixed_lesion: np.ndarray | None,
+    fixed: Nifti1Image,
+) -> np.ndarray:
+    """Return where two images are compared.
+
+    Parameters
+    ----------
+    fixed_brain, moving_brain : ndarray
+        (X, Y, Z), bool, on the working grid.
+    fixed_lesion : ndarray or None
+        (X, Y, Z), bool: what is left out.
+    fixed : Nifti1Image
+        The fixed image, to be named.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z), float32: 1 in both brains and their rim outside the lesion, 0 elsewhere.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    inside = binary_dilation(fixed_brain | moving_brain, iterations=DILATION)
+    if fixed_lesion is not None:
+        inside &= ~fixed_lesion
+    if not inside.any():
+        raise InputError(f"{image_name(fixed)}: its lesion mask covers the whole brain; correct it")
+    return inside.astype(np.float32)
+
+
+def lesion_weight(lesion: np.ndarray | None) -> np.ndarray | None:
+    """Return 0 in a lesion and 1 elsewhere, float32; None where there is none."""
+    return None if lesion is None else 1 - lesion.astype(np.float32)
+
+
+def mask_facts(
+    files: dict[str, str | None], covered: dict[str, np.ndarray | None]
+) -> dict[str, dict[str, Any]]:
+    """Tell which masks were used, and how large they are on the working grid.
+
+    Parameters
+    ----------
+    files : dict
+        Path of each mask by name, None where none was given.
+    covered : dict
+        Each mask on the working grid by name, None where there is none.
+
+    Returns
+    -------
+    dict
+        By name: ``file``, ``used`` (a file was given and covers something), ``voxels``.
+    """
+    facts = {}
+    for name, mask in covered.items():
+        voxels = 0 if mask is None else int(np.count_nonzero(mask))
+        used = files.get(name) is not None and voxels > 0
+        facts[name] = {"file": files.get(name), "used": used, "voxels": voxels}
+    return facts
+
+
+def _intensities(
+    image: Nifti1Image, inside: np.ndarray, grid: Grid, matrix: np.ndarray | None = None
+) -> np.ndarray:
+    """Return an image on the working grid, normalised inside its brain."""
+    try:
+        return normalize(conform(image, grid, matrix), inside)
+    except InputError as error:
+        raise InputError(f"{image_name(image)}: {error}") from error
+
+
+def _on_image(mask: Nifti1Image, image: Nifti1Image) -> np.ndarray:
+    """Return a mask on the grid of its image, bool; refuse one that lies elsewhere."""
+    grid = Grid.from_image(image)
+    inside = resample(mask, grid, affine_transform(np.eye(4)), interpolation="NearestNeighbor") != 0
+    if not inside.any():
+        raise InputError(_apart(mask, image))
+    return inside
+
+
+def _apart(mask: Nifti1Image, image: Nifti1Image) -> str:
+    return (
+        f"{image_name(mask)}: does not overlap {image_name(image)} in space; "
+        "give the mask of that image"
+    )
+
+
+def _inside(image: Nifti1Image, brain: Nifti1Image) -> Nifti1Image:
+    """Return an image that is zero outside its brain."""
+    return _named(np.asanyarray(image.dataobj) * np.asanyarray(brain.dataobj), image)
+
+
+def _named(
+    data: np.ndarray, source: Nifti1Image, *, grid_of: Nifti1Image | None = None
+) -> Nifti1Image:
+    """Return data as an image that messages call by the file of `source`."""
+    if data.dtype == bool:
+        data = data.astype(np.uint8)
+    image = nifti(data, (grid_of or source).affine)
+    image.extra["path"] = image_name(source)
+    return image

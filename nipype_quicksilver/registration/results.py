@@ -1,0 +1,132 @@
+"""The result of a registration, in memory and on disk."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.nifti1 import Nifti1Image
+
+from nipype_quicksilver.registration.folders import staged_folder
+from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import write_image
+from nipype_quicksilver.spatial.momentum import Momentum, write_momentum
+from nipype_quicksilver.spatial.transforms import write_composite, write_displacement
+
+#: Files of a registration, by the name of the attribute they hold.
+FILES = {
+    "warped": "warped.nii.gz",
+    "inverse_warped": "inverse_warped.nii.gz",
+    "warped_labels": "warped_labels.nii.gz",
+    "composite": "composite.h5",
+    "inverse_composite": "inverse_composite.h5",
+    "displacement": "displacement.nii.gz",
+    "inverse_displacement": "inverse_displacement.nii.gz",
+    "log_jacobian": "log_jacobian.nii.gz",
+    "momentum": "momentum.nii.gz",
+    "summary": "summary.json",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Two images, registered.
+
+    Attributes
+    ----------
+    fixed, moving : Nifti1Image
+        The images as they were read, on their native grids.
+    warped : ndarray
+        (X, Y, Z), float32: the moving image on the fixed image's grid, in its own intensities.
+    inverse_warped : ndarray
+        (X, Y, Z), float32: the fixed image on the moving image's grid.
+    warped_labels : ndarray or None
+        (X, Y, Z), of the moving labels' type, on the fixed image's grid.
+    composite : SimpleITK.CompositeTransform
+        Maps fixed native points to moving native points, in LPS: the displacement on the
+        velocity grid first, then the affine.
+    inverse_composite : SimpleITK.CompositeTransform
+        Its inverse.
+    displacement : ndarray
+        (X, Y, Z, 3), float32, RAS mm: `composite` at the voxels of the fixed image.
+    inverse_displacement : ndarray
+        (X, Y, Z, 3), float32, RAS mm: `inverse_composite` at the voxels of the moving image.
+    log_jacobian : ndarray
+        (X, Y, Z), float32, on the fixed grid: logarithm of the Jacobian determinant of
+        `composite`, affine included, as ANTs' CreateJacobianDeterminantImage has it; NaN where
+        the map folds.
+    momentum : Momentum
+        Initial momentum, with its kernel and grids.
+    summary : dict
+        What is written as ``summary.json``.
+    """
+
+    fixed: Nifti1Image
+    moving: Nifti1Image
+    warped: np.ndarray
+    inverse_warped: np.ndarray
+    warped_labels: np.ndarray | None
+    composite: sitk.CompositeTransform
+    inverse_composite: sitk.CompositeTransform
+    displacement: np.ndarray
+    inverse_displacement: np.ndarray
+    log_jacobian: np.ndarray
+    momentum: Momentum
+    summary: dict[str, Any] = field(repr=False)
+
+    def save(self, output_dir: PathLike) -> dict[str, Path]:
+        """Write all files, or none.
+
+        Parameters
+        ----------
+        output_dir : path-like
+            Folder, made if needed. Files of the same names are replaced, others are left alone.
+
+        Returns
+        -------
+        dict
+            Path of each file by the name of its attribute, see :data:`FILES`.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written to.
+        QuicksilverError
+            If writing fails otherwise, e.g. on a full disk; nothing is left behind.
+        """
+        start = time.perf_counter()
+        with staged_folder(output_dir) as stage:
+            names = self._write_images(stage)
+            write_json(stage / FILES["summary"], self._summary(time.perf_counter() - start))
+        return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}
+
+    def _summary(self, seconds: float) -> dict[str, Any]:
+        """Return the summary with the seconds of writing, which are kept in memory too."""
+        parts = {**self.summary["seconds"], "write": seconds}
+        parts.pop("total")
+        self.summary["seconds"] = {**parts, "total": sum(parts.values())}
+        return self.summary
+
+    def _write_images(self, folder: Path) -> list[str]:
+        """Write everything but the summary; return what was written."""
+        paths = {name: folder / file for name, file in FILES.items()}
+        fixed_grid, moving_grid = Grid.from_image(self.fixed), Grid.from_image(self.moving)
+        on_fixed = {"warped": self.warped, "log_jacobian": self.log_jacobian}
+        if self.warped_labels is not None:
+            on_fixed["warped_labels"] = self.warped_labels
+        for name, data in on_fixed.items():
+            write_image(paths[name], data, self.fixed.affine, like=self.fixed)
+        write_image(
+            paths["inverse_warped"], self.inverse_warped, self.moving.affine, like=self.moving
+        )
+        write_composite(paths["composite"], self.composite)
+        write_composite(paths["inverse_composite"], self.inverse_composite)
+        write_displacement(paths["displacement"], self.displacement, fixed_grid)
+        write_displacement(paths["inverse_displacement"], self.inverse_displacement, moving_grid)
+        write_momentum(paths["momentum"], self.momentum)
+        return [name for name, path in paths.items() if path.exists()]

@@ -1,0 +1,64 @@
+"""What a run tells about itself: versions, grids, seconds."""
+
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.spatial.grids import Grid
+
+_LIBRARIES = ("torch", "numpy", "SimpleITK", "nibabel", "scipy")
+
+
+class Clock:
+    """Seconds spent in named parts of a run.
+
+    Examples
+    --------
+    >>> clock = Clock()
+    >>> with clock.part("read"):
+    ...     pass
+    >>> list(clock.seconds)
+    ['read']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def with_total(self) -> dict[str, float]:
+        """Return the seconds of all parts, and their sum as ``total``."""
+        return {**self.seconds, "total": sum(self.seconds.values())}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, its numerical libraries and Python."""
+    own = {"nipype-quicksilver": __version__, "python": platform.python_version()}
+    return {**own, **{name: metadata.version(name) for name in _LIBRARIES}}
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """Return shape, spacing (mm) and affine (RAS mm) of a grid as JSON holds them."""
+    return {
+        "shape": list(grid.shape),
+        "spacing": list(grid.spacing),
+        "affine": grid.affine.tolist(),
+    }
+
+
+def thread_counts() -> dict[str, int]:
+    """Return the threads that torch and ITK compute with."""
+    import SimpleITK as sitk
+    import torch
+
+    itk = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    return {"torch": torch.get_num_threads(), "itk": itk}
