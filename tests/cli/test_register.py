@@ -1,0 +1,398 @@
+"""The commands that register: what they refuse, what they write, what they tell."""
+
+import errno
+import gzip
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nipype_quicksilver.cli import fitting, register
+from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration.folders import staged_folder
+from nipype_quicksilver.registration.results import FILES
+from nipype_quicksilver.spatial import images, resampling
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.transforms import write_affine
+
+QUICK = ("--iterations", "1x1x1", "--num-threads", "1")
+GRID = Grid((12, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def ball(center=(0.5, 0.5, 0.5)):
+    index = np.moveaxis(np.indices(GRID.shape), 0, -1) / (np.array(GRID.shape) - 1)
+    distance = np.linalg.norm(index - center, axis=-1)
+    return (np.where(distance < 0.4, 100 - 50 * distance, 0)).astype(np.float32)
+
+
+def save(path, data, affine=GRID.affine, code=1):
+    image = nib.Nifti1Image(data, affine, dtype=data.dtype)
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    nib.save(image, path)
+    return path
+
+
+def patched(path, offset, values):
+    """Overwrite bytes of the header, past everything that mends headers."""
+    raw = bytearray(path.read_bytes())
+    raw[offset : offset + values.nbytes] = values.tobytes()
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.fixture
+def good(tmp_path):
+    """Arguments of a registration that would work, by option."""
+    return {
+        "--fixed": save(tmp_path / "fixed.nii.gz", ball()),
+        "--moving": save(tmp_path / "moving.nii.gz", ball((0.55, 0.5, 0.5))),
+        "--output-dir": tmp_path / "out",
+    }
+
+
+def listed(arguments):
+    return [item for pair in arguments.items() for item in pair]
+
+
+def bad_missing(folder):
+    return folder / "missing.nii.gz"
+
+
+def bad_folder(folder):
+    (folder / "folder.nii.gz").mkdir()
+    return folder / "folder.nii.gz"
+
+
+def bad_truncated(folder):
+    path = save(folder / "bad.nii.gz", np.random.default_rng(1).random(GRID.shape))
+    path.write_bytes(path.read_bytes()[:3000])
+    return path
+
+
+def bad_text(folder):
+    path = folder / "bad.nii.gz"
+    path.write_bytes(gzip.compress(b"these are my notes"))
+    return path
+
+
+def bad_dimensions(folder):
+    return save(folder / "bad.nii.gz", ball()[:, :, 0])
+
+
+def bad_series(folder):
+    return save(folder / "bad.nii.gz", np.stack([ball()] * 3, axis=-1))
+
+
+def bad_rgb(folder):
+    return save(folder / "bad.nii.gz", np.zeros(GRID.shape, [(c, "u1") for c in "RGB"]))
+
+
+def bad_zero(folder):
+    return save(folder / "bad.nii.gz", np.zeros(GRID.shape, np.float32))
+
+
+def bad_nan(folder):
+    return save(folder / "bad.nii.gz", np.full(GRID.shape, np.nan, np.float32))
+
+
+def bad_constant(folder):
+    return save(folder / "bad.nii.gz", np.full(GRID.shape, 7, np.int16))
+
+
+def bad_infinite(folder):
+    data = ball()
+    data[6, 7, 5] = np.inf
+    return save(folder / "bad.nii.gz", data)
+
+
+def bad_zero_spacing(folder):
+    path = save(folder / "bad.nii", ball(), code=0)
+    path = patched(path, 252, np.array([1, 0], "<i2"))  # qform only, so that pixdim counts
+    return patched(path, 80, np.array([0, 2, 2], "<f4"))
+
+
+def bad_nan_spacing(folder):
+    path = bad_zero_spacing(folder)
+    return patched(path, 80, np.array([np.nan, 2, 2], "<f4"))
+
+
+def bad_singular(folder):
+    path = save(folder / "bad.nii", ball())
+    path = patched(path, 252, np.array([0, 1], "<i2"))
+    return patched(path, 280, np.array([[2, 0, 0, 0], [2, 0, 0, 0], [0, 0, 2, 0]], "<f4"))
+
+
+BAD = [value for name, value in list(globals().items()) if name.startswith("bad_")]
+
+
+@pytest.mark.parametrize("option", ["--fixed", "--moving"])
+@pytest.mark.parametrize("make", BAD)
+def test_unusable_images_are_refused(make, option, good, tmp_path, refused):
+    bad = make(tmp_path)
+    refused("register", *listed({**good, option: bad}), told=f"{bad}: ")
+
+
+@pytest.mark.parametrize("command", ["optimize", "shoot"])
+def test_the_other_commands_refuse_missing_files(command, good, tmp_path, refused):
+    missing = tmp_path / "missing.nii.gz"
+    options = {
+        "optimize": {**good, "--fixed": missing, "--output": tmp_path / "momentum.nii.gz"},
+        "shoot": {"--momentum": missing, "--output-dir": tmp_path / "out"},
+    }[command]
+    if command == "optimize":
+        options.pop("--output-dir")
+    refused(command, *listed(options), told=f"{missing}: no such file")
+
+
+def test_images_that_do_not_meet_are_refused(good, tmp_path, refused):
+    affine = GRID.affine.copy()
+    affine[0, 3] = 500
+    far = save(tmp_path / "far.nii.gz", ball(), affine)
+    refused("register", *listed({**good, "--moving": far}), told=f"{far}: does not overlap")
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_labels_on_another_grid_are_refused(side, good, tmp_path, refused):
+    labels = save(tmp_path / "labels.nii.gz", (ball() > 0).astype(np.uint8))
+    affine = GRID.affine.copy()
+    affine[0, 3] = 1
+    moved = save(tmp_path / "moved.nii.gz", (ball() > 0).astype(np.uint8), affine)
+    given = {"--fixed-labels": labels, "--moving-labels": labels, f"--{side}-labels": moved}
+    refused("register", *listed({**good, **given}), told=f"{moved}: not on the grid of")
+
+
+def test_fixed_labels_alone_are_refused(good, tmp_path, refused):
+    labels = save(tmp_path / "labels.nii.gz", (ball() > 0).astype(np.uint8))
+    refused("register", *listed({**good, "--fixed-labels": labels}), told="give moving labels too")
+
+
+@pytest.mark.parametrize("option", list(fitting.MASKS))
+def test_masks_that_are_empty_or_elsewhere_are_refused(option, good, tmp_path, refused):
+    empty = save(tmp_path / "empty.nii.gz", np.zeros(GRID.shape, np.uint8))
+    refused("register", *listed({**good, option: empty}), told=f"{empty}: ")
+    affine = GRID.affine.copy()
+    affine[2, 3] = 300
+    elsewhere = save(tmp_path / "elsewhere.nii.gz", np.ones(GRID.shape, np.uint8), affine)
+    refused("register", *listed({**good, option: elsewhere}), told=f"{elsewhere}: does not overlap")
+
+
+def test_a_brain_mask_over_nothing_is_refused(good, tmp_path, refused):
+    corner = np.zeros(GRID.shape, np.uint8)
+    corner[0, 0, 0] = 1
+    mask = save(tmp_path / "mask.nii.gz", corner)
+    refused("register", *listed({**good, "--fixed-mask": mask}), told=f"{mask}: does not overlap")
+
+
+def test_a_lesion_of_the_whole_brain_is_refused(good, tmp_path, refused):
+    affine = GRID.affine.copy()
+    affine[:3, 3] = -20
+    wide = save(tmp_path / "wide.nii.gz", np.ones((34, 34, 34), np.uint8), affine)
+    told = "covers the whole brain"
+    refused("register", *listed({**good, "--fixed-lesion-mask": wide}), told=told)
+
+
+def test_absurd_voxel_sizes_are_refused(good, tmp_path, refused):
+    huge = save(tmp_path / "huge.nii.gz", ball(), np.diag([100.0, 100, 100, 1]))
+    refused("register", *listed({**good, "--fixed": huge}), told="check the voxel sizes")
+
+
+def test_affines_that_mirror_or_are_none_are_refused(good, tmp_path, refused):
+    mirror = write_affine(tmp_path / "mirror.mat", np.diag([-1.0, 1, 1, 1]))
+    refused("register", *listed({**good, "--affine": mirror}), told=f"{mirror}: mirrors")
+    absent = tmp_path / "absent.mat"
+    refused("register", *listed({**good, "--affine": absent}), told=f"{absent}: no such file")
+
+
+def test_an_output_below_a_file_is_refused(good, tmp_path, refused):
+    (tmp_path / "file").write_text("")
+    for below in (tmp_path / "file", tmp_path / "file" / "out"):
+        refused("register", *listed({**good, "--output-dir": below}), told=f"{below}: ")
+        momentum = ("--momentum", tmp_path / "any.nii.gz", "--output-dir", below)
+        refused("shoot", *momentum, told=f"{below}: ")
+
+
+def test_an_output_that_cannot_be_written_to_is_refused(good, tmp_path, refused, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    refused("register", *listed(good), told=f"{tmp_path / 'out'}: cannot be written to")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--similarity", "mi"], "--similarity"),
+        (["--method", "predict"], "--method"),
+        (["--brain-extraction", "bet"], "--brain-extraction"),
+        (["--interpolation", "GenericLabel"], "--interpolation"),
+        (["--iterations", "10,10"], "give AxBxC"),
+        (["--iterations", "10x"], "give AxBxC"),
+        (["--iterations", "10x10"], "the schedule has 3 stages"),
+        (["--device", "cuda:99"], "use --device cpu or auto"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage_is_refused(arguments, told, good, refused):
+    refused("register", *listed(good), *arguments, told=told)
+
+
+def test_required_options(refused):
+    for command in ("register", "optimize", "shoot"):
+        refused(command, told="required")
+
+
+def test_optimize_refuses_images_that_are_not_conformed(good, tmp_path, refused):
+    good.pop("--output-dir")
+    good["--output"] = tmp_path / "momentum.nii.gz"
+    refused("optimize", *listed(good), told="normalise its intensities first")
+    for name in ("fixed", "moving"):
+        save(tmp_path / f"{name}.nii.gz", ball() / 100)
+    refused("optimize", *listed(good), told="is not a multiple of 8")
+    for name in ("fixed", "moving"):
+        save(tmp_path / f"{name}.nii.gz", ball() / 100, np.diag([-2.0, 2, 2, 1]))
+    refused("optimize", *listed(good), told="is not isotropic and RAS")
+    save(tmp_path / "fixed.nii.gz", ball() / 100)
+    refused("optimize", *listed(good), told="not on the grid of")
+
+
+def test_shoot_refuses_what_is_no_momentum(good, tmp_path, refused):
+    options = {"--momentum": good["--fixed"], "--output-dir": tmp_path / "out"}
+    refused("shoot", *listed(options), told="is no momentum")
+
+
+def test_a_missing_file_ends_a_process_with_one_line(good, tmp_path):
+    missing = tmp_path / "missing.nii.gz"
+    program = "import sys; from nipype_quicksilver.cli.main import main; sys.exit(main())"
+    arguments = [str(item) for item in listed({**good, "--moving": missing})]
+    result = subprocess.run(
+        [sys.executable, "-c", program, "register", *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"quicksilver: error: {missing}: no such file")
+    assert result.stderr.count("\n") == 1
+    assert not good["--output-dir"].exists()
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_full_disk_leaves_nothing_behind(exists, good, tmp_path, monkeypatch, capsys):
+    out = good["--output-dir"]
+    if exists:
+        out.mkdir()
+        (out / "warped.nii.gz").write_text("earlier")
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nipype_quicksilver.spatial.momentum.save_nifti", full)
+    arguments = [str(item) for item in listed(good)]
+    assert main(["register", "--quiet", *QUICK, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(out) in error
+    assert "No space left" in error
+    assert sorted(tmp_path.rglob("*")) == before
+    if exists:
+        assert (out / "warped.nii.gz").read_text() == "earlier"
+
+
+def test_a_full_disk_is_told_by_the_name_that_the_user_knows(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nibabel.save", full)
+    target = tmp_path / "new" / "out"
+    with (
+        pytest.raises(Exception, match=f"^{target}/a.nii.gz: no space"),
+        staged_folder(target) as s,
+    ):
+        images.write_image(s / "a.nii.gz", ball(), GRID.affine)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_replaced_come_back_on_failure(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old a")
+    (tmp_path / "other").write_text("mine")
+    replace = __import__("os").replace
+
+    def failing(source, target):
+        if str(target) == str(tmp_path / "b"):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", failing)
+    with pytest.raises(Exception, match="Input/output error"), staged_folder(tmp_path) as stage:
+        (stage / "a").write_text("new a")
+        (stage / "b").write_text("new b")
+    contents = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert contents == {"a": "old a", "other": "mine"}
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "x" / "out") as stage:
+        (stage / "a").write_text("")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_some_nan_are_a_warning(good, tmp_path, capsys):
+    data = ball()
+    data[0, 0, :3] = np.nan
+    save(good["--moving"], data)
+    assert main(["register", "--quiet", *QUICK, *map(str, listed(good))]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("quicksilver: warning: ")
+    assert "3 voxels are NaN" in captured.err
+
+
+def test_register_tells_what_it_does_and_keeps_other_files(good, capsys):
+    out = good["--output-dir"]
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    (out / "summary.json").write_text("earlier")
+    assert main(["register", *QUICK, *map(str, listed(good))]) == 0
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == [f"stage {n} of 3" for n in (1, 2, 3)]
+    assert all("energy" in line for line in lines)
+    assert "local correlation" in captured.out
+    assert f"Files: {out}" in captured.out
+    assert (out / "notes.txt").read_text() == "mine"
+    written = {file.name for file in out.iterdir()} - {"notes.txt"}
+    assert written == set(FILES.values()) - {"warped_labels.nii.gz"}
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["inputs"]["fixed"] == str(good["--fixed"])
+    assert [stage["iterations"] for stage in summary["stages"]] == [1, 1, 1]
+
+
+def test_help_has_an_example(capsys):
+    for command in ("register", "optimize", "shoot"):
+        assert main([command, "--help"]) == 0
+        assert f"Example:\n  quicksilver {command} --" in capsys.readouterr().out
+
+
+def test_names_of_choices_are_those_of_the_package():
+    from nipype_quicksilver.lddmm import similarity
+
+    assert fitting.SIMILARITIES == similarity.MEASURES
+    offered = {*register.INTERPOLATIONS, "GenericLabel", "MultiLabel"}
+    assert offered == set(resampling.INTERPOLATIONS)
+
+
+def test_python_callers_get_the_same_refusals(good):
+    from nipype_quicksilver import register as registered
+
+    pair = good["--fixed"], good["--moving"]
+    with pytest.raises(InputError, match="method 'guess' is unknown"):
+        registered(*pair, method="guess")
+    with pytest.raises(InputError, match="interpolation 'GenericLabel'"):
+        registered(*pair, interpolation="GenericLabel")
+    with pytest.raises(InputError, match="device cuda:99"):
+        registered(*pair, device="cuda:99")
