@@ -84,6 +84,7 @@ class ConformToGrid(LightInterface):
 
     def _run_interface(self, runtime):
         from nipype_quicksilver.registration import preparation
+        from nipype_quicksilver.registration.inputs import Inputs
         from nipype_quicksilver.spatial import images, resampling, transforms
 
         inputs, outputs = self.inputs, self._names()
@@ -95,7 +96,9 @@ class ConformToGrid(LightInterface):
             brain = preparation.native_brain(image, mask)
             grid = self._grid(image, brain)
             inside = preparation.conform_mask(mask or brain, grid, matrix)
-            _, lesion = preparation.lesions_on_grid(None, lesion, grid, matrix)
+            # As the moving image of a pair, the one that an affine belongs to.
+            pair = Inputs(image, image, moving_lesion_mask=lesion, affine=matrix)
+            _, lesion = preparation.lesions_on_grid(pair, grid)
             data = resampling.conform(image, grid, matrix)
         images.write_image(outputs["out_file"], data, grid.affine)
         images.write_image(outputs["out_mask"], inside, grid.affine)
