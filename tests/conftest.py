@@ -12,7 +12,7 @@ def brain(points):
     x, y, z = np.moveaxis(points, -1, 0)
     radius = np.sqrt((x / 13) ** 2 + (y / 16) ** 2 + (z / 11) ** 2)
     core = np.sqrt((x / 6) ** 2 + ((y - 2) / 7) ** 2 + (z / 5) ** 2)
-    texture = 60 * np.sin(x / 3) * np.cos(y / 4) + 40 * np.cos(z / 2.5)
+    texture = 80 * np.sin(x / 5) * np.cos(y / 6) + 40 * np.cos(z / 5)
     image = np.where(radius < 1, 500 + 300 * (core < 1) + texture, 0)
     return image.astype(np.int16), np.where(radius < 1, 1 + (core < 1), 0).astype(np.uint8)
 
@@ -38,7 +38,7 @@ def pair(tmp_path_factory):
         points = grid.coordinates()
         if name == "moving":
             points = points - shift[:3, 3]
-            points = points + 1.5 * np.sin(points[..., [1, 2, 0]] / 6)
+            points = 0.85 * points + np.sin(points[..., [1, 2, 0]] / 8)
         data, labels = brain(points)
         contents = {name: data, f"{name}_mask": (labels > 0), f"{name}_labels": labels}
         for stem, content in contents.items():

@@ -1,0 +1,159 @@
+"""The nodes over the command, run on a small pair."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nipype import Node
+from nipype.pipeline.engine.nodes import NodeExecutionError
+
+from nipype_quicksilver import interfaces
+from nipype_quicksilver.spatial import transforms
+from nipype_quicksilver.spatial.momentum import read_momentum
+
+ITERATIONS = [10, 4, 1]
+
+
+def load(path):
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def registration(pair):
+    return interfaces.QuicksilverRegistration(
+        fixed_image=pair.fixed,
+        moving_image=pair.moving,
+        fixed_image_mask=pair.fixed_mask,
+        moving_image_mask=pair.moving_mask,
+        fixed_labels=pair.fixed_labels,
+        moving_labels=pair.moving_labels,
+        initial_moving_transform=pair.affine,
+        iterations=ITERATIONS,
+        random_seed=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def registered(pair, tmp_path_factory):
+    """Outputs of the whole registration, run by a Node."""
+    folder = tmp_path_factory.mktemp("registered")
+    node = Node(registration(pair), name="register", base_dir=folder, n_procs=1)
+    return node, node.run().outputs
+
+
+def test_registration_writes_everything(registered, pair):
+    node, outputs = registered
+    folder = Path(node.output_dir()) / "registration"
+    files = {name: value for name, value in outputs.trait_get().items() if isinstance(value, str)}
+    assert len(files) == 10
+    assert {Path(file).parent for file in files.values()} == {folder}
+    summary = json.loads(Path(outputs.summary).read_text())
+    assert summary["parameters"]["seed"] == 3
+    assert summary["labels"]["after"]["mean"]["dice"] > 0.5
+    assert summary["inputs"]["affine"] == str(pair.affine)
+
+
+def test_registration_gives_transforms_that_apply(registered, pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, outputs = registered
+    for moving, fixed, files, flags, warped in (
+        (
+            pair.moving,
+            pair.fixed,
+            outputs.reverse_forward_transforms,
+            outputs.reverse_forward_invert_flags,
+            outputs.warped_image,
+        ),
+        (
+            pair.fixed,
+            pair.moving,
+            outputs.reverse_transforms,
+            outputs.reverse_invert_flags,
+            outputs.inverse_warped_image,
+        ),
+    ):
+        node = interfaces.ApplyTransforms(input_image=moving, reference_image=fixed)
+        node.inputs.transforms = files
+        node.inputs.invert_transform_flags = flags
+        applied = node.run().outputs.output_image
+        np.testing.assert_allclose(load(applied), load(warped), atol=1e-2)
+    assert outputs.forward_transforms == [outputs.composite_transform]
+    assert outputs.reverse_transforms == [outputs.inverse_composite_transform]
+
+
+def test_registration_runs_again_only_for_other_results(registered, pair):
+    node, outputs = registered
+    written = Path(outputs.summary).stat().st_mtime_ns
+    same = Node(registration(pair), name="register", base_dir=node.base_dir, n_procs=2)
+    same.inputs.use_gpu = True
+    assert Path(same.run().outputs.summary).stat().st_mtime_ns == written
+    other = Node(registration(pair), name="register", base_dir=node.base_dir)
+    other.inputs.interpolation = "NearestNeighbor"
+    # The program is not found any more: it would have to run.
+    other.interface._cmd = "nothing"
+    with pytest.raises(NodeExecutionError, match=r"quicksilver: error: .*nothing"):
+        other.run()
+
+
+@pytest.fixture(scope="module")
+def momentum(pair, tmp_path_factory):
+    """A momentum that the node finds, without the scripts' folder on the PATH."""
+    folder = tmp_path_factory.mktemp("momentum")
+    images = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        conformed = interfaces.ConformToGrid(in_file=pair.fixed).run().outputs
+        images["fixed_image"] = conformed.out_file
+        images["fixed_image_mask"] = conformed.out_mask
+        node = interfaces.ConformToGrid(in_file=pair.moving, affine=pair.affine)
+        node.inputs.reference_image = conformed.out_file
+        images["moving_image"] = node.run().outputs.out_file
+        for name in ("fixed_image", "moving_image"):
+            node = interfaces.NormalizeIntensity(in_file=images[name])
+            images[name] = node.run().outputs.out_file
+        patch.setenv("PATH", os.defpath)
+        optimize = interfaces.OptimizeMomentum(**images, iterations=ITERATIONS)
+        return optimize, optimize.run(cwd=folder)
+
+
+def test_optimize(momentum):
+    _, result = momentum
+    assert result.runtime.cmdline.startswith(f"{sys.executable} -m nipype_quicksilver.cli optimize")
+    outputs = result.outputs
+    assert Path(outputs.momentum).name == "moving_conformed_normalized_momentum.nii.gz"
+    assert np.any(read_momentum(outputs.momentum).data)
+    assert json.loads(Path(outputs.summary).read_text())
+
+
+def test_optimize_refines(momentum, tmp_path):
+    node, result = momentum
+    refine = interfaces.OptimizeMomentum(**node.inputs.get_traitsfree())
+    refine.inputs.initial_momentum = result.outputs.momentum
+    refined = read_momentum(refine.run(cwd=tmp_path).outputs.momentum).data
+    assert np.any(refined != read_momentum(result.outputs.momentum).data)
+
+
+def test_shoot(momentum, tmp_path):
+    _, result = momentum
+    outputs = interfaces.ShootGeodesic(momentum=result.outputs.momentum).run(cwd=tmp_path).outputs
+    forward = transforms.read_transform(outputs.displacement)
+    inverse = transforms.read_transform(outputs.inverse_displacement)
+    points = np.array([[2.0, 3.0, -1.0], [-5.0, 6.0, 2.0]])
+    there = transforms.map_points(forward, points)
+    assert np.abs(there - points).max() > 0.05
+    np.testing.assert_allclose(transforms.map_points(inverse, there), points, atol=0.1)
+    assert load(outputs.log_jacobian).shape == load(result.outputs.momentum).shape[:3]
+    assert json.loads(Path(outputs.summary).read_text())["energy"] > 0
+
+
+def test_error_of_the_command_is_told(tmp_path):
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_text("nothing")
+    node = Node(interfaces.ShootGeodesic(momentum=damaged), name="shoot", base_dir=tmp_path)
+    with pytest.raises(NodeExecutionError, match=r"quicksilver: error: .*damaged\.nii\.gz: "):
+        node.run()
+    with pytest.raises(RuntimeError, match=r"quicksilver: error: .*damaged\.nii\.gz: "):
+        interfaces.ShootGeodesic(momentum=damaged).run(cwd=tmp_path)

@@ -1,0 +1,185 @@
+"""The workflow of a pair: built, drawn, run, and compared with the command."""
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nipype import DataSink, Node, Workflow
+from nipype.interfaces.utility import IdentityInterface
+
+from nipype_quicksilver import interfaces
+from nipype_quicksilver.spatial import transforms
+from nipype_quicksilver.workflows import init_quicksilver_wf
+
+ITERATIONS = [10, 4, 1]
+PLUGINS = [("Linear", {}), ("MultiProc", {"n_procs": 2, "memory_gb": 4, "n_gpu_procs": 0})]
+
+
+def load(path):
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def fields(workflow, node):
+    return workflow.get_node(node).outputs.copyable_trait_names()
+
+
+def run(workflow, folder, plugin="Linear", plugin_args=None, **inputs):
+    """Run a workflow inside another; return the file of each output."""
+    host = Workflow(name="host", base_dir=folder)
+    host.config["execution"]["crashdump_dir"] = str(folder)
+    host.config["execution"]["crashfile_format"] = "txt"
+    host.config["execution"]["poll_sleep_duration"] = 0.1
+    sink = Node(DataSink(base_directory=str(folder / "out")), name="sink")
+    names = fields(workflow, "outputnode")
+    host.connect([(workflow, sink, [(f"outputnode.{name}", name) for name in names])])
+    for name, value in inputs.items():
+        setattr(workflow.inputs.inputnode, name, str(value))
+    workflow.get_node("optimize").inputs.iterations = ITERATIONS
+    host.run(plugin=plugin, plugin_args=plugin_args or {})
+    found = {name: list((folder / "out" / name).iterdir()) for name in names}
+    return {name: files[0] for name, files in found.items() if len(files) == 1}
+
+
+def of_command(pair, folder, **inputs):
+    """Run the node that does the same in one step; return its outputs."""
+    node = interfaces.QuicksilverRegistration(
+        fixed_image=pair.fixed, moving_image=pair.moving, iterations=ITERATIONS, **inputs
+    )
+    return node.run(cwd=folder).outputs
+
+
+@pytest.fixture(scope="module")
+def optional(pair, tmp_path_factory):
+    """Every input that may be left out."""
+    lesion = nib.load(pair.moving_mask)
+    data = np.asanyarray(lesion.dataobj).copy()
+    data[10:] = 0
+    path = tmp_path_factory.mktemp("lesion") / "lesion.nii.gz"
+    nib.save(nib.Nifti1Image(data, lesion.affine), path)
+    return {
+        "fixed_image_mask": pair.fixed_mask,
+        "moving_image_mask": pair.moving_mask,
+        "moving_lesion_mask": path,
+        "initial_moving_transform": pair.affine,
+        "fixed_labels": pair.fixed_labels,
+        "moving_labels": pair.moving_labels,
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(pair, optional, tmp_path_factory):
+    return of_command(pair, tmp_path_factory.mktemp("command"), **optional)
+
+
+@pytest.mark.parametrize(("plugin", "arguments"), PLUGINS)
+def test_as_the_command(plugin, arguments, pair, optional, expected, tmp_path):
+    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True)
+    images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
+    found = run(workflow, tmp_path, plugin, arguments, **images, **optional)
+    assert set(found) == set(fields(workflow, "outputnode"))
+    for name in ("warped_image", "inverse_warped_image"):
+        np.testing.assert_allclose(load(found[name]), load(getattr(expected, name)), atol=0.5)
+    assert np.mean(load(found["warped_labels"]) == load(expected.warped_labels)) > 0.999
+    for name in ("displacement", "inverse_displacement", "log_jacobian"):
+        np.testing.assert_allclose(load(found[name]), load(getattr(expected, name)), atol=2e-3)
+    for name in ("composite_transform", "inverse_composite_transform"):
+        points = np.array([[0.0, 0.0, 0.0], [5.0, -6.0, 3.0]])
+        both = [transforms.read_transform(file) for file in (found[name], getattr(expected, name))]
+        mapped = [transforms.map_points(transform, points) for transform in both]
+        np.testing.assert_allclose(*mapped, atol=2e-3)
+        assert np.abs(np.abs(mapped[0] - points) - [3, 0, 0]).max() > 0.1  # more than the affine
+    summary = json.loads(Path(expected.summary).read_text())
+    jacobian = json.loads(found["jacobian_summary"].read_text())
+    assert jacobian["voxels"] == summary["jacobian"]["voxels"]
+    assert jacobian["folded"] == summary["jacobian"]["folded"]
+    overlap = json.loads(found["label_overlap"].read_text())
+    dice = summary["labels"]["after"]["mean"]["dice"]
+    assert overlap["mean"]["dice"] == pytest.approx(dice, abs=1e-3)
+
+
+def test_without_anything_optional(pair, tmp_path):
+    workflow = init_quicksilver_wf(omp_nthreads=1)
+    found = run(workflow, tmp_path, fixed_image=pair.fixed, moving_image=pair.moving)
+    expected = of_command(pair, tmp_path)
+    np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=0.5)
+
+
+def test_names_of_inputs_and_outputs():
+    workflow = init_quicksilver_wf(omp_nthreads=1)
+    command_inputs = set(interfaces.QuicksilverRegistration.input_spec().trait_get())
+    command_outputs = set(interfaces.QuicksilverRegistration.output_spec().trait_get())
+    assert set(fields(workflow, "inputnode")) <= command_inputs
+    assert set(fields(workflow, "outputnode")) - command_outputs == {"jacobian_summary"}
+    documented = inspect.getdoc(init_quicksilver_wf)
+    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True)
+    for name in (*fields(workflow, "inputnode"), *fields(workflow, "outputnode")):
+        assert name in documented
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("use_gpu", [False, True])
+def test_resources(labels, use_gpu):
+    workflow = init_quicksilver_wf(omp_nthreads=3, use_gpu=use_gpu, labels=labels, name="pair_wf")
+    assert workflow.name == "pair_wf"
+    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+    for node in nodes:
+        if isinstance(node.interface, IdentityInterface) or node.name.startswith("merge_"):
+            continue
+        assert isinstance(node.mem_gb, float) and 0 < node.mem_gb < 8
+        on_gpu = use_gpu and node.name in ("optimize", "shoot")
+        assert node.is_gpu_node() == on_gpu, node.name
+        # A GPU node takes as many GPU slots as processors.
+        assert node.n_procs in ((1,) if on_gpu else (1, 3)), node.name
+        assert node.inputs.num_threads == node.n_procs
+    assert workflow.get_node("merge_forward").run_without_submitting
+
+
+def test_arguments_are_keywords():
+    parameters = inspect.signature(init_quicksilver_wf).parameters.values()
+    assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_inside_a_host(pair):
+    host = Workflow(name="host")
+    before = Node(IdentityInterface(fields=["t1w"]), name="before")
+    first = init_quicksilver_wf(omp_nthreads=1, name="first_wf")
+    second = init_quicksilver_wf(omp_nthreads=1, name="second_wf")
+    host.connect([
+        (before, first, [("t1w", "inputnode.fixed_image")]),
+        (first, second, [("outputnode.warped_image", "inputnode.moving_image")]),
+    ])  # fmt: skip
+    assert "first_wf.optimize" in host.list_node_names()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Folder with the graph, described by pydot and networkx."""
+    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True)
+    workflow.base_dir = tmp_path_factory.mktemp("drawn")
+    return workflow, Path(workflow.base_dir) / workflow.name
+
+
+@pytest.mark.parametrize("graph2use", ["orig", "flat", "colored", "hierarchical", "exec"])
+def test_graph_is_described(drawn, graph2use):
+    workflow, folder = drawn
+    with_dot = shutil.which("dot") is not None
+    try:
+        workflow.write_graph(graph2use=graph2use, format="png")
+    except OSError:
+        # Without the `dot` program the description is written, and the picture fails.
+        if with_dot:
+            raise
+    written = [file for file in folder.glob("*.dot") if "label_overlap" in file.read_text()]
+    assert written
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz' dot is not installed")
+def test_graph_is_drawn(drawn):
+    workflow, _ = drawn
+    assert (
+        Path(workflow.write_graph(graph2use="colored", format="png")).with_suffix(".png").exists()
+    )
