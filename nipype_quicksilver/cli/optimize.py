@@ -45,8 +45,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--initial-momentum",
         type=Path,
         metavar="FILE",
-        help="momentum to start from, of which kernel and time steps are kept; only the stages "
-        "on its grid are run",
+        help="momentum to start from, of which kernel and time steps are kept; stages before "
+        "the first one on its grid are left out",
     )
     fitting.add_settings(parser)
     parser.add_argument(

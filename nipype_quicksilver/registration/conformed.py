@@ -20,6 +20,7 @@ from nipype_quicksilver.registration.preparation import (
     mask_facts,
     native_brain,
     similarity_weight,
+    without_lesion,
 )
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.spatial.files import PathLike
@@ -125,7 +126,8 @@ def prepare_conformed(inputs: Inputs) -> Prepared:
     Returns
     -------
     Prepared
-        The images as they are, with the weights that `preparation.prepare` would give.
+        The images as they are but for lesions, which are filled, with the weights that
+        `preparation.prepare` would give.
 
     Raises
     ------
@@ -150,10 +152,11 @@ def prepare_conformed(inputs: Inputs) -> Prepared:
         "fixed_lesion_mask": fixed_lesion,
         "moving_lesion_mask": moving_lesion,
     }
+    fixed, moving = (np.asanyarray(image.dataobj) for image in (inputs.fixed, inputs.moving))
     return Prepared(
-        fixed=np.asanyarray(inputs.fixed.dataobj),
-        moving=np.asanyarray(inputs.moving.dataobj),
-        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion, inputs.fixed),
+        fixed=without_lesion(fixed, inside_fixed, fixed_lesion, inputs.fixed),
+        moving=without_lesion(moving, inside_moving, moving_lesion, inputs.moving),
+        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
         moving_weight=lesion_weight(moving_lesion),
         grid=grid,
         fixed_brain=brains[0],

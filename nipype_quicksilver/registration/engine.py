@@ -255,14 +255,15 @@ def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name:
     Raises
     ------
     InputError
-        If the momentum is on another grid than the optimisation's.
+        If the momentum is on none of the grids of the schedule.
     """
     from nipype_quicksilver.lddmm.kernel import Kernel
 
-    if not initial.grid.equals(grid.subsampled(settings.velocity), tol=1e-2):
+    factors = {stage.velocity for stage in settings.stages}
+    if not any(initial.grid.equals(grid.subsampled(factor), tol=1e-2) for factor in factors):
         raise InputError(
-            f"{name}: the momentum is not on the images' working grid, coarser by "
-            f"{settings.velocity}; give one that was made for these images"
+            f"{name}: the momentum is not on the images' working grid, coarser by one of "
+            f"{sorted(factors)}; give one that was made for these images"
         )
     return replace(settings, kernel=Kernel(**initial.kernel), steps=initial.steps)
 

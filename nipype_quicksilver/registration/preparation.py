@@ -29,7 +29,7 @@ class Prepared:
     Attributes
     ----------
     fixed, moving : ndarray
-        (X, Y, Z), float32, 0 outside the brain, robust maximum 1.
+        (X, Y, Z), float32, 0 outside the brain, robust maximum 1, lesions filled.
     weight : ndarray
         (X, Y, Z), float32, 0 or 1 in fixed space: where the images are compared.
     moving_weight : ndarray or None
@@ -72,8 +72,8 @@ def prepare(inputs: Inputs) -> Prepared:
     Raises
     ------
     InputError
-        If the brains do not overlap in the world, a mask does not overlap its image, or nothing
-        is left to compare.
+        If the brains do not overlap in the world, a mask does not overlap its image, or a lesion
+        leaves nothing to compare.
 
     Warns
     -----
@@ -97,9 +97,9 @@ def prepare(inputs: Inputs) -> Prepared:
         "moving_lesion_mask": moving_lesion,
     }
     return Prepared(
-        fixed=_intensities(inputs.fixed, inside_fixed, grid),
-        moving=_intensities(inputs.moving, inside_moving, grid, inputs.matrix),
-        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion, inputs.fixed),
+        fixed=_intensities(inputs.fixed, inside_fixed, fixed_lesion, grid),
+        moving=_intensities(inputs.moving, inside_moving, moving_lesion, grid, inputs.matrix),
+        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
         moving_weight=lesion_weight(moving_lesion),
         grid=grid,
         fixed_brain=fixed_brain,
@@ -191,7 +191,8 @@ def conform_mask(mask: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None
     ndarray
         On `grid`, bool: where half of the voxel or more is inside.
     """
-    return conform(mask, grid, matrix) >= 0.5
+    # Halves are common where voxels are cut in two, and must not depend on rounding.
+    return conform(mask, grid, matrix) > 0.5 - 1e-3
 
 
 def lesions_on_grid(inputs: Inputs, grid: Grid) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -242,10 +243,7 @@ def _lesion(
 
 
 def similarity_weight(
-    fixed_brain: np.ndarray,
-    moving_brain: np.ndarray,
-    fixed_lesion: np.ndarray | None,
-    fixed: Nifti1Image,
+    fixed_brain: np.ndarray, moving_brain: np.ndarray, fixed_lesion: np.ndarray | None
 ) -> np.ndarray:
     """Return where two images are compared.
 
@@ -255,25 +253,53 @@ def similarity_weight(
         (X, Y, Z), bool, on the working grid.
     fixed_lesion : ndarray or None
         (X, Y, Z), bool: what is left out.
-    fixed : Nifti1Image
-        The fixed image, to be named.
 
     Returns
     -------
     ndarray
         (X, Y, Z), float32: 1 in both brains and their rim outside the lesion, 0 elsewhere.
-
-    Raises
-    ------
-    InputError
-        If nothing is left.
     """
     inside = binary_dilation(fixed_brain | moving_brain, iterations=DILATION)
     if fixed_lesion is not None:
         inside &= ~fixed_lesion
-    if not inside.any():
-        raise InputError(f"{image_name(fixed)}: its lesion mask covers the whole brain; correct it")
     return inside.astype(np.float32)
+
+
+def without_lesion(
+    data: np.ndarray, brain: np.ndarray, lesion: np.ndarray | None, image: Nifti1Image
+) -> np.ndarray:
+    """Fill a lesion with the median of the rest of the brain.
+
+    What is in a lesion must neither set the range of the intensities nor, through the windows of
+    a local similarity, pull at the tissue around it.
+
+    Parameters
+    ----------
+    data : ndarray
+        (X, Y, Z), on the working grid.
+    brain : ndarray
+        (X, Y, Z), bool.
+    lesion : ndarray or None
+        (X, Y, Z), bool.
+    image : Nifti1Image
+        The image, to be named.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z).
+
+    Raises
+    ------
+    InputError
+        If nothing of the brain is left.
+    """
+    if lesion is None:
+        return data
+    rest = data[brain & ~lesion]
+    if rest.size == 0:
+        raise InputError(f"{image_name(image)}: its lesion mask covers the whole brain; correct it")
+    return np.where(brain & lesion, np.median(rest), data).astype(np.float32)
 
 
 def lesion_weight(lesion: np.ndarray | None) -> np.ndarray | None:
@@ -307,11 +333,16 @@ def mask_facts(
 
 
 def _intensities(
-    image: Nifti1Image, inside: np.ndarray, grid: Grid, matrix: np.ndarray | None = None
+    image: Nifti1Image,
+    brain: np.ndarray,
+    lesion: np.ndarray | None,
+    grid: Grid,
+    matrix: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return an image on the working grid, normalised inside its brain."""
+    data = without_lesion(conform(image, grid, matrix), brain, lesion, image)
     try:
-        return normalize(conform(image, grid, matrix), inside)
+        return normalize(data, brain)
     except InputError as error:
         raise InputError(f"{image_name(image)}: {error}") from error
 
