@@ -197,7 +197,9 @@ def test_a_lesion_of_the_whole_brain_is_refused(good, tmp_path, refused):
 
 
 def test_absurd_voxel_sizes_are_refused(good, tmp_path, refused):
-    huge = save(tmp_path / "huge.nii.gz", ball(), np.diag([100.0, 100, 100, 1]))
+    affine = np.diag([100.0, 100, 100, 1])
+    affine[:3, 3] = -500
+    huge = save(tmp_path / "huge.nii.gz", ball(), affine)
     refused("register", *listed({**good, "--fixed": huge}), told="check the voxel sizes")
 
 
