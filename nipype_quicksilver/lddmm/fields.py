@@ -13,6 +13,10 @@ from torch.nn import functional
 Spacing = float | tuple[float, float, float]
 
 
+# The corners of a cell, as offsets from its first voxel.
+CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
+
+
 def spacing_tuple(spacing: Spacing) -> tuple[float, float, float]:
     """Return one spacing per axis.
 
@@ -76,28 +80,40 @@ def invert(
     displacement: torch.Tensor,
     initial: torch.Tensor,
     spacing: Spacing = 1.0,
-    iterations: int = 10,
+    iterations: int = 8,
 ) -> torch.Tensor:
-    """Return the displacement ``v`` of the inverse map, ``v(y) = -u(y + v(y))``.
+    """Return the displacement ``v`` of the inverse map, ``v(y) + u(y + v(y)) = 0``.
+
+    Newton's method at every voxel; where a step does not bring the point closer it is halved,
+    so that the result is nowhere farther from the inverse than the first guess.
 
     Parameters
     ----------
     displacement : torch.Tensor
-        ``u``, (B, 3, X, Y, Z), a contraction (``|Du| < 1``) near ``initial``'s error.
+        ``u``, (B, 3, X, Y, Z), without folds.
     initial : torch.Tensor
         A first guess of ``v``; zeros where nothing is known.
     spacing : float or tuple of float
     iterations : int
-        Fixed-point iterations (Chen et al., Med Phys 2008).
 
     Returns
     -------
     torch.Tensor
         (B, 3, X, Y, Z).
     """
+    batch, _, *shape = displacement.shape
+    matrix = jacobian(displacement, spacing).reshape(batch, 9, *shape)
     inverse = initial
+    residual = compose(displacement, inverse, spacing)
+    length = torch.ones_like(residual[:, :1])
     for _ in range(iterations):
-        inverse = -sample(displacement, inverse, spacing)
+        local = sample(matrix, inverse, spacing).reshape(batch, 3, 3, *shape)
+        candidate = inverse - length * _solve(local, residual)
+        remaining = compose(displacement, candidate, spacing)
+        better = remaining.norm(dim=1, keepdim=True) < residual.norm(dim=1, keepdim=True)
+        inverse = torch.where(better, candidate, inverse)
+        residual = torch.where(better, remaining, residual)
+        length = torch.where(better, (2 * length).clamp_max(1), 0.5 * length)
     return inverse
 
 
@@ -128,12 +144,9 @@ def jacobian(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor
 
 def determinant(matrix: torch.Tensor) -> torch.Tensor:
     """Return the determinants (B, 1, X, Y, Z) of matrices (B, 3, 3, X, Y, Z)."""
-    a, b, c = (matrix[:, i, :] for i in range(3))
-    return (
-        a[:, 0] * (b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1])
-        - a[:, 1] * (b[:, 0] * c[:, 2] - b[:, 2] * c[:, 0])
-        + a[:, 2] * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
-    )[:, None]
+    # Unbinding, not indexing: the gradient of an index is a whole field of zeros.
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(1) for row in matrix.unbind(1))
+    return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[:, None]
 
 
 def jacobian_determinant(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
@@ -157,16 +170,51 @@ def corner_determinants(displacement: torch.Tensor, spacing: Spacing = 1.0) -> t
     edges = [displacement.diff(dim=axis + 2) / h[axis] for axis in range(3)]
     nx, ny, nz = (n - 1 for n in displacement.shape[2:])
     corners = []
-    for i in (0, 1):
-        for j in (0, 1):
-            for k in (0, 1):
-                x, y, z = slice(i, i + nx), slice(j, j + ny), slice(k, k + nz)
-                corners.append(
-                    _determinant_of_identity_plus(
-                        edges[0][..., y, z], edges[1][..., x, :, z], edges[2][..., x, y, :]
-                    )
-                )
+    for i, j, k in CORNERS:
+        x, y, z = slice(i, i + nx), slice(j, j + ny), slice(k, k + nz)
+        corners.append(
+            _determinant_of_identity_plus(
+                edges[0][..., y, z], edges[1][..., x, :, z], edges[2][..., x, y, :]
+            )
+        )
     return torch.stack(corners, dim=1)
+
+
+def jacobian_shortfall(
+    displacement: torch.Tensor, spacing: Spacing, margin: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how far the Jacobians at all corners of all cells fall short of a margin.
+
+    Parameters
+    ----------
+    displacement : torch.Tensor
+        (1, 3, X, Y, Z).
+    spacing : float or tuple of float
+    margin : float
+
+    Returns
+    -------
+    shortfall : torch.Tensor
+        The sum of ``max(0, margin - J)^2`` over the corners, differentiable. Only the few
+        corners below the margin are gone through again with gradients.
+    smallest : torch.Tensor
+        The smallest Jacobian.
+    """
+    with torch.no_grad():
+        jacobians = corner_determinants(displacement, spacing)[0]
+        smallest = jacobians.min()
+        corner, *cell = (jacobians < margin).nonzero().unbind(1)
+    offset = torch.tensor(CORNERS, device=displacement.device)[corner].unbind(1)
+    voxel = [c + o for c, o in zip(cell, offset, strict=True)]
+    columns = []
+    for axis, h in enumerate(spacing_tuple(spacing)):
+        ends = []
+        for end in (0, 1):
+            at = [*voxel[:axis], cell[axis] + end, *voxel[axis + 1 :]]
+            ends.append(displacement[0, :, at[0], at[1], at[2]][None])
+        columns.append((ends[1] - ends[0]) / h)
+    shortfall = margin - _determinant_of_identity_plus(columns[0], columns[1], columns[2])
+    return shortfall.square().sum(), smallest
 
 
 def pool(image: torch.Tensor, factor: int) -> torch.Tensor:
@@ -200,10 +248,22 @@ def _determinant_of_identity_plus(
     x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
 ) -> torch.Tensor:
     """Return ``det(I + [x y z])`` for columns (B, 3, ...)."""
-    a, b, c = x[:, 0] + 1, x[:, 1], x[:, 2]
-    d, e, f = y[:, 0], y[:, 1] + 1, y[:, 2]
-    g, h, i = z[:, 0], z[:, 1], z[:, 2] + 1
+    (a, b, c), (d, e, f), (g, h, i) = (column.unbind(1) for column in (x, y, z))
+    a, e, i = a + 1, e + 1, i + 1
     return a * (e * i - f * h) - d * (b * i - c * h) + g * (b * f - c * e)
+
+
+def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return ``A^-1 b`` for matrices (B, 3, 3, X, Y, Z) and vectors (B, 3, X, Y, Z), by Cramer."""
+    columns = list(matrix.unbind(2))
+    solution = []
+    for axis in range(3):
+        swapped = [right if column == axis else columns[column] for column in range(3)]
+        solution.append(determinant(torch.stack(swapped, dim=2)))
+    whole = determinant(matrix)
+    smallest = torch.finfo(right.dtype).eps
+    whole = torch.where(whole.abs() < smallest, torch.full_like(whole, smallest), whole)
+    return torch.cat(solution, dim=1) / whole
 
 
 def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:

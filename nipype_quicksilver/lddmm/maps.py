@@ -12,10 +12,6 @@ from nipype_quicksilver.lddmm.shooting import shoot
 # A transform file means "no displacement" outside its grid, so a jump there would be a tear.
 RIM = 10.0
 
-# Fixed-point iterations of the inverse from the shot map, which is less than a voxel away; each
-# one shrinks the distance by the norm of the displacement's gradient.
-INVERSE_ITERATIONS = 20
-
 
 @dataclass(frozen=True)
 class Maps:
@@ -43,7 +39,7 @@ def registration_maps(momentum: torch.Tensor, operator: KernelOperator, *, steps
 
     The displacements fall smoothly to zero over the grid's outer rim, and ``phi``, which comes
     from the same shoot, is brought from the accuracy of the time steps to that of the grid by
-    fixed-point iterations.
+    Newton's method.
 
     Parameters
     ----------
@@ -60,9 +56,7 @@ def registration_maps(momentum: torch.Tensor, operator: KernelOperator, *, steps
     taper = _taper(operator, momentum)
     inverse = geodesic.inverse * taper
     assert geodesic.forward is not None
-    forward = invert(
-        inverse, geodesic.forward * taper, operator.spacing, iterations=INVERSE_ITERATIONS
-    )
+    forward = invert(inverse, geodesic.forward * taper, operator.spacing)
     return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
 
 

@@ -6,8 +6,9 @@ Minimised over ``w``, with ``m0 = R^-1 w`` and ``K = R R`` (see `KernelOperator`
 
 so that the energy ``<m0, K m0>`` is ``<w, w>`` and plain first-order steps are well scaled. The
 gradient goes through the shooting by automatic differentiation. The stages go from coarse to
-fine; the momentum is carried from one grid to the next by its Fourier series. A barrier on the
-Jacobians at all corners of all cells keeps the map from folding (see `corner_determinants`).
+fine; from one grid to the next the velocity is carried over by linear interpolation, which damps
+the frequencies that the coarser grid held badly. A barrier on the Jacobians at all corners of
+all cells keeps the map from folding (see `jacobian_shortfall`).
 """
 
 import math
@@ -19,6 +20,7 @@ import torch
 from nipype_quicksilver.lddmm.fields import (
     Spacing,
     corner_determinants,
+    jacobian_shortfall,
     pool,
     sample,
     spacing_tuple,
@@ -27,7 +29,6 @@ from nipype_quicksilver.lddmm.fields import (
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import MeasureName, measure
-from nipype_quicksilver.lddmm.spectra import resize_spectrally
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Settings:
     kernel: Kernel = field(default_factory=Kernel)
     steps: int = 3
     similarity: MeasureName = "lncc"
-    regularization: float = 1.5
+    regularization: float = 1.6
     learning_rate: float = 0.02
     tolerance: float = 1e-4
 
@@ -127,10 +128,23 @@ class Optimum:
     history: list[Iteration]
 
 
-# The barrier, MARGIN_WEIGHT * (MARGIN - J)^2 per cubic millimetre, starts at this Jacobian.
-MARGIN = 0.25
-MARGIN_WEIGHT = 10.0
+# The barrier, BARRIER * (MARGIN - J)^2 per cubic millimetre, starts at this Jacobian. A fold
+# costs thirty times what the best possible match of the same volume could gain.
+MARGIN = 0.2
+BARRIER = 30.0
+
+# No iteration changes the velocity by more than this part of a voxel anywhere.
+LARGEST_STEP = 0.5
+
+# The part of itself by which the loss may rise in one iteration.
+UPHILL = 0.02
+
+# Iterations over which the loss must still fall.
 PATIENCE = 5
+
+# Adam: momenta of its two averages, and the gradient per cubic millimetre that counts as noise.
+BETAS = (0.9, 0.99)
+NOISE = 1e-2
 
 
 def optimize(
@@ -158,8 +172,8 @@ def optimize(
     moving_weight : torch.Tensor, optional
         The same on the moving image's side; it is carried along with the moving image.
     initial : torch.Tensor, optional
-        Momentum to start from (refinement), on the last stage's velocity grid; then only the
-        stages on that grid are run.
+        Momentum to start from (refinement), (1, 3, x, y, z) on the velocity grid of any stage;
+        the stages before the first one on that grid are left out.
     spacing : float or tuple of float
         Of the working grid, in millimetres.
     progress : callable, optional
@@ -172,45 +186,33 @@ def optimize(
     Raises
     ------
     ValueError
-        If the images differ in shape or do not fit the stages.
+        If the images differ in shape or do not fit the stages, or the initial momentum is on
+        none of their grids.
     """
     settings = settings or Settings()
     weight = torch.ones_like(fixed) if weight is None else weight
     _check_shapes(fixed, moving, settings)
     history: list[Iteration] = []
+
+    def record(iteration: Iteration) -> None:
+        history.append(iteration)
+        if progress is not None:
+            progress(iteration)
+
     state = None
-    if initial is not None:
-        problem = _Problem(
-            fixed, moving, weight, moving_weight, settings.stages[-1], settings, spacing
-        )
-        state = problem.operator.apply(initial, 0.5)
     for number, stage in enumerate(settings.stages):
-        if initial is not None and stage.velocity != settings.velocity:
-            continue
-        previous = None if state is None else problem
         problem = _Problem(fixed, moving, weight, moving_weight, stage, settings, spacing)
-        state = _carry(state, previous, problem)
-
-        def report(iteration: int, terms: "_Terms", number: int = number) -> None:
-            history.append(
-                Iteration(
-                    stage=number + 1,
-                    stages=len(settings.stages),
-                    iteration=iteration + 1,
-                    iterations=settings.stages[number].iterations,
-                    loss=float(terms.loss),
-                    energy=float(terms.energy),
-                    similarity=float(terms.similarity),
-                    smallest_jacobian=float(terms.smallest_jacobian),
-                )
-            )
-            if progress is not None:
-                progress(history[-1])
-
-        state = _minimise(problem, state, stage.iterations, settings, report)
-    assert state is not None
+        if initial is not None and state is None:
+            if initial.shape[2:] != problem.operator.shape:
+                continue
+            state, operator = problem.operator.apply(initial, 0.5), problem.operator
+        state = problem.start() if state is None else _carry(state, operator, problem.operator)
+        operator = problem.operator
+        state = _minimise(problem, state, number, record)
+    if state is None:
+        raise ValueError("the initial momentum is on none of the stages' velocity grids")
     state = _unfold(problem, state)
-    return Optimum(problem.operator.apply(state, -0.5), problem.operator, settings.steps, history)
+    return Optimum(operator.apply(state, -0.5), operator, settings.steps, history)
 
 
 def _check_shapes(fixed: torch.Tensor, moving: torch.Tensor, settings: Settings) -> None:
@@ -229,10 +231,24 @@ def _check_shapes(fixed: torch.Tensor, moving: torch.Tensor, settings: Settings)
 
 @dataclass(frozen=True)
 class _Terms:
+    """The loss at a state, and what it is made of."""
+
     loss: torch.Tensor
     energy: torch.Tensor
     similarity: torch.Tensor
     smallest_jacobian: torch.Tensor
+
+    def as_iteration(self, number: int, iteration: int, settings: Settings) -> Iteration:
+        return Iteration(
+            stage=number + 1,
+            stages=len(settings.stages),
+            iteration=iteration + 1,
+            iterations=settings.stages[number].iterations,
+            loss=float(self.loss.detach()),
+            energy=float(self.energy.detach()),
+            similarity=float(self.similarity.detach()),
+            smallest_jacobian=float(self.smallest_jacobian),
+        )
 
 
 class _Problem:
@@ -278,9 +294,14 @@ class _Problem:
         steps = self.settings.steps
         return shoot(momentum, self.operator, steps=steps, velocity=velocity).inverse
 
+    def bounded(self, change: torch.Tensor) -> torch.Tensor:
+        """Return a change of the state, shortened to `LARGEST_STEP` where it is longer."""
+        largest = self.operator.apply(change, 0.5).norm(dim=1).max()
+        limit = LARGEST_STEP * min(self.operator.spacing)
+        return change * (limit / largest.clamp_min(limit))
+
     def evaluate(self, state: torch.Tensor) -> _Terms:
         displacement = self.displacement(state)
-        jacobians = corner_determinants(displacement, self.operator.spacing)
         fine = upsample(displacement, self.stage.velocity // self.stage.image)
         weight = self.weight
         if self.moving_weight is not None:
@@ -289,57 +310,61 @@ class _Problem:
         warped = sample(self.moving, fine, self.image_spacing)
         energy = self.operator.inner(state, state).sum()
         similarity = self.measure(warped, weight).sum()
-        shortfall = torch.relu(MARGIN - jacobians).square().sum() * self.operator.cell_volume
-        loss = (
-            self.settings.regularization * energy + similarity + MARGIN_WEIGHT * shortfall
-        )
-        return _Terms(loss, energy, similarity, jacobians.min())
+        shortfall, smallest = jacobian_shortfall(displacement, self.operator.spacing, MARGIN)
+        barrier = BARRIER * shortfall * self.operator.cell_volume
+        loss = self.settings.regularization * energy + similarity + barrier
+        return _Terms(loss, energy, similarity, smallest)
 
 
-def _carry(
-    state: torch.Tensor | None, previous: _Problem | None, problem: _Problem
-) -> torch.Tensor:
-    """Return a stage's state on the grid of the next: the same momentum."""
-    if state is None or previous is None:
-        return problem.start()
-    if previous.operator.shape == problem.operator.shape:
+def _carry(state: torch.Tensor, old: KernelOperator, new: KernelOperator) -> torch.Tensor:
+    """Return a stage's state on the grid of the next: the same velocity, interpolated."""
+    if old.shape == new.shape:
         return state
-    momentum = previous.operator.apply(state, -0.5)
-    return problem.operator.apply(resize_spectrally(momentum, problem.operator.shape), 0.5)
+    velocity = upsample(old.apply(state, 0.5), new.shape[0] // old.shape[0])
+    return new.apply(velocity, -0.5)
 
 
 def _minimise(
-    problem: _Problem,
-    state: torch.Tensor,
-    iterations: int,
-    settings: Settings,
-    report: Callable[[int, _Terms], None],
+    problem: _Problem, state: torch.Tensor, number: int, record: Callable[[Iteration], None]
 ) -> torch.Tensor:
-    """Run Adam from a state; a step after which the loss is not finite is cut back."""
-    variable = state.clone().requires_grad_()
-    adam = torch.optim.Adam([variable], lr=settings.learning_rate, betas=(0.9, 0.99))
-    last = max(1, iterations - 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 0.1 ** (step / last))
+    """Run Adam from a state, every step bounded; cut back steps that blow up or go uphill."""
+    settings, stage = problem.settings, problem.stage
+    accepted, direction = state, torch.zeros_like(state)
+    first, second = torch.zeros_like(state), torch.zeros_like(state)
+    floor = NOISE * problem.operator.cell_volume
     losses: list[float] = []
-    accepted = state.clone()
-    for iteration in range(iterations):
-        terms = problem.evaluate(variable)
-        if not torch.isfinite(terms.loss):
-            with torch.no_grad():
-                variable.copy_(0.5 * (accepted + variable).nan_to_num(0, 0, 0))
+    trust = 1.0
+    for iteration in range(stage.iterations):
+        state.requires_grad_()
+        terms = problem.evaluate(state)
+        if losses and not float(terms.loss.detach()) <= (1 + UPHILL) * losses[-1]:
+            trust, direction = 0.5 * trust, 0.5 * direction
+            state = accepted - direction
             continue
-        accepted.copy_(variable.detach())
-        adam.zero_grad()
-        terms.loss.backward()
-        adam.step()
-        schedule.step()
-        report(iteration, terms)
-        losses.append(float(terms.loss))
-        if len(losses) > PATIENCE:
-            fell = losses[-1 - PATIENCE] - losses[-1]
-            if 0 <= fell < settings.tolerance * losses[-1]:
-                break
-    return variable.detach()
+        trust = min(1.0, 1.5 * trust)
+        (gradient,) = torch.autograd.grad(terms.loss, state)
+        accepted = state.detach()
+        losses.append(float(terms.loss.detach()))
+        record(terms.as_iteration(number, iteration, settings))
+        if _has_converged(losses, settings.tolerance):
+            break
+        first = torch.lerp(gradient, first, BETAS[0])
+        second = torch.lerp(gradient.square(), second, BETAS[1])
+        count = len(losses)
+        scale = (second / (1 - BETAS[1] ** count)).sqrt() + floor
+        direction = first / (1 - BETAS[0] ** count) / scale
+        rate = settings.learning_rate * 0.1 ** (iteration / max(1, stage.iterations - 1))
+        direction = problem.bounded(trust * rate * direction)
+        state = accepted - direction
+    return accepted
+
+
+def _has_converged(losses: list[float], tolerance: float) -> bool:
+    """Return whether the loss has hardly fallen over the last iterations."""
+    if len(losses) <= PATIENCE:
+        return False
+    fall = losses[-1 - PATIENCE] - losses[-1]
+    return 0 <= fall <= tolerance * abs(losses[-1])
 
 
 @torch.no_grad()

@@ -51,10 +51,8 @@ def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: tuple[floa
     """
     matrix = jacobian(inverse, spacing)
     carried = sample(momentum, inverse, spacing)
-    turned = torch.stack(
-        [sum(matrix[:, i, d] * carried[:, i] for i in range(3)) for d in range(3)], dim=1
-    )
-    return determinant(matrix) * turned
+    rows, (x, y, z) = matrix.unbind(1), carried[:, :, None].unbind(1)
+    return determinant(matrix) * (rows[0] * x + rows[1] * y + rows[2] * z)
 
 
 def shoot(

@@ -17,6 +17,9 @@ MEASURES: tuple[MeasureName, ...] = ("lncc", "ssd", "mind")
 # Standard deviation, in units of the normalised intensity, under which a window counts as flat.
 FLOOR = 1e-3
 
+# Part of a window's weight under which the window counts as empty.
+SMALLEST_SHARE = 1e-3
+
 
 class Measure(Protocol):
     """What the optimiser needs of a similarity measure."""
@@ -29,23 +32,40 @@ class LocalCorrelation:
     """One minus the squared correlation in a window around every voxel.
 
     Blind to any locally linear change of intensity, so to bias fields (Avants et al., MedIA
-    2008); the sums run over a cube of ``2 radius + 1`` voxels a side.
+    2008). The window is a cube of ``2 radius + 1`` voxels a side, in which every voxel counts by
+    its weight: what has no weight is not looked at from outside either.
     """
 
     def __init__(self, fixed: torch.Tensor, radius: int = 2) -> None:
         self.fixed = fixed
         self.radius = radius
-        self.mean, self.variance = _moments(fixed, radius)
+        self._weight: torch.Tensor | None = None
 
     def __call__(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the weighed dissimilarity, (B,), of a warped image (B, 1, X, Y, Z)."""
-        return (weight * (1 - self.squared(moving))).sum(dim=(1, 2, 3, 4))
+        return (weight * (1 - self.squared(moving, weight))).sum(dim=(1, 2, 3, 4))
 
-    def squared(self, moving: torch.Tensor) -> torch.Tensor:
+    def squared(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the squared local correlation coefficient, (B, 1, X, Y, Z), 0 to 1."""
-        mean, variance = _moments(moving, self.radius)
-        covariance = box_mean(self.fixed * moving, self.radius) - self.mean * mean
-        return covariance.square() / (variance * self.variance)
+        self._weigh(weight)
+        weighed = self._share * moving
+        sums = torch.cat([weighed, weighed * moving, weighed * self.fixed], dim=1)
+        mean, square, product = (box_mean(sums, self.radius) / self._norm).split(1, dim=1)
+        variance = (square - mean.square()).clamp_min(0) + FLOOR**2
+        covariance = product - self._mean * mean
+        return covariance.square() / (variance * self._variance)
+
+    def _weigh(self, weight: torch.Tensor) -> None:
+        """Compute what depends on the fixed image and the weight only, if the weight is new."""
+        if weight is self._weight:
+            return
+        self._weight = weight
+        self._share = weight / weight.max().clamp_min(torch.finfo(weight.dtype).tiny)
+        self._norm = box_mean(self._share, self.radius).clamp_min(SMALLEST_SHARE)
+        weighed = self._share * self.fixed
+        sums = torch.cat([weighed, weighed * self.fixed], dim=1)
+        self._mean, square = (box_mean(sums, self.radius) / self._norm).split(1, dim=1)
+        self._variance = (square - self._mean.square()).clamp_min(0) + FLOOR**2
 
 
 class SquaredDifference:
@@ -112,7 +132,7 @@ def mean_local_correlation(
 ) -> float:
     """Return the weighed mean of the squared local correlation, 0 to 1; 0 for no weight at all."""
     total = weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-    return float((LocalCorrelation(fixed).squared(moving) * weight).sum() / total)
+    return float((LocalCorrelation(fixed).squared(moving, weight) * weight).sum() / total)
 
 
 def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
@@ -130,13 +150,6 @@ def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
         for offset in range(1, width):
             image = image + padded.narrow(axis, offset, size)
     return image / width**3
-
-
-def _moments(image: torch.Tensor, radius: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the local mean and the local variance, never zero, of an image."""
-    mean = box_mean(image, radius)
-    variance = (box_mean(image.square(), radius) - mean.square()).clamp_min(0)
-    return mean, variance + FLOOR**2
 
 
 def _shifted(image: torch.Tensor, axis: int, step: int) -> torch.Tensor:

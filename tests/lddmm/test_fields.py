@@ -1,0 +1,118 @@
+"""Sampling, composition, inversion and Jacobians against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from nipype_quicksilver.lddmm import fields
+
+SHAPE = (9, 10, 12)
+SPACING = (1.0, 2.0, 1.5)
+
+
+def coordinates(shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
+    axes = [h * torch.arange(n, dtype=torch.float64) for n, h in zip(shape, SPACING, strict=True)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+
+
+def smooth_displacement(size: float) -> torch.Tensor:
+    x, y, z = coordinates()[0]
+    return size * torch.stack([torch.sin(y / 4), torch.cos(z / 5), torch.sin(x / 3)])[None]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_sampling_agrees_with_scipy(threads: int) -> None:
+    image = torch.rand((1, 2, *SHAPE), generator=torch.Generator().manual_seed(0)).double()
+    displacement = smooth_displacement(1.3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ours = fields.sample(image, displacement, SPACING)
+    finally:
+        torch.set_num_threads(before)
+    spacing = np.array(SPACING)[:, None, None, None]
+    index = (coordinates()[0] + displacement[0]).numpy() / spacing
+    for channel in range(2):
+        expected = map_coordinates(image[0, channel].numpy(), index, order=1, mode="nearest")
+        assert np.allclose(ours[0, channel].numpy(), expected, atol=1e-12)
+
+
+def test_nearest_sampling_keeps_labels() -> None:
+    labels = torch.randint(0, 9, (1, 1, *SHAPE)).double()
+    result = fields.sample(labels, smooth_displacement(0.4), SPACING, mode="nearest")
+    assert set(result.unique().tolist()) <= set(labels.unique().tolist())
+
+
+def test_a_batch_equals_a_loop() -> None:
+    images = torch.rand((3, 1, *SHAPE), dtype=torch.float64)
+    displacements = torch.cat([smooth_displacement(s) for s in (0.2, 0.9, 1.7)])
+    together = fields.sample(images, displacements, SPACING)
+    alone = [fields.sample(images[i : i + 1], displacements[i : i + 1], SPACING) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_translations_compose_by_addition() -> None:
+    first = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64).reshape(1, 3, 1, 1, 1)
+    first = first.expand(1, 3, *SHAPE)
+    assert torch.allclose(fields.compose(first, 2 * first, SPACING), 3 * first)
+
+
+def test_inverse_composes_to_the_identity() -> None:
+    displacement = smooth_displacement(0.8)
+    inverse = fields.invert(displacement, torch.zeros_like(displacement), SPACING, iterations=20)
+    residual = fields.compose(displacement, inverse, SPACING)
+    assert residual.abs().max() < 1e-10
+
+
+def test_jacobian_of_a_linear_map_is_its_matrix() -> None:
+    matrix = torch.tensor([[0.1, 0.2, 0.0], [-0.1, 0.3, 0.1], [0.0, 0.05, -0.2]]).double()
+    displacement = torch.einsum("de,bexyz->bdxyz", matrix, coordinates())
+    expected = matrix + torch.eye(3, dtype=torch.float64)
+    jacobian = fields.jacobian(displacement, SPACING)
+    assert torch.allclose(jacobian, expected[None, :, :, None, None, None].expand_as(jacobian))
+    determinant = float(torch.linalg.det(expected))
+    corners = fields.corner_determinants(displacement, SPACING)
+    assert corners.shape == (1, 8, *(n - 1 for n in SHAPE))
+    for values in (fields.jacobian_determinant(displacement, SPACING), corners):
+        assert torch.allclose(values, torch.full_like(values, determinant))
+
+
+def test_corners_see_a_fold_that_central_differences_miss() -> None:
+    displacement = torch.zeros((1, 3, 8, 8, 8), dtype=torch.float64)
+    displacement[0, 0, 4, 4, 4] = 1.5  # voxel 4 jumps past voxel 5 and leaves a gap behind it
+    assert (fields.jacobian_determinant(displacement) > 0).all()
+    corners = fields.corner_determinants(displacement)
+    assert float(corners.min()) == pytest.approx(-0.5)
+    assert int((corners <= 0).sum()) == 8  # both ends of the edge, in each of its four cells
+
+
+def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
+    displacement = (3 * smooth_displacement(1.0)).requires_grad_()
+    margin = 0.6
+    corners = fields.corner_determinants(displacement, SPACING)
+    expected = torch.relu(margin - corners).square().sum()
+    assert float(expected) > 0
+    shortfall, smallest = fields.jacobian_shortfall(displacement, SPACING, margin)
+    assert float(shortfall) == pytest.approx(float(expected))
+    assert float(smallest) == float(corners.min())
+    gradients = [torch.autograd.grad(v, displacement)[0] for v in (expected, shortfall)]
+    assert torch.allclose(*gradients)
+    none, _ = fields.jacobian_shortfall(0 * displacement, SPACING, margin)
+    assert float(none) == 0
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_upsampling_keeps_linear_functions_and_undoes_pooling(factor: int) -> None:
+    x = torch.arange(8, dtype=torch.float64)[None, None, :, None, None].expand(1, 1, 8, 8, 8)
+    fine = fields.upsample(fields.pool(x, factor), factor)
+    inner = slice(factor, -factor)
+    assert torch.allclose(fine[:, :, inner], x[:, :, inner])
+
+
+def test_upsampling_agrees_with_torch() -> None:
+    field = torch.rand((1, 3, 5, 6, 7), dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(
+        field, scale_factor=4, mode="trilinear", align_corners=False
+    )
+    assert torch.allclose(fields.upsample(field, 4), expected)

@@ -1,0 +1,145 @@
+"""LO finds a known deformation, keeps it unfolded, repeats itself and minds its masks."""
+
+import pytest
+import torch
+
+from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
+from nipype_quicksilver.lddmm.kernel import Kernel
+from nipype_quicksilver.lddmm.optimize import Iteration, Settings, Stage, optimize
+from nipype_quicksilver.lddmm.similarity import box_mean, mean_local_correlation
+from nipype_quicksilver.lddmm.spectra import resize_spectrally
+
+SIZE = 32
+STAGES = (Stage(4, 4, 12), Stage(2, 2, 12))
+
+
+def texture(seed: int, size: int = SIZE) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    image = box_mean(torch.rand((1, 1, size, size, size), generator=generator), 2)
+    return (image - image.min()) / (image.max() - image.min())
+
+
+def bump(shift: float) -> torch.Tensor:
+    """Return a displacement along x that is ``shift`` in the middle and falls off in 6 voxels."""
+    x = torch.arange(SIZE, dtype=torch.float32) - (SIZE - 1) / 2
+    squares = x[:, None, None] ** 2 + x[None, :, None] ** 2 + x[None, None, :] ** 2
+    field = torch.zeros((1, 3, SIZE, SIZE, SIZE))
+    field[:, 0] = shift * torch.exp(-squares / (2 * 6.0**2))
+    return field
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    moving = texture(0)
+    return sample(moving, bump(2.0)), moving
+
+
+def displacement_of(optimum, settings: Settings) -> torch.Tensor:
+    from nipype_quicksilver.lddmm.shooting import shoot
+
+    shot = shoot(optimum.momentum, optimum.operator, steps=optimum.steps)
+    return upsample(shot.inverse, settings.velocity)
+
+
+def test_recovers_a_known_displacement(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    fixed, moving = pair
+    seen: list[Iteration] = []
+    settings = Settings(stages=STAGES)
+    optimum = optimize(fixed, moving, settings, progress=seen.append)
+    found, truth = displacement_of(optimum, settings), bump(2.0)
+    middle = (slice(None), slice(None), *(slice(8, 24),) * 3)
+    before = float(truth[middle].norm(dim=1).mean())
+    error = float((found - truth)[middle].norm(dim=1).mean())
+    assert error < 0.35 * before
+    ones = torch.ones_like(fixed)
+    assert mean_local_correlation(fixed, sample(moving, found), ones) > mean_local_correlation(
+        fixed, moving, ones
+    )
+    assert seen == optimum.history
+    assert [s.stage for s in seen] == sorted(s.stage for s in seen)
+    assert optimum.momentum.shape == (1, 3, 16, 16, 16)
+
+
+def test_equal_images_need_no_momentum() -> None:
+    image = texture(1)
+    settings = Settings(stages=STAGES)
+    found = displacement_of(optimize(image, image, settings), settings)
+    assert float(found.norm(dim=1).mean()) < 0.05
+
+
+def test_repeats_itself_to_the_bit(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    settings = Settings(stages=(Stage(4, 4, 4),))
+    first, second = (optimize(*pair, settings).momentum for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_never_folds_even_without_regularity() -> None:
+    """Two unrelated textures ask for the impossible; the map must stay a diffeomorphism."""
+    settings = Settings(
+        stages=(Stage(2, 2, 15),), regularization=1e-4, learning_rate=0.3, kernel=Kernel()
+    )
+    optimum = optimize(texture(2), texture(3), settings)
+    found = displacement_of(optimum, settings)
+    assert torch.isfinite(optimum.momentum).all()
+    assert float(corner_determinants(found).min()) > 0
+    assert float(found.abs().max()) > 0.1
+
+
+def test_a_masked_region_is_filled_by_regularity() -> None:
+    """A blob in one image only pulls on the map, unless it has no weight, on either side."""
+    image = texture(0)
+    hole = (slice(None), slice(None), *(slice(12, 20),) * 3)
+    settings = Settings(stages=STAGES)
+    mask = torch.ones_like(image)
+    mask[(slice(None), slice(None), *(slice(9, 23),) * 3)] = 0  # the blob and what windows reach
+    for side in ("fixed", "moving"):
+        images = {"fixed": image.clone(), "moving": image.clone()}
+        images[side][hole] = texture(9)[hole]
+        weights = {"weight": mask} if side == "fixed" else {"moving_weight": mask}
+        pulled = displacement_of(optimize(*images.values(), settings), settings)
+        masked = displacement_of(optimize(*images.values(), settings, **weights), settings)
+        assert float(pulled[hole[:1] + (slice(None), *hole[2:])].abs().max()) > 0.5
+        assert float(masked.abs().max()) < 0.1
+
+
+def test_refinement_goes_on_from_a_momentum(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    fixed, moving = pair
+    settings = Settings(stages=STAGES)
+    optimum = optimize(fixed, moving, settings)
+    refined = optimize(
+        fixed,
+        moving,
+        Settings(stages=(Stage(2, 2, 6),), learning_rate=2e-3),
+        initial=optimum.momentum,
+    )
+    assert refined.history[0].loss < optimum.history[-2].loss * 1.05
+    assert refined.history[-1].loss < refined.history[0].loss
+    zero = resize_spectrally(torch.zeros_like(optimum.momentum), (16, 16, 16))
+    assert optimize(fixed, moving, settings, initial=zero).history[0].energy == 0
+
+
+def test_stops_when_nothing_changes_any_more() -> None:
+    image = texture(4)
+    history = optimize(image, image, Settings(stages=(Stage(4, 4, 200),), tolerance=0.5)).history
+    assert len(history) < 200
+
+
+def test_scales_with_the_spacing(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Voxels of 2 mm: the same images are twice as large, and so is the displacement."""
+    fixed, moving = pair
+    kernel = Settings().kernel
+    large = Kernel(4 * kernel.alpha, 0.0, kernel.gamma, kernel.power)
+    settings = Settings(stages=STAGES, kernel=large)
+    optimum = optimize(fixed, moving, settings, spacing=2.0)
+    found = displacement_of(optimum, settings)
+    middle = (slice(None), 0, *(slice(12, 20),) * 3)
+    assert float(found[middle].mean()) == pytest.approx(2 * float(bump(2.0)[middle].mean()), rel=0.4)
+
+
+@pytest.mark.parametrize("shape", [(30, 32, 32), (8, 8, 8)])
+def test_refuses_grids_that_do_not_fit_the_stages(shape: tuple[int, int, int]) -> None:
+    image = torch.rand((1, 1, *shape))
+    with pytest.raises(ValueError, match="multiple of 4"):
+        optimize(image, image, Settings(stages=STAGES))
+    with pytest.raises(ValueError, match="one shape"):
+        optimize(image, torch.rand((1, 1, 32, 32, 40)))

@@ -1,0 +1,93 @@
+"""Similarity: perfect for equal images, blind to what each measure promises to ignore."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import uniform_filter
+
+from nipype_quicksilver.lddmm.similarity import (
+    MEASURES,
+    LocalCorrelation,
+    box_mean,
+    mean_local_correlation,
+    measure,
+)
+
+SHAPE = (1, 1, 12, 13, 14)
+
+
+def texture(seed: int) -> torch.Tensor:
+    image = torch.rand(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return box_mean(image, 1)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_equal_images_are_alike_and_others_are_not(name: str) -> None:
+    fixed, weight = texture(0), torch.ones(SHAPE, dtype=torch.float64)
+    compare = measure(name, fixed)  # type: ignore[arg-type]
+    same, other = float(compare(fixed, weight)), float(compare(texture(1), weight))
+    assert same == pytest.approx(0, abs=0.01 * weight.numel())
+    assert other > 5 * same + 1
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_voxel_without_weight_does_not_count(name: str) -> None:
+    fixed, moving = texture(0), texture(1)
+    weight = torch.zeros(SHAPE, dtype=torch.float64)
+    weight[..., 9:] = 1
+    spoilt = moving.clone()
+    spoilt[..., : 5 if name == "mind" else 9] = 7  # MIND's patches look two voxels beyond
+    compare = measure(name, fixed)  # type: ignore[arg-type]
+    assert float(compare(moving, weight)) == pytest.approx(float(compare(spoilt, weight)))
+
+
+def test_local_correlation_ignores_gain_and_offset() -> None:
+    fixed, weight = texture(0), torch.ones(SHAPE, dtype=torch.float64)
+    plain = LocalCorrelation(fixed).squared(texture(1), weight)
+    changed = LocalCorrelation(fixed).squared(-3 * texture(1) + 0.4, weight)
+    # The variance floor is 1e-6 where the texture's local variance is about 1e-3.
+    assert torch.allclose(plain, changed, atol=1e-2)
+    assert mean_local_correlation(fixed, fixed, weight) == pytest.approx(1, abs=5e-3)
+
+
+def test_local_correlation_of_one_window_is_numpys() -> None:
+    fixed, moving = texture(0), texture(1)
+    weight = torch.ones(SHAPE, dtype=torch.float64)
+    ours = LocalCorrelation(fixed).squared(moving, weight)[0, 0, 6, 6, 6]
+    window = (0, 0, *(slice(4, 9),) * 3)
+    expected = np.corrcoef(fixed[window].ravel(), moving[window].ravel())[0, 1] ** 2
+    assert float(ours) == pytest.approx(expected, rel=5e-3)
+
+
+def test_self_similarity_survives_another_contrast() -> None:
+    """Inverted intensities look alike to MIND, and strange to the squared difference."""
+    fixed, weight = texture(0), torch.ones(SHAPE, dtype=torch.float64)
+    for name, alike in (("mind", True), ("ssd", False)):
+        compare = measure(name, fixed)  # type: ignore[arg-type]
+        inverted, other = float(compare(1 - fixed, weight)), float(compare(texture(1), weight))
+        assert (inverted < 0.05 * other) == alike
+
+
+def test_box_mean_agrees_with_scipy() -> None:
+    image = texture(2)
+    expected = uniform_filter(image[0, 0].numpy(), size=5, mode="constant")
+    assert np.allclose(box_mean(image, 2)[0, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_gradient_agrees_with_finite_differences(name: str) -> None:
+    compare = measure(name, texture(0))  # type: ignore[arg-type]
+    weight = torch.rand(SHAPE, dtype=torch.float64)
+    moving = texture(1).requires_grad_()
+    (gradient,) = torch.autograd.grad(compare(moving, weight).sum(), moving)
+    direction = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)).double()
+    with torch.no_grad():
+        slope = (
+            compare(moving + 1e-6 * direction, weight) - compare(moving - 1e-6 * direction, weight)
+        ) / 2e-6
+    assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-4)
+
+
+def test_an_unknown_measure_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a similarity measure"):
+        measure("nmi", texture(0))  # type: ignore[arg-type]
