@@ -80,14 +80,17 @@ def select_device(name: str | torch.device) -> torch.device:
     Raises
     ------
     InputError
-        If the GPU that is asked for is not there.
+        If there is no such device.
     """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if str(name) == "auto":
         return torch.device("cuda" if count else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name}: is not known; use cpu or auto") from error
     if device.type == "cuda" and (device.index or 0) >= count:
         raise InputError(f"device {name}: torch sees {count} GPUs; use cpu or auto")
     return device
