@@ -152,8 +152,8 @@ def init_quicksilver_wf(
 
 def _connect_preparation(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
     """Bring both images to the working grid and its intensities."""
-    conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.6, name="conform_fixed")
-    conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.6, name="conform_moving")
+    conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_fixed")
+    conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_moving")
     normalize_fixed = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_fixed")
     normalize_moving = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_moving")
     conformed = [("out_file", "in_file"), ("out_mask", "mask")]
@@ -180,8 +180,8 @@ def _connect_preparation(workflow: Workflow, inputnode: Node, omp_nthreads: int)
 
 def _connect_engine(workflow: Workflow, n_procs: int, use_gpu: bool) -> None:
     """Find the momentum and shoot it."""
-    optimize = Node(OptimizeMomentum(use_gpu=use_gpu), n_procs=n_procs, mem_gb=2.5, name="optimize")
-    shoot = Node(ShootGeodesic(use_gpu=use_gpu), n_procs=n_procs, mem_gb=1.5, name="shoot")
+    optimize = Node(OptimizeMomentum(use_gpu=use_gpu), n_procs=n_procs, mem_gb=3.0, name="optimize")
+    shoot = Node(ShootGeodesic(use_gpu=use_gpu), n_procs=n_procs, mem_gb=1.0, name="shoot")
     for side in ("fixed", "moving"):
         workflow.connect([
             (workflow.get_node(f"normalize_{side}"), optimize, [("out_file", f"{side}_image")]),
@@ -200,12 +200,12 @@ def _connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) 
     merge_forward = Node(Merge(2), run_without_submitting=True, name="merge_forward")
     merge_inverse = Node(Merge(2), run_without_submitting=True, name="merge_inverse")
     compose_forward = Node(
-        ComposeTransforms(), n_procs=omp_nthreads, mem_gb=0.8, name="compose_forward"
+        ComposeTransforms(), n_procs=omp_nthreads, mem_gb=1.2, name="compose_forward"
     )
     compose_inverse = Node(
         ComposeTransforms(out_file="inverse_composite.h5", invert_transform_flags=[True, False]),
         n_procs=omp_nthreads,
-        mem_gb=0.8,
+        mem_gb=1.2,
         name="compose_inverse",
     )
     workflow.connect([
@@ -225,11 +225,9 @@ def _connect_images(
 ) -> None:
     """Warp the images, measure the map and hand everything out."""
     forward, inverse = workflow.get_node("compose_forward"), workflow.get_node("compose_inverse")
-    warp_moving = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.8, name="warp_moving")
-    warp_fixed = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.8, name="warp_fixed")
-    jacobian_summary = Node(
-        JacobianSummary(), n_procs=omp_nthreads, mem_gb=1.0, name="jacobian_summary"
-    )
+    warp_moving = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.6, name="warp_moving")
+    warp_fixed = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.6, name="warp_fixed")
+    jacobian_summary = Node(JacobianSummary(), mem_gb=1.5, name="jacobian_summary")
     workflow.connect([
         (inputnode, warp_moving, [
             ("moving_image", "input_image"),
@@ -268,10 +266,10 @@ def _connect_labels(
     warp_labels = Node(
         ApplyTransforms(interpolation="GenericLabel"),
         n_procs=omp_nthreads,
-        mem_gb=0.8,
+        mem_gb=0.6,
         name="warp_labels",
     )
-    label_overlap = Node(LabelOverlap(), mem_gb=0.5, name="label_overlap")
+    label_overlap = Node(LabelOverlap(), mem_gb=0.4, name="label_overlap")
     workflow.connect([
         (inputnode, warp_labels, [
             ("moving_labels", "input_image"),

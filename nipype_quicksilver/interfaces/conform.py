@@ -2,7 +2,7 @@
 
 import os
 
-from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import (
     LightInputSpec,
@@ -20,7 +20,7 @@ class ConformToGridInputSpec(LightInputSpec):
         exists=True,
         desc="its brain, on any grid in the same world space; what is not 0 otherwise",
     )
-    lesion_mask = File(exists=True, desc="a lesion in the image, likewise")
+    lesion_mask = File(exists=True, desc="a lesion in the image, likewise; filled in the output")
     reference_image = File(
         exists=True,
         xor=["include_image"],
@@ -47,7 +47,7 @@ class ConformToGridInputSpec(LightInputSpec):
 class ConformToGridOutputSpec(TraitedSpec):
     """Outputs of `ConformToGrid`."""
 
-    out_file = File(exists=True, desc="image on the working grid")
+    out_file = File(exists=True, desc="image on the working grid, its lesion filled")
     out_mask = File(exists=True, desc="brain on the working grid")
     out_lesion_mask = File(
         exists=True, desc="lesion on the working grid, if it covers a voxel there"
@@ -100,6 +100,7 @@ class ConformToGrid(LightInterface):
             pair = Inputs(image, image, moving_lesion_mask=lesion, affine=matrix)
             _, lesion = preparation.lesions_on_grid(pair, grid)
             data = resampling.conform(image, grid, matrix)
+        data = preparation.without_lesion(data, inside, lesion, image)
         images.write_image(outputs["out_file"], data, grid.affine)
         images.write_image(outputs["out_mask"], inside, grid.affine)
         if lesion is not None and lesion.any():
@@ -156,7 +157,7 @@ def _matrix(path):
     return transforms.read_affine(path) if isdefined(path) else np.eye(4)
 
 
-class NormalizeIntensityInputSpec(LightInputSpec):
+class NormalizeIntensityInputSpec(BaseInterfaceInputSpec):
     """Inputs of `NormalizeIntensity`."""
 
     in_file = File(exists=True, mandatory=True, desc="image")

@@ -3,12 +3,12 @@
 import json
 import os
 
-from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import LightInputSpec, LightInterface, itk_threads
 
 
-class LabelOverlapInputSpec(LightInputSpec):
+class LabelOverlapInputSpec(BaseInterfaceInputSpec):
     """Inputs of `LabelOverlap`."""
 
     fixed_labels = File(exists=True, mandatory=True, desc="labels of the fixed image")

@@ -146,7 +146,7 @@ def test_shoot(momentum, tmp_path):
     assert np.abs(there - points).max() > 0.05
     np.testing.assert_allclose(transforms.map_points(inverse, there), points, atol=0.1)
     assert load(outputs.log_jacobian).shape == load(result.outputs.momentum).shape[:3]
-    assert json.loads(Path(outputs.summary).read_text())["energy"] > 0
+    assert json.loads(Path(outputs.summary).read_text())["energy"]["initial"] > 0
 
 
 def test_error_of_the_command_is_told(tmp_path):

@@ -41,7 +41,6 @@ def test_conform_makes_the_grid_of_both_brains(pair):
 def test_conform_to_a_grid_through_an_affine(pair):
     reference = interfaces.ConformToGrid(in_file=pair.fixed).run().outputs.out_file
     node = interfaces.ConformToGrid(in_file=pair.moving, mask=pair.moving_mask)
-    node.inputs.lesion_mask = pair.moving_mask
     node.inputs.reference_image = reference
     node.inputs.affine = pair.affine
     outputs = node.run().outputs
@@ -49,9 +48,24 @@ def test_conform_to_a_grid_through_an_affine(pair):
     expected = resampling.conform(images.read_image(pair.moving), grid, matrix)
     np.testing.assert_array_equal(load(outputs.out_file), expected)
     assert set(np.unique(load(outputs.out_mask))) == {0, 1}
-    np.testing.assert_array_equal(load(outputs.out_mask), load(outputs.out_lesion_mask))
     np.testing.assert_array_equal(load(outputs.native_mask), load(pair.moving_mask))
     np.testing.assert_allclose(transforms.read_affine(outputs.out_affine), matrix)
+
+
+def test_conform_fills_a_lesion(pair):
+    half = nib.load(pair.moving_mask)
+    data = np.asanyarray(half.dataobj).copy()
+    data[:, 10:] = 0
+    nib.save(nib.Nifti1Image(data, half.affine), "lesion.nii.gz")
+    node = interfaces.ConformToGrid(in_file=pair.moving, lesion_mask="lesion.nii.gz")
+    outputs = node.run().outputs
+    image, inside, lesion = (
+        load(outputs.out_file),
+        load(outputs.out_mask) > 0,
+        load(outputs.out_lesion_mask) > 0,
+    )
+    assert lesion.any() and (inside & ~lesion).any()
+    assert np.unique(image[inside & lesion]).tolist() == [np.median(image[inside & ~lesion])]
 
 
 def test_conform_tells_what_the_affine_is_for(pair):

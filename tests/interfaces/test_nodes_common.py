@@ -17,6 +17,7 @@ from nipype_quicksilver import interfaces
 from nipype_quicksilver.interfaces import base
 
 NODES = [getattr(interfaces, name) for name in interfaces.__all__]
+THREADED = [node for node in NODES if "num_threads" in node.input_spec().trait_get()]
 COMMANDS = [node for node in NODES if issubclass(node, base.QuicksilverCommand)]
 ROOT = Path(nipype_quicksilver.__file__).parents[1]
 
@@ -81,7 +82,7 @@ def test_mandatory_inputs(node_class):
         node_class().run()
 
 
-@pytest.mark.parametrize("node_class", NODES)
+@pytest.mark.parametrize("node_class", THREADED)
 def test_threads_and_device_are_not_hashed(node_class, filled):
     inputs = filled(node_class).inputs
     before = inputs.get_hashval()[1]
@@ -150,7 +151,7 @@ def test_outputs_never_replace_inputs(node_class, filled, tmp_path, monkeypatch)
     assert not inputs & outputs
 
 
-@pytest.mark.parametrize("node_class", NODES)
+@pytest.mark.parametrize("node_class", THREADED)
 def test_node_hands_its_processors_on(node_class, filled):
     node = Node(filled(node_class), n_procs=3, name="node")
     assert node.inputs.num_threads == 3 and node.n_procs == 3
@@ -291,3 +292,16 @@ def test_names_of_ants():
     outputs = set(ants.Registration.output_spec().trait_get())
     missing = outputs - set(interfaces.QuicksilverRegistration.output_spec().trait_get())
     assert missing == {"save_state", "metric_value", "elapsed_time"}
+
+
+def test_choices_are_those_of_the_layers_below():
+    from nipype_quicksilver.cli import fitting, register
+    from nipype_quicksilver.interfaces import lddmm, registration
+    from nipype_quicksilver.interfaces import transforms as nodes
+    from nipype_quicksilver.registration.results import FILES
+    from nipype_quicksilver.spatial.resampling import INTERPOLATIONS
+
+    assert nodes.INTERPOLATIONS == tuple(INTERPOLATIONS)
+    assert tuple(registration._OF_IMAGES) == register.INTERPOLATIONS
+    assert lddmm.SIMILARITIES == fitting.SIMILARITIES
+    assert {*registration._FILES.values(), "warped_labels.nii.gz"} == set(FILES.values())

@@ -134,7 +134,7 @@ def test_resources(labels, use_gpu):
         assert node.is_gpu_node() == on_gpu, node.name
         # A GPU node takes as many GPU slots as processors.
         assert node.n_procs in ((1,) if on_gpu else (1, 3)), node.name
-        assert node.inputs.num_threads == node.n_procs
+        assert getattr(node.inputs, "num_threads", 1) == node.n_procs
     assert workflow.get_node("merge_forward").run_without_submitting
 
 
