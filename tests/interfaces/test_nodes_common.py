@@ -301,7 +301,7 @@ def test_choices_are_those_of_the_layers_below():
     from nipype_quicksilver.registration.results import FILES
     from nipype_quicksilver.spatial.resampling import INTERPOLATIONS
 
-    assert nodes.INTERPOLATIONS == tuple(INTERPOLATIONS)
+    assert tuple(INTERPOLATIONS) == nodes.INTERPOLATIONS
     assert tuple(registration._OF_IMAGES) == register.INTERPOLATIONS
     assert lddmm.SIMILARITIES == fitting.SIMILARITIES
     assert {*registration._FILES.values(), "warped_labels.nii.gz"} == set(FILES.values())
