@@ -1,0 +1,1 @@
+"""The LDDMM engine: kernel, shooting, maps, similarity, optimisation; torch only."""

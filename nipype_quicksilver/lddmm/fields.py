@@ -5,12 +5,14 @@ grid's spacing, components in the order of the axes. Voxel ``i`` along axis ``d`
 ``spacing[d] * i``; sampling beyond the grid takes the value at its border.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
 from torch.nn import functional
 
-Spacing = float | tuple[float, float, float]
+Spacing = float | Sequence[float]
+Shape = tuple[int, int, int]
 
 
 # The corners of a cell, as offsets from its first voxel.
@@ -31,6 +33,12 @@ def spacing_tuple(spacing: Spacing) -> tuple[float, float, float]:
     return first, second, third
 
 
+def shape_of(field: torch.Tensor) -> Shape:
+    """Return the grid's size (X, Y, Z) of a field (..., X, Y, Z)."""
+    nx, ny, nz = field.shape[-3:]
+    return nx, ny, nz
+
+
 def sample(
     image: torch.Tensor, displacement: torch.Tensor, spacing: Spacing = 1.0, mode: str = "linear"
 ) -> torch.Tensor:
@@ -42,7 +50,7 @@ def sample(
         (B, C, X, Y, Z), on the same grid as the displacement.
     displacement : torch.Tensor
         ``u``, (B, 3, X, Y, Z).
-    spacing : float or tuple of float
+    spacing : float or sequence of float
     mode : {'linear', 'nearest'}
 
     Returns
@@ -50,9 +58,9 @@ def sample(
     torch.Tensor
         (B, C, X, Y, Z).
     """
-    batch, _, *shape = displacement.shape
-    points = _identity(tuple(shape), displacement.dtype, str(displacement.device))
-    scale = _to_unit_cube(tuple(shape), spacing_tuple(spacing), displacement)
+    batch, shape = displacement.shape[0], shape_of(displacement)
+    points = _identity(shape, displacement.dtype, str(displacement.device))
+    scale = _to_unit_cube(shape, spacing_tuple(spacing), displacement)
     points = points + (displacement * scale).flip(1).permute(0, 2, 3, 4, 1)
     # torch samples a batch in parallel but one volume on one thread: cut it into slabs.
     slabs = torch.get_num_threads() if image.device.type == "cpu" else 1
@@ -93,7 +101,7 @@ def invert(
         ``u``, (B, 3, X, Y, Z), without folds.
     initial : torch.Tensor
         A first guess of ``v``; zeros where nothing is known.
-    spacing : float or tuple of float
+    spacing : float or sequence of float
     iterations : int
 
     Returns
@@ -124,7 +132,7 @@ def gradient(field: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
     ----------
     field : torch.Tensor
         (B, C, X, Y, Z).
-    spacing : float or tuple of float
+    spacing : float or sequence of float
 
     Returns
     -------
@@ -132,7 +140,11 @@ def gradient(field: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
         (B, C, 3, X, Y, Z): the last of the three leading axes is the direction.
     """
     return torch.stack(
-        [_difference(field, axis, h) for axis, h in zip((2, 3, 4), spacing_tuple(spacing))], dim=2
+        [
+            _difference(field, axis, h)
+            for axis, h in zip((2, 3, 4), spacing_tuple(spacing), strict=True)
+        ],
+        dim=2,
     )
 
 
@@ -189,7 +201,7 @@ def jacobian_shortfall(
     ----------
     displacement : torch.Tensor
         (1, 3, X, Y, Z).
-    spacing : float or tuple of float
+    spacing : float or sequence of float
     margin : float
 
     Returns
@@ -275,14 +287,14 @@ def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _identity(shape: tuple[int, int, int], dtype: torch.dtype, device: str) -> torch.Tensor:
+def _identity(shape: Shape, dtype: torch.dtype, device: str) -> torch.Tensor:
     """Return the voxel centres in torch's normalised coordinates, (1, X, Y, Z, 3), z first."""
     axes = [torch.linspace(-1, 1, n, dtype=dtype, device=device) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
 
 
 def _to_unit_cube(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], like: torch.Tensor
+    shape: Shape, spacing: tuple[float, float, float], like: torch.Tensor
 ) -> torch.Tensor:
     """Return the factors from a displacement to torch's normalised coordinates."""
     factors = [2 / ((n - 1) * h) for n, h in zip(shape, spacing, strict=True)]

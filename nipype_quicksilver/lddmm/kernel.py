@@ -7,12 +7,13 @@ discrete operator at every spacing: along axis ``d``, with ``theta = 2 pi j / N_
 differences are ``-S_d S_e`` with ``S_d = sin theta / h_d``.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import spacing_tuple
+from nipype_quicksilver.lddmm.fields import Shape, Spacing, spacing_tuple
 
 AXES = (-3, -2, -1)
 
@@ -70,9 +71,9 @@ class KernelOperator:
     Parameters
     ----------
     kernel : Kernel
-    shape : tuple of int
+    shape : sequence of int
         Grid size (X, Y, Z).
-    spacing : float or tuple of float
+    spacing : float or sequence of float
         Grid spacing along each axis.
     dtype, device
         Of the fields that the operator is applied to.
@@ -86,13 +87,14 @@ class KernelOperator:
     def __init__(
         self,
         kernel: Kernel,
-        shape: tuple[int, int, int],
-        spacing: float | tuple[float, float, float] = 1.0,
+        shape: Sequence[int],
+        spacing: Spacing = 1.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         self.kernel = kernel
-        self.shape = tuple(shape)
+        nx, ny, nz = shape
+        self.shape: Shape = (nx, ny, nz)
         self.spacing = spacing_tuple(spacing)
         self.dtype = dtype
         self.device = torch.device(device)
@@ -137,7 +139,7 @@ class KernelOperator:
 @lru_cache(maxsize=12)
 def _symbol(
     kernel: Kernel,
-    shape: tuple[int, int, int],
+    shape: Shape,
     spacing: tuple[float, float, float],
     exponent: float,
     dtype: torch.dtype,

@@ -1,16 +1,20 @@
 """The two maps of a registration, ready to be stored: zero at the border, inverse to each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import invert
+from nipype_quicksilver.lddmm.fields import invert, upsample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 
 # Width of the rim over which the displacement falls to zero, in the unit of the spacing (mm).
 # A transform file means "no displacement" outside its grid, so a jump there would be a tear.
 RIM = 10.0
+
+# Newton's iterations from the shot map, which is a fraction of a voxel away.
+ITERATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class Maps:
     Attributes
     ----------
     inverse : torch.Tensor
-        Displacement of ``phi^-1``: fixed to moving points, (B, 3, X, Y, Z), millimetres on the
-        momentum's grid, to be interpolated linearly between its voxels.
+        Displacement of ``phi^-1``: fixed to moving points, (B, 3, X, Y, Z), in the unit of the
+        spacing, to be interpolated linearly between voxels.
     forward : torch.Tensor
         Displacement of ``phi``: moving to fixed points.
     energies : list of float
@@ -34,12 +38,15 @@ class Maps:
 
 
 @torch.no_grad()
-def registration_maps(momentum: torch.Tensor, operator: KernelOperator, *, steps: int) -> Maps:
+def registration_maps(
+    momentum: torch.Tensor, operator: KernelOperator, *, steps: int, factor: int = 1
+) -> Maps:
     """Shoot a momentum and make both maps fit for a file.
 
-    The displacements fall smoothly to zero over the grid's outer rim, and ``phi``, which comes
-    from the same shoot, is brought from the accuracy of the time steps to that of the grid by
-    Newton's method.
+    Between the voxels of the momentum's grid the displacement of ``phi^-1`` is trilinear, as the
+    optimiser saw it. It falls smoothly to zero over the grid's outer rim. ``phi``, which comes
+    from the same shoot, is brought from the accuracy of the time steps to that of the finer grid
+    by Newton's method.
 
     Parameters
     ----------
@@ -47,25 +54,31 @@ def registration_maps(momentum: torch.Tensor, operator: KernelOperator, *, steps
         ``m0``, (B, 3, X, Y, Z).
     operator : KernelOperator
     steps : int
+    factor : int
+        The maps are given on the cell-centred grid so many times finer than the momentum's.
 
     Returns
     -------
     Maps
     """
     geodesic = shoot(momentum, operator, steps=steps, both=True)
-    taper = _taper(operator, momentum)
-    inverse = geodesic.inverse * taper
     assert geodesic.forward is not None
-    forward = invert(inverse, geodesic.forward * taper, operator.spacing)
+    shape = [n * factor for n in operator.shape]
+    spacing = tuple(h / factor for h in operator.spacing)
+    taper = _taper(shape, spacing, momentum)
+    inverse = upsample(geodesic.inverse, factor) * taper
+    forward = invert(
+        inverse, upsample(geodesic.forward, factor) * taper, spacing, iterations=ITERATIONS
+    )
     return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
 
 
-def _taper(operator: KernelOperator, like: torch.Tensor) -> torch.Tensor:
+def _taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     """Return a window (X, Y, Z): 0 on the border, 1 from `RIM` inwards, a raised cosine between."""
-    window = torch.ones(operator.shape, dtype=like.dtype, device=like.device)
-    for axis, (size, spacing) in enumerate(zip(operator.shape, operator.spacing, strict=True)):
+    window = torch.ones(shape, dtype=like.dtype, device=like.device)
+    for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):
         index = torch.arange(size, dtype=like.dtype, device=like.device)
-        depth = torch.minimum(index, size - 1 - index) * spacing
+        depth = torch.minimum(index, size - 1 - index) * h
         ramp = 0.5 - 0.5 * torch.cos(torch.pi * (depth / RIM).clamp(max=1))
         window = window * ramp.reshape([-1 if a == axis else 1 for a in range(3)])
     return window

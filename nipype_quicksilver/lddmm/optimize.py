@@ -174,7 +174,7 @@ def optimize(
     initial : torch.Tensor, optional
         Momentum to start from (refinement), (1, 3, x, y, z) on the velocity grid of any stage;
         the stages before the first one on that grid are left out.
-    spacing : float or tuple of float
+    spacing : float or sequence of float
         Of the working grid, in millimetres.
     progress : callable, optional
         Called with an `Iteration` after each.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import compose, determinant, jacobian, sample
+from nipype_quicksilver.lddmm.fields import Spacing, compose, determinant, jacobian, sample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 
 
@@ -38,7 +38,7 @@ class Geodesic:
     energies: list[torch.Tensor] = field(default_factory=list)
 
 
-def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: tuple[float, float, float]):
+def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: Spacing) -> torch.Tensor:
     """Return ``det(Dh) Dh^T (m o h)`` for the map ``h = id + inverse``: the transported momentum.
 
     Parameters
@@ -47,7 +47,7 @@ def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: tuple[floa
         ``m``, (B, 3, X, Y, Z).
     inverse : torch.Tensor
         Displacement of ``h``, (B, 3, X, Y, Z).
-    spacing : tuple of float
+    spacing : float or sequence of float
     """
     matrix = jacobian(inverse, spacing)
     carried = sample(momentum, inverse, spacing)
@@ -112,15 +112,13 @@ def shoot(
     return Geodesic(inverse, forward, carried, energies)
 
 
-def _trace(
-    velocity: torch.Tensor, time: float, spacing: tuple[float, float, float]
-) -> torch.Tensor:
+def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tensor:
     """Return the displacement along a frozen velocity over a (signed) time, midpoint rule."""
     return time * sample(velocity, 0.5 * time * velocity, spacing)
 
 
 def _inverse_step(
-    inverse: torch.Tensor, velocity: torch.Tensor, dt: float, spacing: tuple[float, float, float]
+    inverse: torch.Tensor, velocity: torch.Tensor, dt: float, spacing: Spacing
 ) -> torch.Tensor:
     """Advance ``phi^-1`` by one step: where the point at the end came from, then on back."""
     return compose(inverse, _trace(velocity, -dt, spacing), spacing)

@@ -24,6 +24,8 @@ SMALLEST_SHARE = 1e-3
 class Measure(Protocol):
     """What the optimiser needs of a similarity measure."""
 
+    def __init__(self, fixed: torch.Tensor) -> None: ...
+
     def __call__(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the weighed dissimilarity, (B,), of a warped image (B, 1, X, Y, Z)."""
 
@@ -120,7 +122,11 @@ def measure(name: MeasureName, fixed: torch.Tensor) -> Measure:
     ValueError
         If there is no measure of that name.
     """
-    classes = {"lncc": LocalCorrelation, "ssd": SquaredDifference, "mind": SelfSimilarity}
+    classes: dict[str, type[Measure]] = {
+        "lncc": LocalCorrelation,
+        "ssd": SquaredDifference,
+        "mind": SelfSimilarity,
+    }
     if name not in classes:
         raise ValueError(f"'{name}' is not a similarity measure: give one of {', '.join(classes)}")
     return classes[name](fixed)
