@@ -91,7 +91,7 @@ def chosen_settings(args: argparse.Namespace) -> Settings:
     Raises
     ------
     InputError
-        If `--iterations` has another number of stages than the schedule.
+        If `--iterations` has another number of stages than the schedule, or only zeros.
     """
     from nipype_quicksilver.lddmm.optimize import Settings
 
@@ -107,7 +107,10 @@ def chosen_settings(args: argparse.Namespace) -> Settings:
     stages = tuple(
         replace(stage, iterations=number)
         for stage, number in zip(settings.stages, args.iterations, strict=True)
+        if number > 0  # 0 leaves a stage out
     )
+    if not stages:
+        raise InputError(f"--iterations: one stage must have iterations, such as {default}")
     return replace(settings, stages=stages)
 
 

@@ -28,7 +28,7 @@ SIMILARITY = "mean squared local correlation over the compared voxels"
 
 @dataclass(frozen=True)
 class Maps:
-    """Both maps of a shoot, on the momentum's grid.
+    """Both maps of a shoot, on the working grid.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
     Returns
     -------
     Maps
-        Displacements on the momentum's grid.
+        Displacements on the momentum's working grid.
     """
     import torch
 
@@ -211,7 +211,12 @@ def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
     operator = KernelOperator(
         kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device
     )
-    maps = registration_maps(_to_tensor(momentum.data, device), operator, steps=momentum.steps)
+    maps = registration_maps(
+        _to_tensor(momentum.data, device),
+        operator,
+        steps=momentum.steps,
+        factor=momentum.working_grid.shape[0] // momentum.grid.shape[0],
+    )
     return Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
 
 
@@ -219,7 +224,7 @@ def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -
     """Tell how alike two prepared images are, without and with the deformation."""
     import torch
 
-    from nipype_quicksilver.lddmm.fields import sample, upsample
+    from nipype_quicksilver.lddmm.fields import sample
     from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 
     arrays = (prepared.fixed, prepared.moving, prepared.weight)
@@ -229,8 +234,7 @@ def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -
         lesion = _to_tensor(prepared.moving_weight, device)
     with torch.no_grad():
         before = mean_local_correlation(target, source, inside * lesion)
-        factor = prepared.grid.shape[0] // maps.inverse.shape[0]
-        warp = upsample(_to_tensor(maps.inverse, device), factor)
+        warp = _to_tensor(maps.inverse, device)
         source, lesion = (sample(image, warp, prepared.grid.spacing) for image in (source, lesion))
         after = mean_local_correlation(target, source, inside * lesion)
     return {"measure": SIMILARITY, "before": before, "after": after}

@@ -28,7 +28,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
     output_dir : path-like
         Folder for ``displacement.nii.gz`` (phi^-1, fixed to moving points),
         ``inverse_displacement.nii.gz`` (phi), ``log_jacobian.nii.gz`` (of phi^-1) and
-        ``summary.json``, all on the momentum's grid; made if needed.
+        ``summary.json``, all on the momentum's working grid; made if needed.
     device : torch.device
         Where to compute.
 
@@ -45,7 +45,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
     clock = Clock()
     with clock.part("read"):
         start = read_momentum(momentum)
-    grid = start.grid
+    grid = start.working_grid
     with clock.part("maps"):
         maps = engine.shoot_momentum(start, device)
     with clock.part("measure"):
@@ -65,8 +65,8 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
                 "device": str(device),
                 "threads": thread_counts(),
             },
-            "working_grid": describe_grid(start.working_grid),
-            "velocity_grid": describe_grid(grid),
+            "working_grid": describe_grid(grid),
+            "velocity_grid": describe_grid(start.grid),
             "energy": engine.describe_energies(maps),
             "jacobian": jacobian,
             "seconds": clock.with_total(),

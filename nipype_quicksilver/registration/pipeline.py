@@ -137,7 +137,7 @@ def _default_settings() -> Settings:
 
 def _transforms(fit: engine.Fit, affine: np.ndarray | None) -> tuple[Composite, Composite]:
     """Return fixed to moving points (displacement, then affine) and back."""
-    grid = fit.momentum.grid
+    grid = fit.momentum.working_grid
     there: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
     back: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
     if affine is not None:
