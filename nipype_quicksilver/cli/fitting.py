@@ -60,8 +60,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--iterations",
         type=iteration_numbers,
         metavar="AxBxC",
-        help="iterations at most in each stage of the schedule, coarse to fine (default: those "
-        "of the schedule)",
+        help="iterations at most in each stage of the schedule, coarse to fine; 0 leaves a stage "
+        "out (default: those of the schedule)",
     )
 
 

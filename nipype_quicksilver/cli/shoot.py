@@ -10,7 +10,7 @@ from nipype_quicksilver.cli import common
 
 _DESCRIPTION = """\
 Follow the geodesic of an initial momentum to its end, in both directions. The displacement fields
-are on the momentum's own grid, to be interpolated linearly between its voxels.
+are on the working grid of the momentum, to be interpolated linearly between its voxels.
 """
 _EPILOG = """\
 Example:

@@ -49,7 +49,7 @@ class Registration:
         (X, Y, Z), of the moving labels' type, on the fixed image's grid.
     composite : SimpleITK.CompositeTransform
         Maps fixed native points to moving native points, in LPS: the displacement on the
-        velocity grid first, then the affine.
+        working grid first, then the affine.
     inverse_composite : SimpleITK.CompositeTransform
         Its inverse.
     displacement : ndarray
