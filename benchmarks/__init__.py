@@ -1,0 +1,1 @@
+"""Measurements of accuracy, speed and memory: ``python -m benchmarks --help``."""

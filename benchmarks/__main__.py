@@ -1,0 +1,44 @@
+"""Run the benchmarks: ``python -m benchmarks [registration] [shooting] [repeatability]``."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn CPU time
+
+from benchmarks import registration, repeatability, shooting
+from nipype_quicksilver.spatial.files import write_json
+
+BENCHMARKS = {
+    "registration": registration.measure,
+    "shooting": shooting.measure,
+    "repeatability": repeatability.measure,
+}
+
+
+def main() -> None:
+    """Measure what is asked for, print tables, and write the figures as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--runs", type=int, default=3, help="runs to take medians of (default: 3)")
+    parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        help="keep images and results here, and reuse the images (default: a temporary folder)",
+    )
+    args = parser.parse_args()
+    unknown = set(args.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = args.work_dir or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        for name in args.names or BENCHMARKS:
+            figures = BENCHMARKS[name](work, args.runs, args.threads)
+            write_json(work / f"{name}.json", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The peer greedy (Yushkevich et al.) as a command: ``python -m benchmarks.greedy ARGUMENTS``."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.data import Pair
+from benchmarks.measuring import Cost, run
+from nipype_quicksilver.spatial.transforms import write_affine
+
+GREEDY = (sys.executable, "-m", "benchmarks.greedy")
+METRIC = ("-m", "NCC", "2x2x2", "-n", "100x50x10")
+
+
+def align(pair: Pair, folder: Path) -> tuple[Path, Path]:
+    """Align a pair affinely; return greedy's matrix and the same as an ITK transform."""
+    matrix, itk = folder / "affine.mat", folder / "affine.txt"
+    if not itk.exists():
+        images = ("-i", pair.fixed, pair.moving)
+        start = ("-a", "-dof", "12", "-ia-image-centers", "-m", "NCC", "4x4x4")
+        run([*GREEDY, *start, "-n", "100x50x10", *images, "-o", matrix])
+        write_affine(itk, np.loadtxt(matrix))
+    return matrix, itk
+
+
+def register(pair: Pair, matrix: Path, folder: Path, threads: int) -> Cost:
+    """Register a pair from its affine matrix; the warp goes to ``greedy_warp.nii.gz``."""
+    images = ("-i", pair.fixed, pair.moving, "-it", matrix)
+    output = ("-o", folder / "greedy_warp.nii.gz", "-threads", threads)
+    return run([*GREEDY, *images, *METRIC, *map(str, output)], threads)
+
+
+def apply(pair: Pair, matrix: Path, folder: Path) -> tuple[Path, Path | None]:
+    """Warp the moving image, and its labels if it has any."""
+    chain = ("-r", folder / "greedy_warp.nii.gz", matrix)
+    image, labels = folder / "greedy_warped.nii.gz", folder / "greedy_labels.nii.gz"
+    run([*GREEDY, "-rf", pair.fixed, "-ri", "LINEAR", "-rm", pair.moving, image, *chain])
+    if pair.moving_labels is None:
+        return image, None
+    run([*GREEDY, "-rf", pair.fixed, "-ri", "NN", "-rm", pair.moving_labels, labels, *chain])
+    return image, labels
+
+
+if __name__ == "__main__":
+    from picsl_greedy import Greedy3D
+
+    Greedy3D().execute(shlex.join(sys.argv[1:]))
