@@ -1,0 +1,116 @@
+"""A random geodesic: the deformation that the demonstration has to find again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.nifti1 import Nifti1Image
+from scipy.ndimage import gaussian_filter
+
+from nipype_quicksilver.registration.engine import shoot_momentum
+from nipype_quicksilver.spatial.evaluation import minimum_jacobian
+from nipype_quicksilver.spatial.grids import Grid, working_grid
+from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.momentum import Momentum
+from nipype_quicksilver.spatial.resampling import conform
+from nipype_quicksilver.spatial.transforms import displacement_transform
+
+if TYPE_CHECKING:
+    import torch
+
+PEAK = 9.0  # mm, largest displacement in the brain
+SMALLEST_JACOBIAN = 0.2  # nothing shrinks to less than this part of its volume
+
+# Not the kernel that registers: the answer is not made of the functions it is sought among.
+KERNEL = {"alpha": 25.0, "beta": 0.0, "gamma": 1.0, "power": 2.0}
+STEPS = 8
+
+_SPACING = 3.0  # mm
+_MARGIN = 24.0  # mm around the brain, where the deformation fades away
+_WAVELENGTH = 26.0  # mm; shorter waves are damped
+_RIM = 6.0  # mm, over which the momentum fades at the brain's edge
+_TYPICAL = 8.0  # of the momentum whose largest displacement is about `PEAK`
+_TRIES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class TrueGeodesic:
+    """A known deformation.
+
+    Attributes
+    ----------
+    momentum : Momentum
+        Initial momentum, with kernel and grid: ``quicksilver shoot`` follows it again.
+    displacement : ndarray
+        (X, Y, Z, 3), RAS mm, on ``momentum.grid``: phi^-1, fixed to moving points.
+    """
+
+    momentum: Momentum
+    displacement: np.ndarray
+
+    @property
+    def transform(self) -> sitk.DisplacementFieldTransform:
+        """The map phi^-1 of points, fixed to moving, in LPS."""
+        return displacement_transform(self.displacement, self.momentum.grid)
+
+
+def random_geodesic(
+    brain: Nifti1Image, seed: int, device: torch.device, *, peak: float = PEAK
+) -> TrueGeodesic:
+    """Shoot a brain along a random geodesic.
+
+    The initial momentum is noise whose short waves are damped, in the brain only.
+
+    Parameters
+    ----------
+    brain : Nifti1Image
+        (X, Y, Z), nonzero in the brain.
+    seed : int
+        Of the noise.
+    device : torch.device
+        Where to compute; the noise is the same on all.
+    peak : float
+        Largest displacement in the brain, mm, reached to a few per cent; less where volumes
+        would shrink to less than a fifth.
+
+    Returns
+    -------
+    TrueGeodesic
+        Without folds.
+    """
+    mask = nifti((np.asanyarray(brain.dataobj) != 0).astype(np.float32), brain.affine)
+    grid = working_grid(mask, spacing=_SPACING, margin_mm=_MARGIN)
+    share = conform(mask, grid)
+    noise = _noise(grid, seed) * gaussian_filter(share, _RIM / _SPACING)[..., None]
+    displacement = _shoot(noise, grid, device)
+    for _ in range(_TRIES):
+        reached = float(np.linalg.norm(displacement[share > 0.5], axis=-1).max())
+        if minimum_jacobian(displacement, grid).min() < SMALLEST_JACOBIAN:
+            peak = 0.8 * reached
+        elif abs(reached - peak) < 0.03 * peak:
+            break
+        noise = noise * np.float32(peak / reached)
+        displacement = _shoot(noise, grid, device)
+    return TrueGeodesic(_momentum(noise, grid), displacement)
+
+
+def _noise(grid: Grid, seed: int) -> np.ndarray:
+    """Return a random vector field (X, Y, Z, 3) with its short waves damped, float32.
+
+    It is scaled so that its shot displaces by millimetres, about.
+    """
+    white = np.random.default_rng([seed, 0]).standard_normal((*grid.shape, 3))
+    sigma = _WAVELENGTH / (2 * np.pi) / np.array(grid.spacing)
+    smooth = np.stack([gaussian_filter(white[..., c], sigma, mode="wrap") for c in range(3)], -1)
+    return (_TYPICAL * smooth / smooth.std()).astype(np.float32)
+
+
+def _momentum(data: np.ndarray, grid: Grid) -> Momentum:
+    return Momentum(data, grid, dict(KERNEL), STEPS, working_grid=grid)
+
+
+def _shoot(data: np.ndarray, grid: Grid, device: torch.device) -> np.ndarray:
+    return shoot_momentum(_momentum(data, grid), device).inverse
