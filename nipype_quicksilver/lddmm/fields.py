@@ -92,8 +92,9 @@ def invert(
 ) -> torch.Tensor:
     """Return the displacement ``v`` of the inverse map, ``v(y) + u(y + v(y)) = 0``.
 
-    Newton's method at every voxel; where a step does not bring the point closer it is halved,
-    so that the result is nowhere farther from the inverse than the first guess.
+    Newton's method at every voxel, with the Jacobian at the first guess throughout; where a step
+    does not bring the point closer it is halved, so that the result is nowhere farther from the
+    inverse than the first guess.
 
     Parameters
     ----------
@@ -109,16 +110,15 @@ def invert(
     torch.Tensor
         (B, 3, X, Y, Z).
     """
-    batch, _, *shape = displacement.shape
-    matrix = jacobian(displacement, spacing).reshape(batch, 9, *shape)
+    slope = _inverse_jacobian(displacement, initial, spacing)
     inverse = initial
     residual = compose(displacement, inverse, spacing)
     length = torch.ones_like(residual[:, :1])
     for _ in range(iterations):
-        local = sample(matrix, inverse, spacing).reshape(batch, 3, 3, *shape)
-        candidate = inverse - length * _solve(local, residual)
+        x, y, z = residual[:, None].unbind(2)
+        candidate = inverse - length * (slope[0] * x + slope[1] * y + slope[2] * z)
         remaining = compose(displacement, candidate, spacing)
-        better = remaining.norm(dim=1, keepdim=True) < residual.norm(dim=1, keepdim=True)
+        better = _squared_length(remaining) < _squared_length(residual)
         inverse = torch.where(better, candidate, inverse)
         residual = torch.where(better, remaining, residual)
         length = torch.where(better, (2 * length).clamp_max(1), 0.5 * length)
@@ -265,17 +265,34 @@ def _determinant_of_identity_plus(
     return a * (e * i - f * h) - d * (b * i - c * h) + g * (b * f - c * e)
 
 
-def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return ``A^-1 b`` for matrices (B, 3, 3, X, Y, Z) and vectors (B, 3, X, Y, Z), by Cramer."""
-    columns = list(matrix.unbind(2))
-    solution = []
-    for axis in range(3):
-        swapped = [right if column == axis else columns[column] for column in range(3)]
-        solution.append(determinant(torch.stack(swapped, dim=2)))
-    whole = determinant(matrix)
-    smallest = torch.finfo(right.dtype).eps
-    whole = torch.where(whole.abs() < smallest, torch.full_like(whole, smallest), whole)
-    return torch.cat(solution, dim=1) / whole
+def _inverse_jacobian(
+    displacement: torch.Tensor, at: torch.Tensor, spacing: Spacing
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the columns (B, 3, X, Y, Z) of ``D(id + u)^-1`` at the points ``id + at``."""
+    batch, shape = displacement.shape[0], shape_of(displacement)
+    matrix = sample(jacobian(displacement, spacing).reshape(batch, 9, *shape), at, spacing)
+    # The inverse is the adjugate, whose columns are cross products of the rows, over the
+    # determinant; where that vanishes any finite step will do, as a bad one is not taken.
+    first, second, third = matrix.split(3, dim=1)
+    pairs = ((second, third), (third, first), (first, second))
+    columns = [_cross(*pair) for pair in pairs]
+    whole = determinant(matrix.reshape(batch, 3, 3, *shape))
+    tiny = torch.finfo(whole.dtype).eps
+    whole = torch.where(whole.abs() < tiny, torch.full_like(whole, tiny), whole)
+    return columns[0] / whole, columns[1] / whole, columns[2] / whole
+
+
+# Of torch's own functions for these two, a reduction over a leading axis of three is not fast.
+
+
+def _squared_length(field: torch.Tensor) -> torch.Tensor:
+    x, y, z = field.split(1, dim=1)
+    return x * x + y * y + z * z
+
+
+def _cross(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    (a, b, c), (d, e, f) = first.split(1, dim=1), second.split(1, dim=1)
+    return torch.cat([b * f - c * e, c * d - a * f, a * e - b * d], dim=1)
 
 
 def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:

@@ -14,7 +14,7 @@ from nipype_quicksilver.lddmm.shooting import shoot
 RIM = 10.0
 
 # Newton's iterations from the shot map, which is a fraction of a voxel away.
-ITERATIONS = 3
+ITERATIONS = 2
 
 
 @dataclass(frozen=True)

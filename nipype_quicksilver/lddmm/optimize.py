@@ -135,7 +135,7 @@ class Optimum:
 MARGIN = 0.2
 BARRIER = 30.0
 
-# No iteration changes the velocity by more than this part of a voxel anywhere.
+# No iteration changes a component of the velocity by more than this part of a voxel.
 LARGEST_STEP = 0.5
 
 # The part of itself by which the loss may rise in one iteration.
@@ -298,7 +298,7 @@ class _Problem:
 
     def bounded(self, change: torch.Tensor) -> torch.Tensor:
         """Return a change of the state, shortened to `LARGEST_STEP` where it is longer."""
-        largest = self.operator.apply(change, 0.5).norm(dim=1).max()
+        largest = self.operator.apply(change, 0.5).abs().max()
         limit = LARGEST_STEP * min(self.operator.spacing)
         return change * (limit / largest.clamp_min(limit))
 
