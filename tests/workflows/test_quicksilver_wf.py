@@ -15,7 +15,7 @@ from nipype_quicksilver import interfaces
 from nipype_quicksilver.spatial import transforms
 from nipype_quicksilver.workflows import init_quicksilver_wf
 
-ITERATIONS = [10, 4, 1]
+ITERATIONS = [10, 4, 1, 1]
 PLUGINS = [("Linear", {}), ("MultiProc", {"n_procs": 2, "memory_gb": 4, "n_gpu_procs": 0})]
 
 
