@@ -100,7 +100,9 @@ def load_template(spacing: int = 1) -> Template:
     brain = datasets.load_mni152_template(resolution=1)
     gray = datasets.load_mni152_gm_template(resolution=1)
     white = datasets.load_mni152_wm_template(resolution=1)
-    images = [nifti(np.asarray(i.dataobj, dtype=np.float32), i.affine) for i in (brain, gray, white)]
+    images = [
+        nifti(np.asarray(i.dataobj, dtype=np.float32), i.affine) for i in (brain, gray, white)
+    ]
     if spacing > 1:
         grid = Grid.from_image(brain).subsampled(spacing)
         images = [nifti(conform(image, grid), grid.affine) for image in images]

@@ -98,6 +98,7 @@ def run_demo(
     device: torch.device | str = "auto",
     seed: int = 0,
     progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> Outcome:
     """Register a pair and compare the result with the truth.
 
@@ -115,6 +116,8 @@ def run_demo(
         Recorded.
     progress : callable, optional
         Called after each iteration.
+    clock : Clock, optional
+        The seconds spent so far, to be told with those of the registration.
 
     Returns
     -------
@@ -122,8 +125,16 @@ def run_demo(
         Nothing of it is written.
     """
     registration = register(
-        **inputs, settings=settings, device=device, seed=seed, progress=progress
+        inputs["fixed"],
+        inputs["moving"],
+        fixed_labels=inputs["fixed_labels"],
+        moving_labels=inputs["moving_labels"],
+        settings=settings,
+        device=device,
+        seed=seed,
+        progress=progress,
     )
+    spent = {**clock.seconds} if clock else {}
     clock = Clock()
     with clock.part("compare"):
         grid = Grid.from_image(pair.fixed)
@@ -140,13 +151,11 @@ def run_demo(
         "error_mm": error,
         "local_correlation": {when: summary["similarity"][when] for when in ("before", "after")},
         "dice": {
-            when: {
-                tissue: overlap["labels"][label]["dice"] for label, tissue in TISSUES.items()
-            }
+            when: {tissue: overlap["labels"][label]["dice"] for label, tissue in TISSUES.items()}
             for when, overlap in summary["labels"].items()
         },
         "jacobian": summary["jacobian"],
-        "seconds": summary["seconds"] | clock.seconds,
+        "seconds": spent | summary["seconds"] | clock.seconds,
     }
     return Outcome(pair, registration, truth, numbers)
 
