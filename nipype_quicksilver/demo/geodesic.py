@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from nipype_quicksilver.spatial.transforms import displacement_transform
 if TYPE_CHECKING:
     import torch
 
-PEAK = 9.0  # mm, largest displacement in the brain
+PEAK = 8.0  # mm, largest displacement in the brain
 SMALLEST_JACOBIAN = 0.2  # nothing shrinks to less than this part of its volume
 
 # Not the kernel that registers: the answer is not made of the functions it is sought among.
@@ -32,8 +33,9 @@ _SPACING = 3.0  # mm
 _MARGIN = 24.0  # mm around the brain, where the deformation fades away
 _WAVELENGTH = 26.0  # mm; shorter waves are damped
 _RIM = 6.0  # mm, over which the momentum fades at the brain's edge
-_TYPICAL = 8.0  # of the momentum whose largest displacement is about `PEAK`
-_TRIES = 4
+_TYPICAL = 7.0  # of the momentum whose largest displacement is about `PEAK`
+_NEAR = 0.03  # of the peak that is wanted
+_TRIES = 4  # to come near
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +88,11 @@ def random_geodesic(
     share = conform(mask, grid)
     noise = _noise(grid, seed) * gaussian_filter(share, _RIM / _SPACING)[..., None]
     displacement = _shoot(noise, grid, device)
-    for _ in range(_TRIES):
+    for attempt in itertools.count(1):
         reached = float(np.linalg.norm(displacement[share > 0.5], axis=-1).max())
         if minimum_jacobian(displacement, grid).min() < SMALLEST_JACOBIAN:
-            peak = 0.8 * reached
-        elif abs(reached - peak) < 0.03 * peak:
+            peak = 0.7 * reached
+        elif attempt >= _TRIES or abs(reached - peak) < _NEAR * peak:
             break
         noise = noise * np.float32(peak / reached)
         displacement = _shoot(noise, grid, device)
