@@ -23,8 +23,7 @@ Files in the output folder (all of them, or none where something fails):
   demo.json                             the numbers of the table
   fixed.nii.gz, moving.nii.gz           the brains, with fixed_labels.nii.gz and
                                         moving_labels.nii.gz (1 CSF, 2 gray, 3 white matter)
-  true_displacement.nii.gz              the map that was to be found, as displacement.nii.gz is
-                                        the one that was
+  true_displacement.nii.gz              the map that was to be found, on a grid of 3 mm
   true_momentum.nii.gz                  its geodesic, for 'quicksilver shoot'
   and the files of 'quicksilver register'
 """

@@ -383,7 +383,9 @@ def _draw_histogram(figure: Figure, outcome: Outcome) -> None:
 
 def _draw_colorbar(figure: Figure, norm: Normalize) -> None:
     ax = figure.add_axes((0.733, 0.088, 0.25, 0.022))
-    bar = figure.colorbar(ScalarMappable(norm, _colors()), cax=ax, orientation="horizontal")
+    bar = figure.colorbar(
+        ScalarMappable(norm, _colors()), cax=ax, orientation="horizontal", extend="max"
+    )
     bar.outline.set_visible(False)
     _style(ax)
     bar.set_label(

@@ -71,7 +71,7 @@ class Outcome:
         from nipype_quicksilver.demo.picture import draw
 
         clock = Clock()
-        grid, folder = Grid.from_image(self.pair.fixed), Path(output_dir).absolute()
+        truth, folder = self.pair.truth, Path(output_dir).absolute()
         # The files that were registered are found with the results.
         told: dict[str, str | None] = self.registration.summary["inputs"]
         told.update({name: str(folder / path.name) for name, path in inputs.items()})
@@ -82,8 +82,11 @@ class Outcome:
                 self.registration.save(stage)
                 for path in inputs.values():
                     shutil.copy(path, stage / path.name)
-                write_displacement(stage / TRUE_DISPLACEMENT, self.true_displacement, grid)
-                write_momentum(stage / TRUE_MOMENTUM, self.pair.truth.momentum)
+                # On its own grid the truth is small, and exact.
+                write_displacement(
+                    stage / TRUE_DISPLACEMENT, truth.displacement, truth.momentum.grid
+                )
+                write_momentum(stage / TRUE_MOMENTUM, truth.momentum)
             seconds = self.numbers["seconds"] | clock.seconds
             seconds.pop("total", None)
             self.numbers["seconds"] = seconds | {"total": sum(seconds.values())}
