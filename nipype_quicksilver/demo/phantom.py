@@ -105,7 +105,10 @@ def load_template(spacing: int = 1) -> Template:
     ]
     if spacing > 1:
         grid = Grid.from_image(brain).subsampled(spacing)
-        images = [nifti(conform(image, grid), grid.affine) for image in images]
+        # Smoothing would leave a dim rim around the brain, which is not brain.
+        inside = nifti((np.asanyarray(images[0].dataobj) > 0).astype(np.float32), brain.affine)
+        mask = conform(inside, grid) > 0.5
+        images = [nifti(conform(image, grid) * mask, grid.affine) for image in images]
     return Template(*images)
 
 

@@ -166,7 +166,8 @@ def test_template_comes_with_the_installation():
     brain, gray, white = (np.asanyarray(i.dataobj) for i in vars(template).values())
     assert brain.shape == gray.shape == white.shape
     np.testing.assert_allclose(np.abs(np.diag(template.brain.affine))[:3], 2)
-    assert 1.5e6 < 8 * np.count_nonzero(brain > 0.05) < 2.2e6  # mm3
+    full = np.count_nonzero(load_template(1).brain.dataobj)
+    assert 8 * np.count_nonzero(brain) == pytest.approx(full, rel=0.02)  # mm3
     assert np.corrcoef(brain[brain > 0], white[brain > 0])[0, 1] > 0.5
 
 
