@@ -207,8 +207,9 @@ def jacobian_shortfall(
     Returns
     -------
     shortfall : torch.Tensor
-        The sum of ``max(0, margin - J)^2`` over the corners, differentiable. Only the few
-        corners below the margin are gone through again with gradients.
+        The sum over the corners of ``x^2 / (1 + x)`` with ``x = max(0, 1 - J / margin)``,
+        differentiable: quadratic at first, linear in deep folds so that its slope stays bounded.
+        Only the few corners below the margin are gone through again with gradients.
     smallest : torch.Tensor
         The smallest Jacobian.
     """
@@ -225,8 +226,8 @@ def jacobian_shortfall(
             at = [*voxel[:axis], cell[axis] + end, *voxel[axis + 1 :]]
             ends.append(displacement[0, :, at[0], at[1], at[2]][None])
         columns.append((ends[1] - ends[0]) / h)
-    shortfall = margin - _determinant_of_identity_plus(columns[0], columns[1], columns[2])
-    return shortfall.square().sum(), smallest
+    part = 1 - _determinant_of_identity_plus(columns[0], columns[1], columns[2]) / margin
+    return (part.square() / (1 + part)).sum(), smallest
 
 
 def pool(image: torch.Tensor, factor: int) -> torch.Tensor:

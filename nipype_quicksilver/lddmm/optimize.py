@@ -28,7 +28,7 @@ from nipype_quicksilver.lddmm.fields import (
 )
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
-from nipype_quicksilver.lddmm.similarity import MeasureName, measure
+from nipype_quicksilver.lddmm.similarity import MeasureName, box_mean, measure
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Settings:
         Weight of the energy ``<m0, K m0>``, relative to a dissimilarity of 1 per cubic
         millimetre of the similarity's weight.
     learning_rate : float
-        Of Adam on ``w`` at the start of a stage; it falls to a tenth by its end.
+        Of Adam on ``w`` when a velocity grid is entered; it falls to a tenth on that grid.
     tolerance : float
         A stage ends early when the loss fell by less than this fraction of itself over
         the last `PATIENCE` iterations.
@@ -86,7 +86,7 @@ class Settings:
     steps: int = 3
     similarity: MeasureName = "lncc"
     regularization: float = 1.6
-    learning_rate: float = 0.02
+    learning_rate: float = 0.06
     tolerance: float = 1e-4
 
     @property
@@ -130,13 +130,17 @@ class Optimum:
     history: list[Iteration]
 
 
-# The barrier, BARRIER * (MARGIN - J)^2 per cubic millimetre, starts at this Jacobian. A fold
-# costs thirty times what the best possible match of the same volume could gain.
-MARGIN = 0.2
-BARRIER = 30.0
+# The barrier starts at this Jacobian, as a ventricle may be ten times as large in one brain as in
+# the other; its weight per cubic millimetre makes a fold cost more than the best possible match
+# of the same volume could gain.
+MARGIN = 0.1
+BARRIER = 5.0
 
 # No iteration changes a component of the velocity by more than this part of a voxel.
 LARGEST_STEP = 0.5
+
+# At most so many times a state that folds on a new grid is smoothed.
+SMOOTHINGS = 4
 
 # The part of itself by which the loss may rise in one iteration.
 UPHILL = 0.02
@@ -144,8 +148,10 @@ UPHILL = 0.02
 # Iterations over which the loss must still fall.
 PATIENCE = 5
 
-# Adam: momenta of its two averages, and the gradient per cubic millimetre that counts as noise.
+# Adam: momenta of its two averages, the learning rate at the end as a part of that at the start,
+# and the gradient per cubic millimetre that counts as noise.
 BETAS = (0.9, 0.99)
+FINAL_RATE = 0.1
 NOISE = 1e-2
 
 
@@ -208,9 +214,12 @@ def optimize(
             if initial.shape[2:] != problem.operator.shape:
                 continue
             state, operator = problem.operator.apply(initial, 0.5), problem.operator
-        state = problem.start() if state is None else _carry(state, operator, problem.operator)
+            descent = _Descent(state, operator, stage.velocity, settings)
+        if state is None or problem.operator.shape != operator.shape:
+            state = problem.start() if state is None else _carry(state, operator, problem)
+            descent = _Descent(state, problem.operator, stage.velocity, settings)
         operator = problem.operator
-        state = _minimise(problem, state, number, record)
+        state = _minimise(problem, state, descent, number, record)
     if state is None:
         raise ValueError("the initial momentum is on none of the stages' velocity grids")
     state = _unfold(problem, state)
@@ -296,12 +305,6 @@ class _Problem:
         steps = self.settings.steps
         return shoot(momentum, self.operator, steps=steps, velocity=velocity).inverse
 
-    def bounded(self, change: torch.Tensor) -> torch.Tensor:
-        """Return a change of the state, shortened to `LARGEST_STEP` where it is longer."""
-        largest = self.operator.apply(change, 0.5).abs().max()
-        limit = LARGEST_STEP * min(self.operator.spacing)
-        return change * (limit / largest.clamp_min(limit))
-
     def evaluate(self, state: torch.Tensor) -> _Terms:
         displacement = self.displacement(state)
         fine = upsample(displacement, self.stage.velocity // self.stage.image)
@@ -318,46 +321,79 @@ class _Problem:
         return _Terms(loss, energy, similarity, smallest)
 
 
-def _carry(state: torch.Tensor, old: KernelOperator, new: KernelOperator) -> torch.Tensor:
-    """Return a stage's state on the grid of the next: the same velocity, interpolated."""
-    if old.shape == new.shape:
-        return state
+@torch.no_grad()
+def _carry(state: torch.Tensor, old: KernelOperator, problem: _Problem) -> torch.Tensor:
+    """Return a stage's state on the grid of the next: the same velocity, interpolated.
+
+    What was just free of folds on a coarse grid may fold on a fine one, which shoots it more
+    exactly; then the state is smoothed until it does not.
+    """
+    new = problem.operator
     velocity = upsample(old.apply(state, 0.5), new.shape[0] // old.shape[0])
-    return new.apply(velocity, -0.5)
+    state = new.apply(velocity, -0.5)
+    for _ in range(SMOOTHINGS):
+        if corner_determinants(problem.displacement(state), new.spacing).min() > 0:
+            break
+        state = box_mean(state, 1)
+    return state
+
+
+class _Descent:
+    """Adam with bounded steps; it goes on through all stages on one velocity grid."""
+
+    def __init__(
+        self, state: torch.Tensor, operator: KernelOperator, velocity: int, settings: Settings
+    ) -> None:
+        self.operator = operator
+        self.floor = NOISE * operator.cell_volume
+        self.rate = settings.learning_rate
+        on_grid = [s.iterations for s in settings.stages if s.velocity == velocity]
+        self.decay = FINAL_RATE ** (1 / max(1, sum(on_grid) - 1))
+        self.first, self.second = torch.zeros_like(state), torch.zeros_like(state)
+        self.count = 0
+        self.trust = 1.0
+
+    def step(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Return what to subtract from the state, given the gradient there."""
+        self.count += 1
+        self.trust = min(1.0, 1.5 * self.trust)
+        self.first = torch.lerp(gradient, self.first, BETAS[0])
+        self.second = torch.lerp(gradient.square(), self.second, BETAS[1])
+        scale = (self.second / (1 - BETAS[1] ** self.count)).sqrt() + self.floor
+        rate = self.trust * self.rate * self.decay ** (self.count - 1)
+        step = rate * self.first / (1 - BETAS[0] ** self.count) / scale
+        largest = self.operator.apply(step, 0.5).abs().max()
+        limit = LARGEST_STEP * min(self.operator.spacing)
+        return step * (limit / largest.clamp_min(limit))
 
 
 def _minimise(
-    problem: _Problem, state: torch.Tensor, number: int, record: Callable[[Iteration], None]
+    problem: _Problem,
+    state: torch.Tensor,
+    descent: _Descent,
+    number: int,
+    record: Callable[[Iteration], None],
 ) -> torch.Tensor:
-    """Run Adam from a state, every step bounded; cut back steps that blow up or go uphill."""
-    settings, stage = problem.settings, problem.stage
-    accepted, direction = state, torch.zeros_like(state)
-    first, second = torch.zeros_like(state), torch.zeros_like(state)
-    floor = NOISE * problem.operator.cell_volume
+    """Descend from a state; a step that blows up or goes uphill is cut back."""
+    accepted, step = state, torch.zeros_like(state)
     losses: list[float] = []
-    trust = 1.0
-    for iteration in range(stage.iterations):
+    for iteration in range(problem.stage.iterations):
         state.requires_grad_()
         terms = problem.evaluate(state)
         if losses and not float(terms.loss.detach()) <= (1 + UPHILL) * losses[-1]:
-            trust, direction = 0.5 * trust, 0.5 * direction
-            state = accepted - direction
+            descent.trust, step = 0.5 * descent.trust, 0.5 * step
+            state = accepted - step
             continue
-        trust = min(1.0, 1.5 * trust)
-        (gradient,) = torch.autograd.grad(terms.loss, state)
-        accepted = state.detach()
         losses.append(float(terms.loss.detach()))
-        record(terms.as_iteration(number, iteration, settings))
-        if _has_converged(losses, settings.tolerance):
+        record(terms.as_iteration(number, iteration, problem.settings))
+        accepted = state.detach()
+        if iteration + 1 == problem.stage.iterations:
             break
-        first = torch.lerp(gradient, first, BETAS[0])
-        second = torch.lerp(gradient.square(), second, BETAS[1])
-        count = len(losses)
-        scale = (second / (1 - BETAS[1] ** count)).sqrt() + floor
-        direction = first / (1 - BETAS[0] ** count) / scale
-        rate = settings.learning_rate * 0.1 ** (iteration / max(1, stage.iterations - 1))
-        direction = problem.bounded(trust * rate * direction)
-        state = accepted - direction
+        if _has_converged(losses, problem.settings.tolerance):
+            break
+        (gradient,) = torch.autograd.grad(terms.loss, state)
+        step = descent.step(gradient)
+        state = accepted - step
     return accepted
 
 

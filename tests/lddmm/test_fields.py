@@ -91,7 +91,8 @@ def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
     displacement = (3 * smooth_displacement(1.0)).requires_grad_()
     margin = 0.6
     corners = fields.corner_determinants(displacement, SPACING)
-    expected = torch.relu(margin - corners).square().sum()
+    part = torch.relu(1 - corners / margin)
+    expected = (part.square() / (1 + part)).sum()
     assert float(expected) > 0
     shortfall, smallest = fields.jacobian_shortfall(displacement, SPACING, margin)
     assert float(shortfall) == pytest.approx(float(expected))
