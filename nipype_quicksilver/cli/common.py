@@ -175,18 +175,11 @@ def start_torch(args: argparse.Namespace) -> torch.device:
     """
     import torch
 
+    from nipype_quicksilver.registration.engine import select_device
+
     torch.set_num_threads(args.num_threads)
     torch.manual_seed(args.seed)
-    if args.device == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if args.device == "auto":
-        return torch.device("cuda" if count else "cpu")
-    device = torch.device(args.device)
-    if (device.index or 0) >= count:
-        found = f"torch {torch.__version__} sees {count} GPU{'' if count == 1 else 's'}"
-        raise InputError(f"--device {args.device}: {found}; use --device cpu or auto")
-    return device
+    return select_device(args.device)
 
 
 def start_itk(args: argparse.Namespace) -> None:

@@ -92,7 +92,8 @@ def select_device(name: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"device {name}: is not known; use cpu or auto") from error
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise InputError(f"device {name}: torch sees {count} GPUs; use cpu or auto")
+        found = f"torch {torch.__version__} sees {count} GPU{'' if count == 1 else 's'}"
+        raise InputError(f"device {name}: {found}; use cpu or auto")
     return device
 
 

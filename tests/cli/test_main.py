@@ -154,10 +154,10 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch, command, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for device in ("cuda", "cuda:1"):
         args = argparse.Namespace(num_threads=torch.get_num_threads(), seed=0, device=device)
-        with pytest.raises(InputError, match=f"--device {device}: .* 0 GPUs; use --device cpu"):
+        with pytest.raises(InputError, match=f"device {device}: .* 0 GPUs; use cpu or auto"):
             common.start_torch(args)
     assert command(lambda args: 0, "--device", "cuda") == 2
-    assert "--device cuda: torch" in capsys.readouterr().err
+    assert "error: device cuda: torch" in capsys.readouterr().err
     args.device = "auto"
     assert common.start_torch(args).type == "cpu"
 
