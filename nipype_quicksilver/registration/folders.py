@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.files import PathLike, write_error
 
 
 def check_output_dir(folder: PathLike) -> None:
@@ -51,9 +51,9 @@ def staged_folder(folder: PathLike) -> Iterator[Path]:
     Raises
     ------
     InputError
-        As :func:`check_output_dir`.
+        As :func:`check_output_dir`, and on a full disk.
     QuicksilverError
-        If writing fails otherwise, e.g. on a full disk.
+        If writing fails otherwise.
     """
     check_output_dir(folder)
     target = Path(folder).absolute()
@@ -70,8 +70,7 @@ def staged_folder(folder: PathLike) -> Iterator[Path]:
         # The user knows the file by its final name.
         raise type(error)(str(error).replace(str(stage), str(folder))) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise QuicksilverError(f"{folder}: cannot be written ({reason}); check the disk") from error
+        raise write_error(folder, error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,9 @@ def staged(path: PathLike) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder is missing or not writable, or `path` is a folder.
+        If the folder is missing, not writable or full, or `path` is a folder.
     QuicksilverError
-        If writing fails otherwise, e.g. on a full disk. The temporary file is removed.
+        If writing fails otherwise. The temporary file is removed.
     """
     path = Path(path)
     if path.is_dir():
@@ -51,7 +52,7 @@ def staged(path: PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -84,10 +85,19 @@ def write_json(path: PathLike, obj: Any) -> Path:
     return Path(path)
 
 
-def _write_error(path: Path, error: OSError) -> QuicksilverError:
-    """Say in one line why `path` could not be written."""
+def write_error(path: PathLike, error: OSError) -> QuicksilverError:
+    """Return the error that says in one line why a file or folder could not be written."""
     if error.errno in _NO_SPACE:
-        return QuicksilverError(f"{path}: no space left to write it; free some and run again")
+        return InputError(f"{path}: no space left to write it; free some and run again")
     reason = (error.strerror or str(error)).splitlines()[0]
     kind = InputError if error.errno in _USER_CAN_MEND else QuicksilverError
     return kind(f"{path}: cannot be written ({reason}); check the folder and its rights")
+
+
+def check_space(path: PathLike, size: int) -> None:
+    """Refuse a file of so many bytes where the disk has no room for it.
+
+    For writers that do not report a full disk as an `OSError`.
+    """
+    if shutil.disk_usage(Path(path).absolute().parent).free < size:
+        raise write_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -13,7 +13,7 @@ from nibabel.affines import from_matvec
 from nibabel.nifti1 import Nifti1Pair
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.files import PathLike, check_space, staged
 from nipype_quicksilver.spatial.grids import LPS, Grid
 from nipype_quicksilver.spatial.headers import open_image, read_data
 from nipype_quicksilver.spatial.images import nifti, save_nifti
@@ -368,8 +368,18 @@ def _write_itk(path: PathLike, transform: sitk.Transform, suffixes: tuple[str, .
     if path.suffix not in suffixes:
         raise InputError(f"{path}: a transform of this kind is written as {', '.join(suffixes)}")
     with staged(path) as temporary:
+        check_space(path, 8 * _number_of_parameters(transform))
         try:
             sitk.WriteTransform(transform, str(temporary))
         except RuntimeError as error:
             raise QuicksilverError(f"{path}: ITK could not write it; check the disk") from error
     return path
+
+
+def _number_of_parameters(transform: sitk.Transform) -> int:
+    """Return how many numbers describe a transform, in a composite those of all its links."""
+    if transform.GetTransformEnum() != sitk.sitkComposite:
+        return int(transform.GetNumberOfParameters())
+    chain = sitk.CompositeTransform(transform)
+    links = (chain.GetNthTransform(i) for i in range(chain.GetNumberOfTransforms()))
+    return sum(_number_of_parameters(link) for link in links)

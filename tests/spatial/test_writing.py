@@ -2,13 +2,14 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid
 
@@ -47,9 +48,8 @@ def test_disk_full_on_renaming(folder, name, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(QuicksilverError) as caught:
+    with pytest.raises(InputError) as caught:
         WRITERS[name](folder / name)
-    assert not isinstance(caught.value, InputError)
     assert str(caught.value).startswith(f"{folder / name}: no space left")
     assert [file.name for file in folder.iterdir()] == [name]
     assert (folder / name).read_text() == "old"
@@ -61,7 +61,7 @@ def test_disk_full_while_writing(folder, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(nib, "save", fill)
-    with pytest.raises(QuicksilverError, match="no space left"):
+    with pytest.raises(InputError, match="no space left"):
         images.write_image(folder / "x.nii", DATA, AFFINE)
     assert list(folder.iterdir()) == []
 
@@ -71,8 +71,17 @@ def test_really_full_disk(folder, monkeypatch):
     # The temporary name leads to a device on which every write fails.
     monkeypatch.setattr("secrets.token_hex", lambda _: "t")
     (folder / ".t.json").symlink_to("/dev/full")
-    with pytest.raises(QuicksilverError, match="no space left"):
+    with pytest.raises(InputError, match="no space left"):
         images.write_json(folder / "x.json", {"a": 1})
+    assert list(folder.iterdir()) == []
+
+
+def test_a_composite_that_does_not_fit_on_the_disk(folder, monkeypatch):
+    usage = shutil.disk_usage(folder)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    field = transforms.displacement_transform(np.zeros((2, 3, 4, 3)), GRID)
+    with pytest.raises(InputError, match="no space left"):
+        transforms.write_composite(folder / "x.h5", field)
     assert list(folder.iterdir()) == []
 
 
