@@ -235,7 +235,7 @@ def test_an_output_that_cannot_be_written_to_is_refused(good, tmp_path, refused,
         (["--iterations", "10,10"], "give AxBxC"),
         (["--iterations", "10x"], "give AxBxC"),
         (["--iterations", "10"], f"the schedule has {STAGES} stages"),
-        (["--device", "cuda:99"], "use --device cpu or auto"),
+        (["--device", "cuda:99"], "use cpu or auto"),
         (["--nonsense"], "--nonsense"),
     ],
 )
