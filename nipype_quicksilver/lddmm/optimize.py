@@ -57,7 +57,7 @@ class Stage:
             raise ValueError("a stage has at least one iteration")
 
 
-DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 8))
+DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 16))
 
 
 @dataclass(frozen=True)
