@@ -66,8 +66,8 @@ class PatchPredictor:
         Keep the features of a voxel side by side in memory. Unless given, so where it helps: on
         CPUs, and on GPUs in half precision.
     compiled : bool
-        Compile the network with `torch.compile`, which takes a minute and needs a C++ compiler;
-        for many images.
+        Compile the network with `torch.compile`, for many images on a GPU: compiling takes a minute
+        and needs a C++ compiler. On a CPU nothing is gained: convolutions take nearly all the time.
     """
 
     def __init__(
@@ -93,16 +93,17 @@ class PatchPredictor:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision}")
         self.precision = precision
+        self.compiled = compiled
         places = [_home(network)] if devices is None else [torch.device(name) for name in devices]
         if not places:
             raise ValueError("give at least one device")
         self._replicas = [
-            _Replica(self._copy(network, place, channels_last, compiled), place, batch_size)
+            _Replica(self._copy(network, place, channels_last), place, batch_size)
             for place in places
         ]
 
     def _copy(
-        self, network: nn.Module, device: torch.device, channels_last: bool | None, compiled: bool
+        self, network: nn.Module, device: torch.device, channels_last: bool | None
     ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         replica = copy.deepcopy(network).to(device).requires_grad_(False).eval()
         if channels_last is None:
@@ -111,7 +112,7 @@ class PatchPredictor:
             for weights in replica.parameters():
                 if weights.dim() == 5:
                     weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
-        return torch.compile(replica, dynamic=True) if compiled else replica
+        return torch.compile(replica, dynamic=False) if self.compiled else replica
 
     @torch.no_grad()
     def __call__(
@@ -201,9 +202,13 @@ class PatchPredictor:
             dtype=PRECISIONS[self.precision],
             enabled=self.precision != "float32",
         )
+        size = len(patches)
+        if self.compiled and size < replica.batch_size:
+            # The last batch: a network is compiled for one size, and another would take a minute.
+            patches = functional.pad(patches, (0,) * 9 + (replica.batch_size - size,))
         try:
             with half:
-                return replica.network(patches[:, :1], patches[:, 1:]).float()
+                return replica.network(patches[:, :1], patches[:, 1:]).float()[:size]
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise

@@ -188,6 +188,25 @@ def test_channels_last_changes_nothing_but_rounding():
     assert torch.allclose(got, expected, atol=1e-6)
 
 
+def test_a_compiled_network_sees_batches_of_one_size(monkeypatch):
+    sizes = []
+
+    def compiled(network, **options):
+        assert options == {"dynamic": False}
+
+        def forward(moving, target):
+            sizes.append(len(moving))
+            return network(moving, target)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    moving, target = pair(29, 29, 29)
+    got = PatchPredictor(Pointwise(), batch_size=3, compiled=True)(moving, target)
+    assert torch.allclose(got, Pointwise()(moving, target))
+    assert sizes == [3, 3, 3]
+
+
 def test_progress():
     calls = []
     predictor = PatchPredictor(Pointwise(), batch_size=3)
