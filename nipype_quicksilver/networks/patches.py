@@ -21,11 +21,10 @@ from nipype_quicksilver.errors import InputError
 #: Told the windows done and the windows in all.
 Progress = Callable[[int, int], None]
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+#: What convolutions can be computed in.
+PRECISIONS = ("float32", *_HALF)
 
 # What a RuntimeError of torch says where memory ran out without an error class of its own.
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
@@ -186,7 +185,7 @@ class PatchPredictor:
         done = 0
         while done < len(windows) and not count.stopped:
             batch = windows[done : done + replica.batch_size]
-            predicted = self._predict(replica, cut(images, batch, self.patch_size))
+            predicted = self._predict(replica, images, batch)
             if predicted is None:
                 continue
             for (image, *start), patch in zip(batch.tolist(), predicted, strict=True):
@@ -195,25 +194,29 @@ class PatchPredictor:
             count.add(len(batch))
         return total
 
-    def _predict(self, replica: _Replica, patches: torch.Tensor) -> torch.Tensor | None:
-        """Return the momentum of patches (N, 2, P, P, P), or None after taking fewer at once."""
+    def _predict(
+        self, replica: _Replica, images: torch.Tensor, windows: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return the momentum in windows, (N, 3, P, P, P), or None after taking fewer at once."""
         half = torch.autocast(
             replica.device.type,
-            dtype=PRECISIONS[self.precision],
-            enabled=self.precision != "float32",
+            dtype=_HALF.get(self.precision),
+            enabled=self.precision in _HALF,
         )
-        size = len(patches)
-        if self.compiled and size < replica.batch_size:
-            # The last batch: a network is compiled for one size, and another would take a minute.
-            patches = functional.pad(patches, (0,) * 9 + (replica.batch_size - size,))
+        size = len(windows)
+        # A network is compiled for one size of batch, and another one would take a minute.
+        missing = replica.batch_size - size if self.compiled else 0
         try:
+            patches = cut(images, windows, self.patch_size)
+            if missing:
+                patches = functional.pad(patches, (0,) * 9 + (missing,))
             with half:
                 return replica.network(patches[:, :1], patches[:, 1:]).float()[:size]
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
         # Out of the handler: the error holds the tensors of the failed pass alive.
-        _shrink(replica, len(patches))
+        _shrink(replica, size + missing)
         return None
 
 
