@@ -96,6 +96,28 @@ def test_overlaps_are_averaged_over_the_windows_that_were_predicted():
     assert network.seen == [1]
 
 
+def test_agrees_with_a_plain_loop_over_windows():
+    torch.manual_seed(0)
+    network = PatchNetwork(features=2)
+    moving, target = pair(31, 29, 44)
+    moving[..., :20] = 0
+    target[:, :, 16:] = 0
+    target[..., :17] = 0
+    total, count = torch.zeros(3, 31, 29, 44), torch.zeros(31, 29, 44)
+    for x in (0, 14, 16):
+        for y in (0, 14):
+            for z in (0, 14, 28, 29):
+                box = slice(x, x + 15), slice(y, y + 15), slice(z, z + 15)
+                patch = moving[(..., *box)], target[(..., *box)]
+                if patch[0].any() or patch[1].any():
+                    total[(slice(None), *box)] += network(*patch)[0].detach()
+                    count[box] += 1
+    expected = total / count.clamp(min=1)
+    assert not expected[..., :14].any()
+    got = PatchPredictor(network, batch_size=4)(moving, target)
+    assert torch.allclose(got[0], expected, atol=1e-6)
+
+
 def test_windows_of_background_are_left_out():
     images = torch.zeros(2, 2, 29, 29, 29)
     images[0, 0, 0, 0, 0] = 1
