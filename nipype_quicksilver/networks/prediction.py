@@ -2,17 +2,36 @@
 
 The prediction network sees the two images, affinely aligned. Its momentum is shot; the target is
 carried back to the moving image by ``phi``, and the correction network sees what is left between
-the two (Yang et al. 2017, section 2.4). Both predict whitened momenta at the start of the flow, so
-they add up.
+the two (Yang et al. 2017, section 2.4). Both predict momenta at the start of the flow, so they add
+up. A *state* here is a whitened momentum ``w``, ``m0 = K^(-1/2) w``, with the operator of its grid.
 """
 
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
 from nipype_quicksilver.lddmm.fields import Spacing, pool, sample, spacing_tuple, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
-from nipype_quicksilver.networks.unet import ForceUNet
+
+State = tuple[torch.Tensor, KernelOperator]
+
+
+class Network(Protocol):
+    """What predicts a whitened momentum; see `unet.ForceUNet`."""
+
+    image: int
+    velocity: int
+
+    def __call__(
+        self,
+        moving: torch.Tensor,
+        target: torch.Tensor,
+        weight: torch.Tensor,
+        operator: KernelOperator,
+    ) -> torch.Tensor:
+        """Return a whitened momentum (B, 3, x, y, z), in the space of the moving image."""
 
 
 class Images:
@@ -20,12 +39,16 @@ class Images:
 
     Parameters
     ----------
-    fixed, moving, weight : torch.Tensor
-        (B, 1, X, Y, Z), on the grid of the finest network's images or a finer one.
+    fixed, moving : torch.Tensor
+        (B, 1, X, Y, Z), on the working grid or one that is coarser by `factor`.
+    weight : torch.Tensor
+        (B, 1, X, Y, Z): how much each voxel of the fixed image counts.
+    moving_weight : torch.Tensor, optional
+        The same on the moving image's side.
     factor : int
-        By which that grid is pooled already, from the working grid.
+        By which the images are pooled already.
     spacing : float or sequence of float
-        Of the working grid.
+        Of the working grid, in millimetres.
     """
 
     def __init__(
@@ -33,21 +56,23 @@ class Images:
         fixed: torch.Tensor,
         moving: torch.Tensor,
         weight: torch.Tensor,
+        moving_weight: torch.Tensor | None = None,
         *,
         factor: int = 1,
         spacing: Spacing = 1.0,
     ) -> None:
-        self._images = (fixed, moving, weight)
+        if moving_weight is None:
+            moving_weight = torch.ones_like(moving)
+        self._images = torch.cat([fixed, moving, weight, moving_weight], dim=1)
         self._factor = factor
         self._spacing = spacing_tuple(spacing)
-        self._pooled: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._pooled: dict[int, torch.Tensor] = {}
 
     def at(self, factor: int) -> tuple[torch.Tensor, ...]:
-        """Return fixed image, moving image and weight pooled by a factor of the working grid."""
+        """Return fixed, moving and both weights on the working grid pooled by a factor."""
         if factor not in self._pooled:
-            further = factor // self._factor
-            self._pooled[factor] = tuple(pool(image, further) for image in self._images)
-        return self._pooled[factor]
+            self._pooled[factor] = pool(self._images, factor // self._factor)
+        return self._pooled[factor].split(1, dim=1)
 
     def spacing(self, factor: int) -> tuple[float, float, float]:
         """Return the spacing of the working grid pooled by a factor."""
@@ -56,30 +81,59 @@ class Images:
 
     def operator(self, kernel: Kernel, factor: int) -> KernelOperator:
         """Return a kernel on the working grid pooled by a factor."""
-        fixed = self._images[0]
-        shape = [n * self._factor // factor for n in fixed.shape[2:]]
-        return KernelOperator(kernel, shape, self.spacing(factor), fixed.dtype, fixed.device)
+        shape = [n * self._factor // factor for n in self._images.shape[2:]]
+        like = self._images
+        return KernelOperator(kernel, shape, self.spacing(factor), like.dtype, like.device)
 
 
-def predict(network: ForceUNet, images: Images, operator: KernelOperator) -> torch.Tensor:
-    """Return the whitened momentum that the prediction network sees in two images (LP)."""
-    fixed, moving, weight = images.at(network.image)
-    return network(moving, fixed, weight, operator)
-
-
-def correct(
-    network: ForceUNet,
+def run_networks(
+    networks: Sequence[Network],
     images: Images,
-    state: torch.Tensor,
-    operator: KernelOperator,
-    *,
+    kernel: Kernel,
     steps: int,
-) -> torch.Tensor:
-    """Return a state with the correction that a network sees after shooting it (LPC).
+    start: State | None = None,
+) -> State | None:
+    """Apply networks in their order: the first predicts unless there is a start; others correct.
 
     Parameters
     ----------
-    network : ForceUNet
+    networks : sequence of Network
+        The velocity grid of each is that of the one before or finer.
+    images : Images
+    kernel : Kernel
+    steps : int
+        Time steps of the shoots in between.
+    start : State, optional
+        Where to go on from.
+
+    Returns
+    -------
+    State or None
+        On the last network's velocity grid; the start if there are no networks.
+    """
+    for network in networks:
+        operator = images.operator(kernel, network.velocity)
+        if start is None:
+            start = predict(network, images, operator), operator
+        else:
+            start = correct(network, images, _carried(start, operator), operator, steps), operator
+    return start
+
+
+def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:
+    """Return the whitened momentum that a network sees in two images (LP)."""
+    fixed, moving, weight, moving_weight = images.at(network.image)
+    return network(moving, fixed, weight * moving_weight, operator)
+
+
+def correct(
+    network: Network, images: Images, state: torch.Tensor, operator: KernelOperator, steps: int
+) -> torch.Tensor:
+    """Return a whitened momentum with the correction that a network sees after shooting it (LPC).
+
+    Parameters
+    ----------
+    network : Network
     images : Images
     state : torch.Tensor
         Whitened momentum, (B, 3, x, y, z), on the network's velocity grid.
@@ -91,24 +145,23 @@ def correct(
     Returns
     -------
     torch.Tensor
-        The corrected state; gradients flow through the network only.
+        The corrected momentum; gradients flow through the network only.
     """
-    fixed, moving, weight = images.at(network.image)
+    fixed, moving, weight, moving_weight = images.at(network.image)
     with torch.no_grad():
         momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
         forward = shoot(momentum, operator, steps=steps, velocity=velocity, both=True).forward
         assert forward is not None
-        forward = upsample(forward, network.ratio)
-        spacing = images.spacing(network.image)
-        target, brain = sample(torch.cat([fixed, weight], 1), forward, spacing).split(1, dim=1)
-    return state + network(moving, target, torch.maximum(brain, weight), operator)
+        forward = upsample(forward, network.velocity // network.image)
+        carried = sample(torch.cat([fixed, weight], 1), forward, images.spacing(network.image))
+        target, weight = carried.split(1, dim=1)
+    return state + network(moving, target, weight * moving_weight, operator)
 
 
-def carry_state(
-    state: torch.Tensor, old: KernelOperator, new: KernelOperator
-) -> torch.Tensor:
-    """Return a whitened momentum on a finer grid: the same velocity, interpolated."""
-    factor = new.shape[0] // old.shape[0]
+def _carried(state: State, operator: KernelOperator) -> torch.Tensor:
+    """Return a whitened momentum on the same or a finer grid: the same velocity, interpolated."""
+    momentum, old = state
+    factor = operator.shape[0] // old.shape[0]
     if factor == 1:
-        return state
-    return new.apply(upsample(old.apply(state, 0.5), factor), -0.5)
+        return momentum
+    return operator.apply(upsample(old.apply(momentum, 0.5), factor), -0.5)

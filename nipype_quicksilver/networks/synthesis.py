@@ -14,6 +14,7 @@ from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
 
+
 @dataclass(frozen=True)
 class Tissues:
     """What the classes of a brain look like.
@@ -208,7 +209,9 @@ def _image(
     image = image * torch.exp(ranges.bias * _uniform(generator) * bias)
     if _uniform(generator) < 0.3:  # a lower resolution
         image = torch.lerp(image, box_mean(image, 1), _uniform(generator))
-    image = image + ranges.noise * _uniform(generator) * torch.randn(image.shape, generator=generator)
+    image = image + ranges.noise * _uniform(generator) * torch.randn(
+        image.shape, generator=generator
+    )
     # A brain mask that is somewhat too small or too large, as extraction makes it.
     mask = (brain > 0.2 + 0.6 * _uniform(generator)).float()
     image = image.clamp_min(0) * mask

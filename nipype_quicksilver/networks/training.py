@@ -6,7 +6,7 @@ dropout from a seed of its own, so that a training that was interrupted goes on 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
-from nipype_quicksilver.networks.prediction import Images, carry_state, correct, predict
+from nipype_quicksilver.networks.prediction import Images, run_networks
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
@@ -144,7 +144,9 @@ class Training:
             pair = self._draw(generator)
         images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
         state, operator = self.predicted(images, generator)
-        loss, seen = training_loss(pair, images, state, operator, self.network, recipe, self.tissues, generator)
+        loss, seen = training_loss(
+            pair, images, state, operator, self.network, recipe, self.tissues, generator
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -199,28 +201,6 @@ class Training:
             self.average[name].lerp_(value, 1 - decay)
 
 
-State = tuple[torch.Tensor, KernelOperator]
-
-
-def run_networks(
-    networks: Sequence[ForceUNet],
-    images: Images,
-    kernel: Kernel,
-    steps: int,
-    start: State | None = None,
-) -> State | None:
-    """Apply networks in their order: the first predicts, unless there is a start; others correct."""
-    current = start
-    for network in networks:
-        operator = images.operator(kernel, network.velocity)
-        if current is None:
-            current = predict(network, images, operator), operator
-        else:
-            state = carry_state(*current, operator)
-            current = correct(network, images, state, operator, steps=steps), operator
-    return current
-
-
 def training_loss(
     pair: Pair,
     images: Images,
@@ -230,7 +210,6 @@ def training_loss(
     recipe: Recipe,
     tissues: Tissues,
     generator: torch.Generator,
-    overlap_only: Callable[[torch.Tensor], Any] | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Return the loss of a predicted state, and what it is made of."""
     momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
@@ -245,9 +224,7 @@ def training_loss(
     energy = operator.inner(state, state).sum() / volume
     barrier = BARRIER * shortfall * operator.cell_volume / volume
     overlap = overlap_loss(pair, fine / recipe.factor, tissues.scored, generator)
-    loss = (
-        dissimilarity + recipe.regularization * energy + barrier + recipe.overlap * overlap
-    )
+    loss = dissimilarity + recipe.regularization * energy + barrier + recipe.overlap * overlap
     seen = {
         "loss": float(loss.detach()),
         "dissimilarity": float(dissimilarity.detach()),

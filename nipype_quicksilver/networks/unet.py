@@ -5,6 +5,7 @@ its tile is the whole image, its context the whole brain. It predicts the whiten
 (``m0 = K^(-1/2) w``) on the grid where the velocity lives.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -53,7 +54,7 @@ class ForceUNet(nn.Module):
         self.image, self.velocity, self.scales = image, velocity, tuple(scales)
         self.ratio = velocity // image
         channels = 2 * self.ratio**3 + 3 * len(self.scales)
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.enter = nn.Conv3d(channels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_Block(width, dropout) for width in widths)
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairs)

@@ -118,7 +118,9 @@ def read_tissue_shares(
     result = []
     for image, own in zip(images, centres, strict=True):
         matrix = _least_squares_affine(mean, own)
-        result.append(_shares(_on_common_grid(image, table, matrix, shape), len(table.labels), factor))
+        result.append(
+            _shares(_on_common_grid(image, table, matrix, shape), len(table.labels), factor)
+        )
     return result
 
 
