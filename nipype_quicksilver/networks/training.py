@@ -22,8 +22,10 @@ from nipype_quicksilver.networks.prediction import Images, run_networks
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
+    Scan,
     Tissues,
     overlap_loss,
+    pair_scans,
     synthesize_pair,
 )
 from nipype_quicksilver.networks.unet import ForceUNet
@@ -60,6 +62,8 @@ class Recipe:
     ranges : Ranges
     low_precision : bool
         Convolutions in bfloat16.
+    scans : float
+        Share of pairs of real images, where there are also label maps to make images from.
     """
 
     iterations: int = 2000
@@ -76,6 +80,7 @@ class Recipe:
     seed: int = 0
     ranges: Ranges = field(default_factory=Ranges)
     low_precision: bool = True
+    scans: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,11 +103,16 @@ class Training:
     network : ForceUNet
         Prediction network, or correction network if there are `before`.
     brains : sequence of torch.Tensor
-        (C, X, Y, Z) each: shares of classes on the training's grid.
+        (C, X, Y, Z) each: shares of classes on the training's grid, from 0 to 1, or to 255 as
+        bytes. Images are made from them.
     tissues : Tissues
     recipe : Recipe
     before : sequence of ForceUNet
         Networks whose momentum this one corrects, in their order; they are not changed.
+    scans : sequence of Scan
+        Real images.
+    rank, ranks : int
+        Number of this process, and of all that train the network together, on pairs of their own.
     """
 
     def __init__(
@@ -112,8 +122,14 @@ class Training:
         tissues: Tissues,
         recipe: Recipe,
         before: Sequence[ForceUNet] = (),
+        scans: Sequence[Scan] = (),
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.network, self.before = network, list(before)
+        #: What is called to predict: the network, or what distributes it over processes.
+        self.runner: ForceUNet = network
+        self.scans, self.rank, self.ranks = list(scans), rank, ranks
         self.brains, self.tissues, self.recipe = list(brains), tissues, recipe
         self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
         self.average = {name: t.clone() for name, t in network.state_dict().items()}
@@ -138,8 +154,9 @@ class Training:
     def step(self) -> Losses:
         """Do one iteration."""
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.iteration)
-        torch.manual_seed(recipe.seed * 1_000_003 + self.iteration)  # dropout
+        seed = recipe.seed * 1_000_003 + self.iteration * self.ranks + self.rank
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
         with torch.no_grad():
             pair = self._draw(generator)
         images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
@@ -162,7 +179,8 @@ class Training:
     ) -> tuple[torch.Tensor, KernelOperator]:
         """Return the state that the networks predict, with gradients of the last one only."""
         recipe = self.recipe
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.low_precision):
+        device = next(self.network.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.low_precision):
             with torch.no_grad():
                 start = run_networks(self.before, images, recipe.kernel, recipe.steps)
                 if start is not None and generator is not None and recipe.corrections > 1:
@@ -171,21 +189,23 @@ class Training:
                     start = run_networks(
                         [self.network] * more, images, recipe.kernel, recipe.steps, start
                     )
-            result = run_networks([self.network], images, recipe.kernel, recipe.steps, start)
+            result = run_networks([self.runner], images, recipe.kernel, recipe.steps, start)
         assert result is not None
         return result
 
     def _draw(self, generator: torch.Generator) -> Pair:
-        first, second = torch.randperm(len(self.brains), generator=generator)[:2].tolist()
-        spacing = float(self.recipe.factor)
-        return synthesize_pair(
-            self.brains[first],
-            self.brains[second],
-            self.tissues,
-            self.recipe.ranges,
-            spacing,
-            generator,
-        )
+        ranges, spacing = self.recipe.ranges, float(self.recipe.factor)
+        real = len(self.brains) < 2
+        if not real and len(self.scans) > 1:
+            real = float(torch.rand((), generator=generator)) < self.recipe.scans
+        number = len(self.scans if real else self.brains)
+        first, second = torch.randperm(number, generator=generator)[:2].tolist()
+        device = next(self.network.parameters()).device
+        if real:
+            fixed, moving = (scan_on(self.scans[k], device) for k in (first, second))
+            return pair_scans(fixed, moving, ranges, spacing, generator)
+        fixed_brain, moving_brain = (shares_on(self.brains[k], device) for k in (first, second))
+        return synthesize_pair(fixed_brain, moving_brain, self.tissues, ranges, spacing, generator)
 
     def _rate(self) -> float:
         recipe = self.recipe
@@ -199,6 +219,18 @@ class Training:
         decay = min(self.recipe.averaging, (1 + self.iteration) / (10 + self.iteration))
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
+
+
+def shares_on(brain: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return shares of classes on a device, from 0 to 1; many brains are kept as bytes."""
+    brain = brain.to(device)
+    return brain.float().div_(255) if brain.dtype == torch.uint8 else brain
+
+
+def scan_on(scan: Scan, device: torch.device) -> Scan:
+    """Return a real image on a device."""
+    classes = None if scan.classes is None else shares_on(scan.classes, device)
+    return Scan(scan.image.to(device), scan.brain.to(device), classes)
 
 
 def training_loss(
@@ -223,8 +255,11 @@ def training_loss(
     dissimilarity = LocalCorrelation(pair.fixed)(warped, pair.weight).sum() * cell / volume
     energy = operator.inner(state, state).sum() / volume
     barrier = BARRIER * shortfall * operator.cell_volume / volume
-    overlap = overlap_loss(pair, fine / recipe.factor, tissues.scored, generator)
-    loss = dissimilarity + recipe.regularization * energy + barrier + recipe.overlap * overlap
+    loss = dissimilarity + recipe.regularization * energy + barrier
+    overlap = loss.new_full((), math.nan)
+    if pair.fixed_classes is not None:
+        overlap = overlap_loss(pair, fine / recipe.factor, tissues.scored, generator)
+        loss = loss + recipe.overlap * overlap
     seen = {
         "loss": float(loss.detach()),
         "dissimilarity": float(dissimilarity.detach()),
