@@ -20,6 +20,7 @@ FLUID = 24  # FreeSurfer's code of the fluid around the brain
 CLOSING = 4  # voxels of 1 mm over which sulci are bridged to find the inside of the skull
 RIM = 2  # mm of fluid around that which a brain mask may or may not hold
 FULL = 255
+SPREAD = 10.0  # mm; points that are less far apart say little about an affine
 FEWEST = 4  # classes that an affine can be fitted to
 SMALLEST_SHARE = 0.9  # of a brain that must lie on the common grid
 
@@ -180,12 +181,17 @@ def _mean(centres: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _least_squares_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the affine that maps points onto others; rows with NaN are left out."""
+    """Return the affine that maps points onto others; rows with NaN are left out.
+
+    Points that tell nothing of a direction, as where all lie in a plane, leave it as it is.
+    """
     known = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
-    homogeneous = np.column_stack([source[known], np.ones(known.sum())])
-    matrix = np.eye(4)
-    matrix[:3] = np.linalg.lstsq(homogeneous, target[known], rcond=None)[0].T
-    return matrix
+    start, end = source[known], target[known]
+    middle, offset = start.mean(axis=0), end.mean(axis=0)
+    start, change = start - middle, (end - offset) - (start - middle)
+    stretch = np.linalg.solve(start.T @ start + SPREAD**2 * np.eye(3), start.T @ change).T
+    linear = np.eye(3) + stretch
+    return from_matvec(linear, offset - linear @ middle)
 
 
 def _check_extent(
