@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: Where the class of each architecture is; a card's `parameters` are its keyword arguments.
 ARCHITECTURES = {
     "patch": "nipype_quicksilver.networks.patch_network:PatchNetwork",
+    "force-unet": "nipype_quicksilver.networks.unet:ForceUNet",
 }
 
 # A longer header is none: safetensors refuses it too.
