@@ -48,7 +48,7 @@ def pair(tmp_path_factory):
 
 
 def labelled_brain(number, side=32):
-    """Return a label map (side cubed, 1 mm) with some of FreeSurfer's codes; each number differs."""
+    """Return a label map (side cubed, 1 mm) with codes of FreeSurfer; each number differs."""
     random = np.random.default_rng(number)
     axes = [np.arange(side) - (side - 1) / 2] * 3
     x, y, z = np.meshgrid(*axes, indexing="ij")

@@ -80,8 +80,8 @@ def force_pyramid(
     spacing = [h / finest for h in operator.spacing]
     forces = []
     for scale in scales:
-        images = (pool(image, scale) for image in (moving, target, weight))
-        force = matching_force(*images, spacing=[h * scale for h in spacing])
+        source, aim, where = (pool(image, scale) for image in (moving, target, weight))
+        force = matching_force(source, aim, where, [h * scale for h in spacing])
         force = upsample(force, scale // finest) if scale > finest else pool(force, finest // scale)
         forces.append(operator.apply(force, 0.5))
     return TYPICAL * torch.cat(forces, dim=1)

@@ -7,6 +7,7 @@ up. A *state* here is a whitened momentum ``w``, ``m0 = K^(-1/2) w``, with the o
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -23,15 +24,17 @@ class Network(Protocol):
 
     image: int
     velocity: int
+    passes: int
 
     def __call__(
         self,
         moving: torch.Tensor,
         target: torch.Tensor,
         weight: torch.Tensor,
+        state: torch.Tensor,
         operator: KernelOperator,
     ) -> torch.Tensor:
-        """Return a whitened momentum (B, 3, x, y, z), in the space of the moving image."""
+        """Return what is to be added to a whitened momentum (B, 3, x, y, z)."""
 
 
 class Images:
@@ -111,7 +114,7 @@ def run_networks(
     State or None
         On the last network's velocity grid; the start if there are no networks.
     """
-    for network in networks:
+    for network in chain.from_iterable([each] * each.passes for each in networks):
         operator = images.operator(kernel, network.velocity)
         if start is None:
             start = predict(network, images, operator), operator
@@ -123,7 +126,8 @@ def run_networks(
 def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:
     """Return the whitened momentum that a network sees in two images (LP)."""
     fixed, moving, weight, moving_weight = images.at(network.image)
-    return network(moving, fixed, weight * moving_weight, operator)
+    nothing = moving.new_zeros((moving.shape[0], 3, *operator.shape))
+    return network(moving, fixed, weight * moving_weight, nothing, operator)
 
 
 def correct(
@@ -155,7 +159,7 @@ def correct(
         forward = upsample(forward, network.velocity // network.image)
         carried = sample(torch.cat([fixed, weight], 1), forward, images.spacing(network.image))
         target, weight = carried.split(1, dim=1)
-    return state + network(moving, target, weight * moving_weight, operator)
+    return state + network(moving, target, weight * moving_weight, state, operator)
 
 
 def _carried(state: State, operator: KernelOperator) -> torch.Tensor:

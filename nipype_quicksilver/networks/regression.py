@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import cut, is_out_of_memory, select_windows
 
 _logger = logging.getLogger(__name__)
@@ -76,9 +77,7 @@ class MomentumTraining:
 
     Parameters
     ----------
-    network : nn.Module
-        Called with moving and target patches (B, 1, P, P, P), it returns their momentum
-        (B, 3, P, P, P); `patch_size` is its P.
+    network : PatchNetwork
     examples : sequence of MomentumExample
     recipe : PatchRecipe
     rank, ranks : int
@@ -88,7 +87,7 @@ class MomentumTraining:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: PatchNetwork,
         examples: Sequence[MomentumExample],
         recipe: PatchRecipe,
         rank: int = 0,
@@ -97,7 +96,7 @@ class MomentumTraining:
         self.network = network
         self.runner: nn.Module = network
         self.recipe, self.rank, self.ranks = recipe, rank, ranks
-        self.side = int(network.patch_size)
+        self.side = network.patch_size
         self.examples = [_joined(example) for example in examples]
         self.windows = [
             (number, window)

@@ -60,15 +60,15 @@ class Ranges:
         Share of pairs of different contrasts.
     """
 
-    rotation: float = 2.5
-    scaling: float = 0.025
-    translation: float = 1.5
+    rotation: float = 1.5
+    scaling: float = 0.015
+    translation: float = 1.0
     common_rotation: float = 6.0
-    geodesic: float = 2.5
+    geodesic: float = 1.5
     contrast: float = 0.05
     texture: float = 0.06
-    noise: float = 0.05
-    bias: float = 0.25
+    noise: float = 0.04
+    bias: float = 0.2
     other_contrast: float = 0.3
 
 
@@ -243,13 +243,12 @@ def overlap_loss(
     assert pair.fixed_classes is not None and pair.moving_classes is not None
     start = torch.randint(2, (3,), generator=generator).tolist()
     x, y, z = (slice(s, None, 2) for s in start)
-    every = (..., x, y, z)
     shape = pair.fixed_classes.shape[1:]
     index = torch.stack(
         torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij")
     )[None].to(displacement.device)
-    there = (index + displacement)[every]
-    fixed_at = (index + pair.fixed_pose)[every]
+    there = (index + displacement)[..., x, y, z]
+    fixed_at = (index + pair.fixed_pose)[..., x, y, z]
     # The pose of the moving brain at the point that the registration leads to.
     moving_at = there + _at(pair.moving_pose, there)
     target = _at(pair.fixed_classes[None, :scored], fixed_at)

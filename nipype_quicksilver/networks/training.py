@@ -75,7 +75,7 @@ class Recipe:
     kernel: Kernel = field(default_factory=Kernel)
     factor: int = 2
     corrections: int = 1
-    clipping: float = 0.5
+    clipping: float = 1.0
     averaging: float = 0.995
     seed: int = 0
     ranges: Ranges = field(default_factory=Ranges)

@@ -19,6 +19,14 @@ from nipype_quicksilver.networks.forces import force_pyramid
 TYPICAL = 0.1
 LARGEST = 1.0
 
+# How far the untrained network goes along the force: about what three passes need.
+FIRST_STEP = 0.5
+
+# Largest logarithm of a gain, and the part of the step that is free of the forces: how far a
+# network with arbitrary weights can go astray.
+LARGEST_GAIN = 2.0
+BESIDE = 0.3
+
 SLOPE = 0.1  # of the rectifiers, for negative values
 
 
@@ -35,6 +43,8 @@ class ForceUNet(nn.Module):
         Forces are computed on the working grid pooled by these factors.
     widths : sequence of int
         Features at each level, from fine to coarse; each level halves the grid.
+    passes : int
+        Times in a row that the network is applied, each time to what the last has left.
     dropout : float
         Share of features left out after each inner activation, also when predicting; 0 for the
         deterministic network.
@@ -46,32 +56,34 @@ class ForceUNet(nn.Module):
         velocity: int = 4,
         scales: Sequence[int] = (2, 4, 8),
         widths: Sequence[int] = (32, 48, 64, 96),
+        passes: int = 1,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if velocity % image or any(scale % image for scale in scales):
             raise ValueError("the velocity's factor and the scales are multiples of the image's")
         self.image, self.velocity, self.scales = image, velocity, tuple(scales)
+        self.passes = passes
         self.ratio = velocity // image
-        channels = 2 * self.ratio**3 + 3 * len(self.scales)
+        channels = 2 * self.ratio**3 + 3 * len(self.scales) + 3
         pairs = list(itertools.pairwise(widths))
         self.enter = nn.Conv3d(channels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_Block(width, dropout) for width in widths)
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in pairs)
         self.decoders = nn.ModuleList(_Block(a, dropout) for a, _ in pairs)
-        self.leave = nn.Conv3d(widths[0], 3, 3, padding=1)
-        # A way past the U: going along the forces alone is a sensible first guess.
-        self.along = nn.Conv3d(3 * len(self.scales), 3, 1, bias=False)
-        for layer in (self.leave, self.along):
-            nn.init.normal_(layer.weight, std=1e-3)
-        nn.init.zeros_(self.leave.bias)
+        # A gain for the force of each scale, and three components beside them.
+        self.leave = nn.Conv3d(widths[0], len(self.scales) + 3, 3, padding=1)
+        _start_small(self.leave, 1e-3)
+        # Before any training all gains are one: the network goes along the mean force.
+        self.along = nn.Parameter(torch.full((len(self.scales),), FIRST_STEP / len(self.scales)))
 
     def forward(
         self,
         moving: torch.Tensor,
         target: torch.Tensor,
         weight: torch.Tensor,
+        state: torch.Tensor,
         operator: KernelOperator,
     ) -> torch.Tensor:
         """Return the predicted change of the whitened momentum.
@@ -83,6 +95,8 @@ class ForceUNet(nn.Module):
             image; intensities about 0 to 1.
         weight : torch.Tensor
             (B, 1, X, Y, Z): where the images are compared.
+        state : torch.Tensor
+            (B, 3, x, y, z): the whitened momentum so far, zero before a prediction.
         operator : KernelOperator
             On the velocity grid.
 
@@ -97,8 +111,15 @@ class ForceUNet(nn.Module):
                 moving, target, weight, operator, finest=self.ratio, scales=scales
             )
         images = [_space_to_depth(image, self.ratio) for image in (moving, target)]
-        raw = self._through(torch.cat([*images, forces], dim=1)).float() + self.along(forces)
-        return LARGEST * torch.tanh(TYPICAL / LARGEST * raw)
+        features = torch.cat([*images, forces, state / TYPICAL], dim=1)
+        gains, beside = self._through(features).float().tensor_split([len(self.scales)], dim=1)
+        gains = torch.exp(LARGEST_GAIN * torch.tanh(gains / LARGEST_GAIN))
+        step = BESIDE * beside
+        for along, gain, force in zip(
+            self.along, gains.split(1, 1), forces.split(3, 1), strict=True
+        ):
+            step = step + along * gain * force
+        return LARGEST * torch.tanh(TYPICAL / LARGEST * step)
 
     def _through(self, features: torch.Tensor) -> torch.Tensor:
         """Go down through the levels and up again, adding what each level saw on the way."""
@@ -126,8 +147,7 @@ class _Block(nn.Module):
         self.second = nn.Conv3d(width, width, 3, padding=1)
         self.dropout = dropout
         # Starts as the identity, so that depth costs nothing at first.
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _start_small(self.second, 0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = self.first(functional.leaky_relu(x, SLOPE))
@@ -135,6 +155,12 @@ class _Block(nn.Module):
         if self.dropout > 0:  # kept on when predicting: samples of the posterior
             inner = functional.dropout3d(inner, self.dropout, training=True)
         return x + inner
+
+
+def _start_small(layer: nn.Conv3d, scale: float) -> None:
+    nn.init.normal_(layer.weight, std=scale)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
 
 
 def _space_to_depth(image: torch.Tensor, ratio: int) -> torch.Tensor:

@@ -103,7 +103,13 @@ def optimize_files(
     if initial is not None:
         settings = engine.settings_of_initial(settings, initial, pair.grid, str(initial_momentum))
     fit = engine.fit(
-        pair, settings, device=device, seed=seed, clock=clock, initial=initial, progress=progress
+        pair,
+        engine.Method("optimize", settings),
+        device=device,
+        seed=seed,
+        clock=clock,
+        initial=initial,
+        progress=progress,
     )
     start = None if initial_momentum is None else str(Path(initial_momentum).absolute())
     summary = {

@@ -192,9 +192,10 @@ def read_scans(
                 f"{'x'.join(map(str, grid))} mm around all brains; align the images to each other, "
                 "or give a recipe with a larger grid"
             )
+    maps: Sequence[Path | None] = labels or [None] * len(images)
     scans = [
         _scan(image, brain, label, table, centre, grid, factor)
-        for image, brain, label in zip(images, brains, labels or [None] * len(images), strict=True)
+        for image, brain, label in zip(images, brains, maps, strict=True)
     ]
     return files.split(scans)
 

@@ -67,8 +67,8 @@ def read_tissue_table(path: PathLike | None = None) -> TissueTable:
     """
     source = files("nipype_quicksilver.data") / "aseg_tissues.tsv" if path is None else Path(path)
     try:
-        text = source.read_text(encoding="utf-8")
-        rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+        lines = source.read_text(encoding="utf-8").splitlines()
+        rows = list(csv.DictReader(lines, delimiter="\t"))
         rows.sort(key=lambda row: -int(row["scored"]))
         names = list(dict.fromkeys(row["tissue"] for row in rows))
         first = {row["tissue"]: row for row in reversed(rows)}

@@ -229,7 +229,7 @@ def test_an_output_that_cannot_be_written_to_is_refused(good, tmp_path, refused,
     ("arguments", "told"),
     [
         (["--similarity", "mi"], "--similarity"),
-        (["--method", "predict"], "--method"),
+        (["--method", "guess"], "--method"),
         (["--brain-extraction", "bet"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
         (["--iterations", "10,10"], "give AxBxC"),
