@@ -7,10 +7,12 @@ from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntens
 from nipype_quicksilver.interfaces.lddmm import OptimizeMomentum, ShootGeodesic
 from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
+from nipype_quicksilver.interfaces.training import BuildMomentumDataset, TrainNetwork
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
 __all__ = [
     "ApplyTransforms",
+    "BuildMomentumDataset",
     "ComposeTransforms",
     "ConformToGrid",
     "JacobianSummary",
@@ -19,4 +21,5 @@ __all__ = [
     "OptimizeMomentum",
     "QuicksilverRegistration",
     "ShootGeodesic",
+    "TrainNetwork",
 ]
