@@ -190,6 +190,7 @@ def train(
     }
     run = Run(output_dir, facts, writes=processes.first)
     task = _task(plan, data, inputs, role, before, processes)
+    run.start()  # nothing is left behind by inputs that cannot be used
     loop = _Loop(run, task, plan, processes, save_every, progress)
     loop.go()
     return _finish(run, task, loop, plan, facts, name or role, licence, half, processes)

@@ -37,7 +37,7 @@ class Run:
     Parameters
     ----------
     folder : path-like
-        Made if needed.
+        Made by :meth:`start`, if needed.
     facts : dict
         What makes the training reproducible, for ``run.json``.
     writes : bool
@@ -52,31 +52,38 @@ class Run:
     def __init__(self, folder: PathLike, facts: dict[str, Any], *, writes: bool = True) -> None:
         self.folder = Path(folder)
         self.writes = writes
+        self._facts = facts
         check_output_dir(folder)
-        if writes:
+        if writes and self.path(STATE).exists():
             self._check(facts)
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise write_error(folder, error) from error
-            if not self.path(RUN).exists():
-                write_json(self.path(RECIPE), facts["recipe"])
-                write_json(self.path(RUN), facts)
+
+    def start(self) -> None:
+        """Make the folder and write what makes the training reproducible.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        if not self.writes or self.path(STATE).exists():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(self.folder, error) from error
+        write_json(self.path(RECIPE), self._facts["recipe"])
+        write_json(self.path(RUN), self._facts)
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the folder."""
         return self.folder / name
 
     def _check(self, facts: dict[str, Any]) -> None:
-        if not self.path(RUN).exists():
-            if self.path(STATE).exists():
-                raise InputError(f"{self.folder}: has a state but no {RUN}; choose another folder")
-            return
         try:
             known = json.loads(self.path(RUN).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{self.path(RUN)}: is damaged; choose another output folder"
+                f"{self.path(RUN)}: is missing or damaged; choose another output folder"
             ) from error
         now = json.loads(json.dumps(facts))
         for key in _FIXED:
@@ -175,10 +182,13 @@ class Table:
         if not self._writes or not rows:
             return
         try:
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write(_as_csv(self._columns, rows))
+            self._append(_as_csv(self._columns, rows))
         except OSError as error:
             raise write_error(self._path, error) from error
+
+    def _append(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
 
 
 def _as_csv(columns: Sequence[str], rows: Sequence[Any]) -> str:
