@@ -85,6 +85,15 @@ def test_never_folds_even_without_regularity() -> None:
     assert float(found.abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("size", [1e2, 1e30])
+def test_a_start_that_blows_up_gives_no_nan(size: float) -> None:
+    start = size * torch.randn((1, 3, 16, 16, 16), generator=torch.Generator().manual_seed(0))
+    settings = Settings(stages=(Stage(2, 2, 3),))
+    optimum = optimize(texture(2), texture(3), settings, initial=start)
+    assert torch.isfinite(optimum.momentum).all()
+    assert optimum.history == []  # nothing was seen that could be told
+
+
 def test_a_masked_region_is_filled_by_regularity() -> None:
     """A blob in one image only pulls on the map, unless it has no weight, on either side."""
     image = texture(0)
