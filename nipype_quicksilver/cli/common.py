@@ -45,6 +45,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
+class CommandList(argparse.HelpFormatter):
+    """Help in which the longest command stands on one line with its summary.
+
+    argparse leaves the indentation of the commands out when it measures them.
+    """
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Take an option or the list of commands into the help."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            longest = max(map(len, action.choices), default=0)
+            indent = self._current_indent + self._indent_increment
+            self._action_max_length = max(self._action_max_length, longest + indent)
+
+
 def add_command(
     subparsers: Subparsers, name: str, *, summary: str, description: str, epilog: str | None = None
 ) -> Parser:

@@ -262,7 +262,7 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
     ("arguments", "told"),
     [
         (["--similarity", "mi"], "--similarity"),
-        (["--method", "predict"], "--method"),
+        (["--method", "guess"], "--method"),
         (["--brain-extraction", "bet"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
         (["--iterations", "10,10"], "give AxBxC"),
