@@ -71,7 +71,8 @@ def _folded_voxels(
 
 def _folded(displacement: torch.Tensor, spacing: list[float] | tuple[float, ...]) -> torch.Tensor:
     """Return 1 in the first voxel of every cell with a corner that folds, 0 elsewhere."""
-    cells = (corner_determinants(displacement, spacing) <= 0).any(dim=1, keepdim=True)
+    # Not "<= 0": where the geodesic blew up there is no number, and that is no map either.
+    cells = (~(corner_determinants(displacement, spacing) > 0)).any(dim=1, keepdim=True)
     # Cells are one fewer than voxels along each axis.
     return functional.pad(cells.to(displacement.dtype), (0, 1, 0, 1, 0, 1))
 

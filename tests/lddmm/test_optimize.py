@@ -91,6 +91,7 @@ def test_a_start_that_blows_up_gives_no_nan(size: float) -> None:
     settings = Settings(stages=(Stage(2, 2, 3),))
     optimum = optimize(texture(2), texture(3), settings, initial=start)
     assert torch.isfinite(optimum.momentum).all()
+    assert float(corner_determinants(displacement_of(optimum, settings)).min()) > 0
     assert optimum.history == []  # nothing was seen that could be told
 
 
