@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 
 from nipype_quicksilver.lddmm.fields import Spacing, pool, sample, spacing_tuple, upsample
+from nipype_quicksilver.lddmm.folding import calm
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 
@@ -154,9 +155,10 @@ def correct(
     fixed, moving, weight, moving_weight = images.at(network.image)
     with torch.no_grad():
         momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
-        forward = shoot(momentum, operator, steps=steps, velocity=velocity, both=True).forward
-        assert forward is not None
-        forward = upsample(forward, network.velocity // network.image)
+        geodesic = shoot(momentum, operator, steps=steps, velocity=velocity, both=True)
+        assert geodesic.forward is not None
+        state = calm(state, geodesic, operator)
+        forward = upsample(geodesic.forward, network.velocity // network.image)
         carried = sample(torch.cat([fixed, weight], 1), forward, images.spacing(network.image))
         target, weight = carried.split(1, dim=1)
     return state + network(moving, target, weight * moving_weight, state, operator)
