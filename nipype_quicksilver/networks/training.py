@@ -50,8 +50,8 @@ class Recipe:
     kernel : Kernel
     factor : int
         By which the training's grid is coarser than the working grid.
-    corrections : int
-        A correction network is trained after so many earlier ones of itself at most.
+    passes : int
+        The network is trained to be applied up to so many times in a row.
     clipping : float
         Longest gradient.
     averaging : float
@@ -70,7 +70,7 @@ class Recipe:
     steps: int = 3
     kernel: Kernel = field(default_factory=Kernel)
     factor: int = 2
-    corrections: int = 1
+    passes: int = 1
     clipping: float = 1.0
     averaging: float = 0.995
     seed: int = 0
@@ -162,15 +162,15 @@ class Training:
     ) -> tuple[torch.Tensor, KernelOperator]:
         """Return the state that the networks predict, with gradients of the last one only."""
         recipe = self.recipe
+        networks = [self.network]
+        if generator is not None and recipe.passes > 1:
+            # The network also learns to correct what it did before.
+            networks = [self.network] * int(1 + recipe.passes * torch.rand((), generator=generator))
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.low_precision):
             with torch.no_grad():
-                start = run_networks(self.before, images, recipe.kernel, recipe.steps)
-                if start is not None and generator is not None and recipe.corrections > 1:
-                    # The network also learns to correct what it corrected before.
-                    more = int(torch.randint(recipe.corrections, (), generator=generator))
-                    start = run_networks(
-                        [self.network] * more, images, recipe.kernel, recipe.steps, start
-                    )
+                start = run_networks(
+                    [*self.before, *networks[1:]], images, recipe.kernel, recipe.steps
+                )
             result = run_networks([self.network], images, recipe.kernel, recipe.steps, start)
         assert result is not None
         return result
