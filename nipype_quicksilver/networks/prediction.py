@@ -120,7 +120,7 @@ def run_networks(
         if start is None:
             start = predict(network, images, operator), operator
         else:
-            start = correct(network, images, _carried(start, operator), operator, steps), operator
+            start = correct(network, images, on_grid(start, operator), operator, steps), operator
     return start
 
 
@@ -164,7 +164,7 @@ def correct(
     return state + network(moving, target, weight * moving_weight, state, operator)
 
 
-def _carried(state: State, operator: KernelOperator) -> torch.Tensor:
+def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:
     """Return a whitened momentum on the same or a finer grid: the same velocity, interpolated."""
     momentum, old = state
     factor = operator.shape[0] // old.shape[0]
