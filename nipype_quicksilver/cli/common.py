@@ -229,7 +229,7 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be made.
+        If the folder cannot be made or written to.
     """
     if args.work_dir is None:
         with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
@@ -242,6 +242,8 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
             f"{args.work_dir}: no such folder can be made ({error.strerror}); "
             "give another --work-dir"
         ) from error
+    if not os.access(args.work_dir, os.W_OK | os.X_OK):
+        raise InputError(f"{args.work_dir}: cannot be written to; give another --work-dir")
     yield args.work_dir
 
 
@@ -263,9 +265,9 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
     """
     if not path.name.endswith(tuple(suffixes)):
         raise InputError(f"{path}: the output's name must end in {' or '.join(suffixes)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: the folder {path.parent} cannot be written to")

@@ -384,7 +384,7 @@ def _minimise(
     for iteration in range(problem.stage.iterations):
         state.requires_grad_()
         terms = problem.evaluate(state)
-        if losses and not float(terms.loss.detach()) <= (1 + UPHILL) * losses[-1]:
+        if not _is_acceptable(terms, losses):
             descent.trust, step = 0.5 * descent.trust, 0.5 * step
             state = accepted - step
             continue
@@ -399,6 +399,17 @@ def _minimise(
         step = descent.step(gradient)
         state = accepted - step
     return accepted
+
+
+def _is_acceptable(terms: _Terms, losses: list[float]) -> bool:
+    """Return whether a state is a finite map that is hardly worse than the one before.
+
+    The Jacobian tells a map that blew up, which sampling and so the loss may not notice.
+    """
+    loss = float(terms.loss.detach())
+    if not math.isfinite(loss + float(terms.smallest_jacobian)):
+        return False
+    return not losses or loss <= (1 + UPHILL) * losses[-1]
 
 
 def _has_converged(losses: list[float], tolerance: float) -> bool:

@@ -101,7 +101,9 @@ def optimize_files(
     with clock.part("prepare"):
         pair = prepare_conformed(inputs)
     if initial is not None:
-        settings = engine.settings_of_initial(settings, initial, pair.grid, str(initial_momentum))
+        name = str(initial_momentum)
+        settings = engine.settings_of_initial(settings, initial, pair.grid, name)
+        engine.check_geodesic(initial, device, name)
     fit = engine.fit(
         pair,
         engine.Method("optimize", settings),

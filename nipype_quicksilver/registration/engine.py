@@ -20,6 +20,7 @@ from nipype_quicksilver.spatial.momentum import Momentum
 if TYPE_CHECKING:
     import torch
 
+    from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
     from nipype_quicksilver.networks.card import Card
     from nipype_quicksilver.networks.predictor import Predictor
@@ -327,7 +328,7 @@ def _find_momentum(
     return momentum, optimum.history
 
 
-def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
+def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:
     """Follow the geodesic of a momentum to its end, in both directions.
 
     Parameters
@@ -336,28 +337,73 @@ def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
         With its grid and kernel.
     device : torch.device
         Where to compute.
+    name : str
+        The momentum's file, for messages.
 
     Returns
     -------
     Maps
         Displacements on the momentum's working grid.
+
+    Raises
+    ------
+    InputError
+        If the geodesic blows up.
+    """
+    from nipype_quicksilver.lddmm.maps import registration_maps
+
+    maps = registration_maps(
+        _to_tensor(momentum.data, device),
+        _operator(momentum, device),
+        steps=momentum.steps,
+        factor=momentum.factor,
+    )
+    result = Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
+    if not all(np.isfinite(values).all() for values in (result.inverse, maps.energies)):
+        raise InputError(_blown_up(name))
+    return result
+
+
+def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
+    """Refuse a momentum from which no optimisation can start.
+
+    Parameters
+    ----------
+    momentum : Momentum
+        With its grid and kernel.
+    device : torch.device
+        Where to compute.
+    name : str
+        The momentum's file, for messages.
+
+    Raises
+    ------
+    InputError
+        If the geodesic blows up.
     """
     import torch
 
+    from nipype_quicksilver.lddmm.shooting import shoot
+
+    start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
+    with torch.no_grad():
+        geodesic = shoot(start, operator, steps=momentum.steps, both=True)
+    if not all(bool(torch.isfinite(x).all()) for x in (geodesic.inverse, *geodesic.energies)):
+        raise InputError(_blown_up(name))
+
+
+def _blown_up(name: str) -> str:
+    return f"{name}: its geodesic blows up; give a momentum as a registration finds it"
+
+
+def _operator(momentum: Momentum, device: torch.device) -> KernelOperator:
+    """Return the kernel of a momentum on its grid."""
+    import torch
+
     from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
-    from nipype_quicksilver.lddmm.maps import registration_maps
 
     kernel = Kernel(**momentum.kernel)
-    operator = KernelOperator(
-        kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device
-    )
-    maps = registration_maps(
-        _to_tensor(momentum.data, device),
-        operator,
-        steps=momentum.steps,
-        factor=momentum.working_grid.shape[0] // momentum.grid.shape[0],
-    )
-    return Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
+    return KernelOperator(kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device)
 
 
 def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> dict[str, Any]:
