@@ -49,6 +49,8 @@ def draw_curve(
         if rows:
             _draw_validation(axis, rows, column)
         axis.set_xlabel("iteration")
+        axis.set_xlim(left=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(name)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8)

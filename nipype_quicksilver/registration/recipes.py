@@ -180,8 +180,12 @@ def _check(plan: Plan) -> None:
     if plan.architecture == "force-unet" and image % factor:
         raise ValueError("architecture.parameters.image is no multiple of training.factor")
     coarsest = max(plan.parameters.get("velocity", 4), *plan.parameters.get("scales", (1,)))
-    if any(n % max(factor, coarsest) for n in plan.grid):
+    coarsest = max(factor, coarsest)
+    if any(n % coarsest for n in plan.grid):
         raise ValueError("the sides of grid are no multiples of the coarsest factor")
+    crop = getattr(training, "crop", 0) * factor
+    if crop < 0 or crop > min(plan.grid) or crop % coarsest:
+        raise ValueError("training.crop is no box of whole coarse voxels inside the grid")
 
 
 def _entries(facts: Any, where: str, known: tuple[str, ...] | None = None) -> dict[str, Any]:

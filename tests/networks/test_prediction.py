@@ -83,7 +83,7 @@ def test_no_momentum_carries_nothing(images):
 
 
 def test_order_passes_and_grids(images):
-    first, second = Recorder(0.05, image=2, velocity=4, passes=2), Recorder(0.05)
+    first, second = Recorder(0.005, image=2, velocity=4, passes=2), Recorder(0.005)
     state, operator = run_networks([first, second, second], images, Kernel(), 3)
     assert (len(first.seen), len(second.seen)) == (2, 2)
     assert tuple(operator.shape) == (8, 8, 8) and state.shape == (1, 3, 8, 8, 8)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nipype_quicksilver.networks.prediction import Images, run_networks
 from nipype_quicksilver.networks.synthesis import Ranges, Scan
 from nipype_quicksilver.networks.training import Recipe, Training, shares_on, training_loss
 from nipype_quicksilver.networks.unet import ForceUNet
@@ -101,10 +102,8 @@ def test_loss_of_no_deformation():
     judges = Judges(BRAINS, [], TISSUES, Ranges(), 1)
     pair = judges.pair(0, 2.0, torch.device("cpu"))
     training = make_training()
-    from nipype_quicksilver.networks.prediction import Images
-
     images = Images(pair.fixed, pair.moving, pair.weight, factor=2)
-    state, operator = training.predicted(images)
+    state, operator = run_networks([training.network], images, RECIPE.kernel, RECIPE.steps)
     loss, seen = training_loss(
         pair,
         images,
@@ -123,7 +122,7 @@ def test_loss_of_no_deformation():
 def test_corrections_leave_earlier_networks_alone():
     before = make_network(seed=7)
     weights = copy.deepcopy(before.state_dict())
-    training = make_training(replace(RECIPE, corrections=3), before=[before])
+    training = make_training(replace(RECIPE, passes=3), before=[before])
     started = copy.deepcopy(training.network.state_dict())
     training.step()
     assert all(torch.equal(weights[name], value) for name, value in before.state_dict().items())
