@@ -73,7 +73,7 @@ def test_files_that_are_no_recipe(tmp_path):
     path = tmp_path / "recipe.json"
     for content, told in (("{", "is no JSON (line 1)"), ("[]", "is no JSON object")):
         path.write_text(content)
-        with pytest.raises(InputError, match="recipe.json: ") as error:
+        with pytest.raises(InputError, match=r"recipe\.json: ") as error:
             read_plan(path)
         assert told in str(error.value)
     path.write_bytes(b"\xff\xfe\x00")
