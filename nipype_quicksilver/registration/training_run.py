@@ -26,7 +26,7 @@ LOG, VALIDATION, CURVE = "log.csv", "validation.csv", "curve.png"
 TENSORBOARD = "tensorboard"
 
 # What must be as it was for a training to go on; the rest may change on the way.
-_FIXED = ("recipe", "role", "before", "inputs", "processes")
+_FIXED = ("recipe", "role", "before", "start", "inputs", "processes")
 
 _logger = logging.getLogger(__name__)
 
@@ -271,6 +271,7 @@ _NAMES = {
     "recipe": "numbers in its recipe",
     "role": "purpose",
     "before": "earlier networks",
+    "start": "weights at its start",
     "inputs": "images, label maps or momenta",
     "processes": "numbers of processes",
 }
