@@ -6,7 +6,7 @@ dropout from a seed of its own, so that a training that was interrupted goes on 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,8 @@ class Recipe:
     crop : int
         Side of the box, in voxels of the training's grid, in which a correction is trained; 0 for
         whole images.
+    boxes : int
+        Boxes of each pair.
     factor : int
         By which the training's grid is coarser than the working grid.
     passes : int
@@ -78,6 +80,7 @@ class Recipe:
     steps: int = 3
     kernel: Kernel = field(default_factory=Kernel)
     crop: int = 0
+    boxes: int = 1
     factor: int = 2
     passes: int = 1
     clipping: float = 1.0
@@ -162,38 +165,47 @@ class Training:
         seed = recipe.seed * 1_000_003 + self.iteration * self.ranks + self.rank
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
-        with torch.no_grad():
-            pair = self._draw(generator)
-            pair, images, start = self._start(pair, generator)
-        state, operator = self._predict(images, start)
-        loss, seen = training_loss(
-            pair, images, state, operator, self.network, recipe, self.tissues, generator
-        )
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        seen = []
+        for pair, images, start in self._starts(generator):
+            state, operator = self._predict(images, start)
+            loss, facts = training_loss(
+                pair, images, state, operator, self.network, recipe, self.tissues, generator
+            )
+            (loss / self._boxes()).backward()
+            seen.append(facts)
         self.norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clipping))
         self.optimizer.step()
         self._update_average()
         self.iteration += 1
-        return Losses(self.iteration, **seen)
+        means = {name: sum(facts[name] for facts in seen) / len(seen) for name in seen[0]}
+        return Losses(self.iteration, **means)
 
-    def _start(self, pair: Pair, generator: torch.Generator) -> tuple[Pair, Images, State | None]:
-        """Return a pair, or a box of it, and the state that the network shall go on from."""
+    def _boxes(self) -> int:
+        return self.recipe.boxes if self.recipe.crop and self.before else 1
+
+    @torch.no_grad()
+    def _starts(self, generator: torch.Generator) -> Iterator[tuple[Pair, Images, State | None]]:
+        """Draw a pair; yield it, or boxes of it, with the state that the network goes on from."""
         recipe = self.recipe
         kernel, steps = recipe.kernel, recipe.steps
-        # The network also learns to correct what it did itself.
-        earlier = int(recipe.passes * torch.rand((), generator=generator))
+        pair = self._draw(generator)
+        images = _images_of(pair, recipe)
         with self._autocast():
-            images = _images_of(pair, recipe)
             start = run_networks(self.before, images, kernel, steps)
+        for _ in range(self._boxes()):
+            part, begun = pair, start
             if recipe.crop and start is not None:
                 grid = images.operator(kernel, self.network.velocity)
-                pair, start = _box(pair, on_grid(start, grid), grid, recipe, generator)
-                images = _images_of(pair, recipe)
-            start = run_networks([self.network] * earlier, images, kernel, steps, start)
-        return pair, images, start
+                part, begun = _box(pair, on_grid(start, grid), grid, recipe, generator)
+            seen = _images_of(part, recipe)
+            # The network also learns to correct what it did itself.
+            earlier = int(recipe.passes * torch.rand((), generator=generator))
+            with self._autocast():
+                begun = run_networks([self.network] * earlier, seen, kernel, steps, begun)
+            yield part, seen, begun
 
     def _autocast(self) -> torch.autocast:
         device = next(self.network.parameters()).device.type
