@@ -150,6 +150,9 @@ class TrainNetworkOutputSpec(TraitedSpec):
 class TrainNetwork(QuicksilverCommand):
     """Train a network on label maps, images or momenta.
 
+    The checkpoint needs its card beside it. Nipype removes outputs that no other node asks for, so
+    connect `card` too, or give the node an `output_dir` of its own.
+
     Examples
     --------
     >>> folder = getfixture("tmp_path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import logging
@@ -252,10 +253,9 @@ class Board:
 
 def _tensorboard() -> ModuleType | None:
     try:
-        from torch.utils import tensorboard
+        return importlib.import_module("torch.utils.tensorboard")
     except ImportError:
         return None
-    return tensorboard
 
 
 def comparable(facts: Any) -> Any:
