@@ -16,7 +16,7 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.networks.prediction import Images, Network, State, run_networks
+from nipype_quicksilver.networks.prediction import Images, Network, State, repeated, run_networks
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
 
@@ -81,7 +81,8 @@ class Predictor:
             0 is LP, 1 is LPC, N is LPCn. Without a correction network the prediction network
             corrects itself (LPP).
         """
-        return [self.prediction] + [self.correction or self.prediction] * corrections
+        again = self.correction or self.prediction
+        return repeated([self.prediction] + [again] * corrections)
 
     def to(self, device: torch.device) -> Predictor:
         """Return the same on a device."""
