@@ -11,13 +11,14 @@ from nipype_quicksilver.cli import (
     demo,
     evaluate,
     optimize,
+    predict,
     register,
     shoot,
 )
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, optimize, shoot, apply, evaluate, checkpoint)
+COMMANDS = (demo, register, predict, optimize, shoot, apply, evaluate, checkpoint)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
