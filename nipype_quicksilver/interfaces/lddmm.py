@@ -131,7 +131,7 @@ class OptimizeMomentum(QuicksilverCommand):
     >>> node.cmdline
     '...optimize --fixed /...fixed.nii.gz --iterations 20x10 --moving /...moving.nii.gz
     --num-threads 4 --output moving_momentum.nii.gz --output-json moving_momentum.json
-    --schedule full --seed 0 --similarity lncc --device cpu'
+    --seed 0 --schedule full --similarity lncc --device cpu'
     """
 
     _cmd = "optimize"

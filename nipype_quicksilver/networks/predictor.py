@@ -190,6 +190,7 @@ def load_predictor(
     correction: PathLike | None = None,
     *,
     probabilistic: bool = False,
+    correcting: bool = True,
 ) -> Predictor:
     """Load networks.
 
@@ -203,6 +204,8 @@ def load_predictor(
     probabilistic : bool
         Keep dropout on, to draw samples; networks that were trained with it predict without it
         otherwise.
+    correcting : bool
+        False where the prediction alone is wanted: there is no correction network then.
 
     Returns
     -------
@@ -216,8 +219,9 @@ def load_predictor(
     """
     if prediction is None:
         prediction = _shipped(PROBABILISTIC if probabilistic else PREDICTION)
-        correction = correction or _shipped(CORRECTION)
-    paths = [Path(path) for path in (prediction, correction) if path is not None]
+        correction = correction or (_shipped(CORRECTION) if correcting else None)
+    used = (prediction, correction if correcting else None)
+    paths = [Path(path) for path in used if path is not None]
     loaded = [load_checkpoint(path) for path in paths]
     cards = [card for _, card in loaded]
     if probabilistic and not is_probabilistic(cards[0]):

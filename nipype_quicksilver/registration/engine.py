@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import METHODS
+from nipype_quicksilver.methods import check_method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
 from nipype_quicksilver.spatial.files import PathLike
@@ -171,58 +171,34 @@ def choose_method(
         used.
     """
     from nipype_quicksilver.lddmm.optimize import SCHEDULES, Settings
+    from nipype_quicksilver.networks.predictor import load_predictor
 
-    if name not in METHODS:
-        raise InputError(f"method '{name}' is unknown; give {', '.join(METHODS)}")
-    if name in ("predict", "optimize") and corrections is not None:
-        raise InputError(f"corrections: method '{name}' makes none; give correct or refine")
+    check_method(
+        name,
+        corrections=corrections,
+        samples=samples,
+        prediction_network=prediction_network,
+        correction_network=correction_network,
+    )
     if name == "optimize":
-        for what, given in (
-            ("prediction network", prediction_network),
-            ("correction network", correction_network),
-            ("samples", samples),
-        ):
-            if given is not None:
-                raise InputError(
-                    f"{what}: method 'optimize' has no use for it; give predict, correct or refine"
-                )
         return Method(name, settings or Settings())
-    corrections = 1 if corrections is None else corrections
+    if samples is not None and samples < 2:
+        raise InputError(f"samples: {samples} tell no spread; give at least 2")
+    predictor = load_predictor(
+        prediction_network,
+        correction_network,
+        probabilistic=samples is not None,
+        correcting=name != "predict",
+    )
+    if name == "predict":
+        corrections = 0
     return Method(
         name,
         settings or Settings(stages=SCHEDULES["refine"]),
-        choose_networks(prediction_network, correction_network, samples),
-        0 if name == "predict" else corrections,
+        predictor,
+        1 if corrections is None else corrections,
         samples or 0,
     )
-
-
-def choose_networks(
-    prediction: PathLike | None, correction: PathLike | None, samples: int | None
-) -> Predictor:
-    """Return networks, with dropout where they are sampled.
-
-    Parameters
-    ----------
-    prediction, correction : path-like or None
-        Checkpoints; the shipped networks where there is none.
-    samples : int or None
-        How many there are to be.
-
-    Returns
-    -------
-    Predictor
-
-    Raises
-    ------
-    InputError
-        If a checkpoint cannot be used, or samples of it not be drawn.
-    """
-    from nipype_quicksilver.networks.predictor import load_predictor
-
-    if samples is not None and samples < 2:
-        raise InputError(f"samples: {samples} tell no spread; give at least 2")
-    return load_predictor(prediction, correction, probabilistic=samples is not None)
 
 
 def fit(
