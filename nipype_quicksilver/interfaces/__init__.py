@@ -11,10 +11,12 @@ from nipype_quicksilver.interfaces.lddmm import (
 )
 from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
+from nipype_quicksilver.interfaces.training import BuildMomentumDataset, TrainNetwork
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
 __all__ = [
     "ApplyTransforms",
+    "BuildMomentumDataset",
     "ComposeTransforms",
     "ConformToGrid",
     "JacobianSummary",
@@ -24,4 +26,5 @@ __all__ = [
     "PredictMomentum",
     "QuicksilverRegistration",
     "ShootGeodesic",
+    "TrainNetwork",
 ]

@@ -87,10 +87,10 @@ def on_working_grid(
     """
     shape = [n * factor for n in operator.shape]
     spacing = tuple(h / factor for h in operator.spacing)
-    return upsample(displacement, factor) * _taper(shape, spacing, displacement)
+    return upsample(displacement, factor) * taper(shape, spacing, displacement)
 
 
-def _taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+def taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     """Return a window (X, Y, Z): 0 on the border, 1 from `RIM` inwards, a raised cosine between."""
     window = torch.ones(shape, dtype=like.dtype, device=like.device)
     for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):

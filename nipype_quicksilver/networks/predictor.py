@@ -19,7 +19,7 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.networks.prediction import Images, Network, State, run_networks
+from nipype_quicksilver.networks.prediction import Images, Network, State, repeated, run_networks
 from nipype_quicksilver.networks.sampling import RunningMoments, is_probabilistic, without_dropout
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
@@ -112,7 +112,8 @@ class Predictor:
             0 is LP, 1 is LPC, N is LPCn. Without a correction network the prediction network
             corrects itself (LPP).
         """
-        return [self.prediction] + [self.correction or self.prediction] * corrections
+        again = self.correction or self.prediction
+        return repeated([self.prediction] + [again] * corrections)
 
     def to(self, device: torch.device) -> Predictor:
         """Return the same on a device."""
@@ -185,6 +186,16 @@ class Predictor:
         return unfold(state, operator, steps=self.card.steps, factor=factor)
 
 
+def shipped_networks() -> tuple[Path, Path]:
+    """Return the checkpoints of the prediction and the correction network in the package."""
+    return shipped_network(PREDICTION), shipped_network(CORRECTION)
+
+
+def shipped_network(name: str) -> Path:
+    """Return where a checkpoint in the package is, if there is one of this name."""
+    return Path(str(files("nipype_quicksilver.data"))) / "networks" / name
+
+
 def load_predictor(
     prediction: PathLike | None = None,
     correction: PathLike | None = None,
@@ -218,8 +229,9 @@ def load_predictor(
         has no dropout and is to be sampled.
     """
     if prediction is None:
-        prediction = _shipped(PROBABILISTIC if probabilistic else PREDICTION)
-        correction = correction or (_shipped(CORRECTION) if correcting else None)
+        prediction = _existing(shipped_network(PROBABILISTIC if probabilistic else PREDICTION))
+        if correcting and correction is None:
+            correction = _existing(shipped_network(CORRECTION))
     used = (prediction, correction if correcting else None)
     paths = [Path(path) for path in used if path is not None]
     loaded = [load_checkpoint(path) for path in paths]
@@ -250,8 +262,7 @@ def load_predictor(
     )
 
 
-def _shipped(name: str) -> Path:
-    path = Path(str(files("nipype_quicksilver.data"))) / "networks" / name
+def _existing(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path}: the package comes without it; give a prediction network")
     return path

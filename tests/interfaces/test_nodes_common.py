@@ -100,6 +100,10 @@ def test_threads_and_device_are_not_hashed(node_class, filled):
         (interfaces.ApplyTransforms, {"interpolation": "BSpline", "default_value": 1.0}),
         (interfaces.LabelOverlap, {"labels": [1]}),
         (
+            interfaces.TrainNetwork,
+            {"random_seed": 1, "role": "correction", "iterations": 5, "half": True},
+        ),
+        (
             interfaces.OptimizeMomentum,
             {"random_seed": 1, "similarity": "ssd", "iterations": [5], "args": "--verbose"},
         ),
@@ -236,6 +240,17 @@ def test_paths_with_spaces(filled, tmp_path):
     assert (
         f"--momentum '{folder}/momentum.nii.gz'" in filled(interfaces.ShootGeodesic, folder).cmdline
     )
+
+
+def test_lists_of_paths_with_spaces(tmp_path):
+    files = [tmp_path / f"a {name}.nii" for name in ("recipe", "map", "second map", "network")]
+    for file in files:
+        file.touch()
+    node = interfaces.TrainNetwork(recipe=files[0], labels=files[1:3], before=files[3:] * 2)
+    node.inputs.licence = "CC BY 4.0"
+    assert f" --labels '{files[1]}' '{files[2]}' " in node.cmdline
+    assert f" --before '{files[3]}' --before '{files[3]}' " in node.cmdline
+    assert " --licence 'CC BY 4.0' " in node.cmdline
 
 
 def test_error_and_environment_of_the_command(monkeypatch, tmp_path, filled):

@@ -122,7 +122,7 @@ def test_networks_of_two_models_are_refused(changes, tmp_path, prediction):
 
 
 def test_a_correction_on_a_coarser_grid_is_refused(prediction, correction):
-    with pytest.raises(InputError, match="coarser than that of .*swap them"):
+    with pytest.raises(InputError, match=r"coarser than that of .*swap them"):
         load_predictor(correction, prediction)
 
 
