@@ -12,8 +12,6 @@ from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, Settings
 from nipype_quicksilver.registration.conformed import optimize_files, predict_files
-from nipype_quicksilver.registration.inputs import read_inputs
-from nipype_quicksilver.registration.preparation import prepare
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.momentum import write_momentum
@@ -23,25 +21,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
-    """Checkpoints: a pair, and one that draws samples."""
-    folder = tmp_path_factory.mktemp("networks")
-    return {
-        "prediction_network": save_unet(folder / "prediction.safetensors", first_step=0.1),
-        "correction_network": save_unet(
-            folder / "correction.safetensors",
-            velocity=2,
-            first_step=0.05,
-            changes={"role": "correction"},
-        ),
-        "probabilistic": save_unet(
-            folder / "probabilistic.safetensors", first_step=0.1, dropout=0.3, noise=0.1
-        ),
-    }
-
-
-@pytest.fixture(scope="module")
-def register(pair, networks):
+def register(pair, tiny_networks):
     """A function that registers the pair by a method."""
 
     def register(method="correct", **options):
@@ -49,8 +29,8 @@ def register(pair, networks):
             "fixed_mask": pair.fixed_mask,
             "moving_mask": pair.moving_mask,
             "affine": pair.affine,
-            "prediction_network": networks["prediction_network"],
-            "correction_network": networks["correction_network"],
+            "prediction_network": tiny_networks["prediction_network"],
+            "correction_network": tiny_networks["correction_network"],
             **options,
         }
         given = {name: value for name, value in given.items() if value is not None}
@@ -87,8 +67,8 @@ def test_each_method_brings_the_images_closer(results):
         assert result.summary["inverse_consistency_mm"]["mean"] < 0.05
 
 
-def test_the_summary_tells_the_method(results, networks):
-    files = [str(networks[f"{role}_network"]) for role in ("prediction", "correction")]
+def test_the_summary_tells_the_method(results, tiny_networks):
+    files = [str(tiny_networks[f"{role}_network"]) for role in ("prediction", "correction")]
     expected = {
         "predict": (files[:1], 0, 4),
         "correct": (files, 1, 2),
@@ -115,9 +95,9 @@ def test_the_summary_tells_the_method(results, networks):
     assert json.dumps(refined, allow_nan=False)
 
 
-def test_a_coarse_prediction_is_refined_on_the_finer_grid(register, networks):
+def test_a_coarse_prediction_is_refined_on_the_finer_grid(register, tiny_networks):
     alone = register("refine", correction_network=None)
-    assert alone.summary["parameters"]["networks"] == [str(networks["prediction_network"])]
+    assert alone.summary["parameters"]["networks"] == [str(tiny_networks["prediction_network"])]
     assert alone.summary["velocity_grid"]["spacing"] == [2.0] * 3
     assert after(alone) > after(register("correct", correction_network=None))
 
@@ -134,8 +114,8 @@ def test_a_lesion_changes_the_prediction(pair, register, results, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def sampled(register, networks):
-    options = {"prediction_network": networks["probabilistic"], "correction_network": None}
+def sampled(register, tiny_networks):
+    options = {"prediction_network": tiny_networks["probabilistic"], "correction_network": None}
     return register("correct", **options, samples=3, uncertainty_components=True, seed=1)
 
 
@@ -162,8 +142,8 @@ def test_samples_give_an_uncertainty_on_the_fixed_grid(sampled, pair, tmp_path):
     assert sampled.summary["parameters"]["samples"] == 3
 
 
-def test_samples_come_from_the_seed(sampled, register, networks):
-    options = {"prediction_network": networks["probabilistic"], "correction_network": None}
+def test_samples_come_from_the_seed(sampled, register, tiny_networks):
+    options = {"prediction_network": tiny_networks["probabilistic"], "correction_network": None}
     again = register("correct", **options, samples=3, seed=1)
     assert np.array_equal(again.momentum.data, sampled.momentum.data)
     assert np.array_equal(again.uncertainty, sampled.uncertainty)
@@ -172,26 +152,13 @@ def test_samples_come_from_the_seed(sampled, register, networks):
     assert not np.array_equal(other.momentum.data, sampled.momentum.data)
 
 
-@pytest.fixture(scope="module")
-def conformed(pair, tmp_path_factory):
-    """The prepared pair on disk."""
-    inputs = {"fixed_mask": pair.fixed_mask, "moving_mask": pair.moving_mask}
-    prepared = prepare(read_inputs(pair.fixed, pair.moving, affine=pair.affine, **inputs))
-    folder = tmp_path_factory.mktemp("conformed")
-    paths = {}
-    for name in ("fixed", "moving"):
-        data = getattr(prepared, name)
-        for stem, content in ((name, data), (f"{name}_mask", data > 0)):
-            path = folder / f"{stem}.nii.gz"
-            paths[stem] = images.write_image(path, content, prepared.grid.affine)
-    return paths
-
-
-def test_predicting_then_optimising_equals_refining(conformed, results, networks, tmp_path):
-    pair = conformed["fixed"], conformed["moving"]
-    masks = {name: conformed[name] for name in ("fixed_mask", "moving_mask")}
+def test_predicting_then_optimising_equals_refining(
+    conformed_pair, results, tiny_networks, tmp_path
+):
+    pair = conformed_pair["fixed"], conformed_pair["moving"]
+    masks = {name: conformed_pair[name] for name in ("fixed_mask", "moving_mask")}
     options = {"masks": masks, "device": CPU, "seed": 0}
-    files = {name: networks[name] for name in ("prediction_network", "correction_network")}
+    files = {name: tiny_networks[name] for name in ("prediction_network", "correction_network")}
     predicted = predict_files(*pair, **options, **files)
     assert predicted.variance is None
     wanted = results["correct"].momentum
@@ -203,78 +170,30 @@ def test_predicting_then_optimising_equals_refining(conformed, results, networks
     assert refined.summary["similarity"]["after"] == pytest.approx(after(results["refine"]), 5e-3)
 
 
-def arguments(conformed):
-    return [f"--{name.replace('_', '-')}={path}" for name, path in conformed.items()]
-
-
-def test_predict_and_refine_by_commands(conformed, networks, tmp_path, capsys):
-    files = [f"--{name.replace('_', '-')}={networks[name]}" for name in list(networks)[:2]]
-    common = [*arguments(conformed), "--device=cpu", "--num-threads=1"]
-    output = tmp_path / "momentum.nii.gz"
-    facts = tmp_path / "momentum.json"
-    run = ["predict", *common, *files, f"--output={output}", f"--output-json={facts}"]
-    assert main([*run, "--corrections", "0"]) == 0
-    assert "local correlation" in capsys.readouterr().err
-    told = json.loads(facts.read_text())
-    assert told["parameters"]["method"] == "predict"
-    assert told["inputs"]["fixed"] == str(conformed["fixed"])
-    assert main([*run, "--quiet", "--corrections", "2"]) == 0
-    assert json.loads(facts.read_text())["parameters"]["corrections"] == 2
-    refine = [f"--initial-momentum={output}", "--schedule=refine", "--iterations=2x0", "--quiet"]
-    json_file = tmp_path / "refined.json"
-    written = [f"--output={tmp_path / 'refined.nii.gz'}", f"--output-json={json_file}"]
-    assert main(["optimize", *common, *refine, *written]) == 0
-    assert [s["iterations"] for s in json.loads(json_file.read_text())["stages"]] == [2]
-
-
-def test_samples_by_command(conformed, networks, tmp_path, refused):
-    run = [*arguments(conformed), f"--prediction-network={networks['probabilistic']}"]
-    run += [f"--output={tmp_path / 'momentum.nii.gz'}", "--corrections=0", "--device=cpu"]
-    outputs = [tmp_path / "uncertainty.nii.gz", tmp_path / "components.nii.gz"]
-    files = [f"--output-uncertainty={outputs[0]}", f"--output-uncertainty-components={outputs[1]}"]
-    refused("predict", *run, *files, told=f"{outputs[0]}: there is no uncertainty without samples")
-    assert main(["predict", "--quiet", *run, *files, "--samples=2"]) == 0
-    whole, parts = (np.asanyarray(nib.load(path).dataobj) for path in outputs)
-    assert whole.max() > 0
-    np.testing.assert_allclose(whole, np.sqrt(parts.sum(axis=-1)), rtol=1e-5)
-    assert Grid.from_file(outputs[0]).equals(Grid.from_file(conformed["fixed"]))
-
-
-def test_a_full_disk_leaves_nothing_of_a_prediction(conformed, networks, tmp_path, monkeypatch):
-    import errno
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("nipype_quicksilver.spatial.files.json.dumps", full)
-    run = [*arguments(conformed), f"--prediction-network={networks['prediction_network']}"]
-    outputs = [f"--output={tmp_path / 'm.nii.gz'}", f"--output-json={tmp_path / 'm.json'}"]
-    assert main(["predict", "--quiet", *run, *outputs, "--corrections=0", "--device=cpu"]) == 2
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_networks_of_another_voxel_size_are_refused(register, conformed, networks, tmp_path):
+def test_networks_of_another_voxel_size_are_refused(
+    register, conformed_pair, tiny_networks, tmp_path
+):
     coarse = save_unet(tmp_path / "coarse.safetensors", changes={"spacing": 2.0})
     told = r"coarse.safetensors: was trained for voxels of 2 mm, not for the 1 mm"
     with pytest.raises(InputError, match=told):
         register("correct", prediction_network=coarse, correction_network=None)
     pair = {}
     for name in ("fixed", "moving"):
-        data = np.asanyarray(nib.load(conformed[name]).dataobj)
+        data = np.asanyarray(nib.load(conformed_pair[name]).dataobj)
         affine = np.diag([2.0, 2.0, 2.0, 1.0])
         pair[name] = images.write_image(tmp_path / f"{name}.nii.gz", data, affine)
     options = {"masks": {}, "device": CPU, "seed": 0}
     with pytest.raises(InputError, match="voxels of 1 mm, not for the 2 mm"):
-        network = networks["prediction_network"]
+        network = tiny_networks["prediction_network"]
         predict_files(*pair.values(), prediction_network=network, **options)
     assert predict_files(*pair.values(), prediction_network=coarse, **options).momentum.data.any()
 
 
-def test_what_cannot_be_is_refused(register, networks, tmp_path):
+def test_what_cannot_be_is_refused(register, tiny_networks, tmp_path):
     with pytest.raises(InputError, match="swap them"):
         register(
-            prediction_network=networks["correction_network"],
-            correction_network=networks["prediction_network"],
+            prediction_network=tiny_networks["correction_network"],
+            correction_network=tiny_networks["prediction_network"],
         )
     other = save_unet(tmp_path / "other.safetensors", changes={"steps": 5})
     with pytest.raises(InputError, match="give two networks that belong together"):
@@ -287,13 +206,6 @@ def test_what_cannot_be_is_refused(register, networks, tmp_path):
         register(prediction_network=tmp_path / "missing.safetensors")
     with pytest.raises(InputError, match="has no use for prediction network"):
         register("optimize")
-
-
-def test_a_gpu_that_is_not_there_is_refused(pair, networks, tmp_path, refused):
-    options = ["--method", "correct", "--device", "cuda:99"]
-    options += ["--prediction-network", networks["prediction_network"]]
-    files = ["--fixed", pair.fixed, "--moving", pair.moving, "--output-dir", tmp_path / "out"]
-    refused("register", *files, *options, told="use cpu or auto")
 
 
 def test_maps_are_those_of_the_momentum(results, tmp_path):
