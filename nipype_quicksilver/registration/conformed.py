@@ -162,6 +162,8 @@ def predict_files(
     InputError
         If a file or a network cannot be used, or the images are not on one working grid.
     """
+    if correction_network is not None and not corrections:
+        raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
     method = engine.choose_method(
         "correct" if corrections else "predict",
         prediction_network=prediction_network,

@@ -14,7 +14,7 @@ def arguments(conformed_pair):
     return [f"--{name.replace('_', '-')}={path}" for name, path in conformed_pair.items()]
 
 
-def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path, capsys):
+def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path, capsys, refused):
     files = [
         f"--{name.replace('_', '-')}={tiny_networks[name]}" for name in list(tiny_networks)[:2]
     ]
@@ -22,7 +22,8 @@ def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path,
     output = tmp_path / "momentum.nii.gz"
     facts = tmp_path / "momentum.json"
     run = ["predict", *common, *files, f"--output={output}", f"--output-json={facts}"]
-    assert main([*run, "--corrections", "0"]) == 0
+    refused(*run, "--corrections=0", told="correction.safetensors: 0 corrections have no use")
+    assert main([arg for arg in run if arg != files[1]] + ["--corrections=0"]) == 0
     assert "local correlation" in capsys.readouterr().err
     told = json.loads(facts.read_text())
     assert told["parameters"]["method"] == "predict"
