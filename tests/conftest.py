@@ -95,3 +95,42 @@ def recipe(tmp_path_factory):
     }
     path.write_text(json.dumps(facts))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_networks(tmp_path_factory):
+    """Checkpoints: a pair, and one that draws samples."""
+    from tests.tiny_networks import save_unet
+
+    folder = tmp_path_factory.mktemp("networks")
+    return {
+        "prediction_network": save_unet(folder / "prediction.safetensors", first_step=0.1),
+        "correction_network": save_unet(
+            folder / "correction.safetensors",
+            velocity=2,
+            first_step=0.05,
+            changes={"role": "correction"},
+        ),
+        "probabilistic": save_unet(
+            folder / "probabilistic.safetensors", first_step=0.1, dropout=0.3, noise=0.1
+        ),
+    }
+
+
+@pytest.fixture(scope="session")
+def conformed_pair(pair, tmp_path_factory):
+    """The prepared pair on disk."""
+    from nipype_quicksilver.registration.inputs import read_inputs
+    from nipype_quicksilver.registration.preparation import prepare
+    from nipype_quicksilver.spatial import images
+
+    inputs = {"fixed_mask": pair.fixed_mask, "moving_mask": pair.moving_mask}
+    prepared = prepare(read_inputs(pair.fixed, pair.moving, affine=pair.affine, **inputs))
+    folder = tmp_path_factory.mktemp("conformed")
+    paths = {}
+    for name in ("fixed", "moving"):
+        data = getattr(prepared, name)
+        for stem, content in ((name, data), (f"{name}_mask", data > 0)):
+            path = folder / f"{stem}.nii.gz"
+            paths[stem] = images.write_image(path, content, prepared.grid.affine)
+    return paths

@@ -12,6 +12,7 @@ from nipype_quicksilver.cli import (
     demo,
     evaluate,
     optimize,
+    predict,
     register,
     shoot,
     train,
@@ -19,7 +20,18 @@ from nipype_quicksilver.cli import (
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, optimize, shoot, apply, evaluate, dataset, train, checkpoint)
+COMMANDS = (
+    demo,
+    register,
+    predict,
+    optimize,
+    shoot,
+    apply,
+    evaluate,
+    dataset,
+    train,
+    checkpoint,
+)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

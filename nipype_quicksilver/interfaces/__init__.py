@@ -4,7 +4,11 @@ Numerical libraries are imported when a node runs; torch only in the command tha
 """
 
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
-from nipype_quicksilver.interfaces.lddmm import OptimizeMomentum, ShootGeodesic
+from nipype_quicksilver.interfaces.lddmm import (
+    OptimizeMomentum,
+    PredictMomentum,
+    ShootGeodesic,
+)
 from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
 from nipype_quicksilver.interfaces.training import BuildMomentumDataset, TrainNetwork
@@ -19,6 +23,7 @@ __all__ = [
     "LabelOverlap",
     "NormalizeIntensity",
     "OptimizeMomentum",
+    "PredictMomentum",
     "QuicksilverRegistration",
     "ShootGeodesic",
     "TrainNetwork",

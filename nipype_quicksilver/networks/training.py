@@ -19,7 +19,7 @@ from nipype_quicksilver.lddmm.maps import taper
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
-from nipype_quicksilver.networks.prediction import Images, State, on_grid, run_networks
+from nipype_quicksilver.networks.prediction import Images, State, on_grid, repeated, run_networks
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
@@ -134,7 +134,7 @@ class Training:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.network, self.before = network, list(before)
+        self.network, self.before = network, repeated(before)
         #: What is called to predict: the network, or what distributes it over processes.
         self.runner: ForceUNet = network
         self.scans, self.rank, self.ranks = list(scans), rank, ranks

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nipype_quicksilver.networks.prediction import Images, run_networks
+from nipype_quicksilver.networks.prediction import Images, repeated, run_networks
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
@@ -100,7 +100,7 @@ def validate(
         pair = judges.pair(number, float(recipe.factor), device)
         images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.low_precision):
-            result = run_networks(networks, images, recipe.kernel, recipe.steps)
+            result = run_networks(repeated(networks), images, recipe.kernel, recipe.steps)
         assert result is not None
         state, operator = result
         if identity:

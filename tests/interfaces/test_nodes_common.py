@@ -107,9 +107,15 @@ def test_threads_and_device_are_not_hashed(node_class, filled):
             interfaces.OptimizeMomentum,
             {"random_seed": 1, "similarity": "ssd", "iterations": [5], "args": "--verbose"},
         ),
+        (interfaces.OptimizeMomentum, {"schedule": "refine"}),
+        (interfaces.PredictMomentum, {"random_seed": 1, "corrections": 0, "n_samples": 5}),
         (
             interfaces.QuicksilverRegistration,
             {"random_seed": 1, "similarity": "mind", "iterations": [1, 2]},
+        ),
+        (
+            interfaces.QuicksilverRegistration,
+            {"method": "predict", "corrections": 2, "n_samples": 5, "uncertainty_components": True},
         ),
     ],
 )
@@ -319,4 +325,6 @@ def test_choices_are_those_of_the_layers_below():
     assert tuple(INTERPOLATIONS) == nodes.INTERPOLATIONS
     assert tuple(registration._OF_IMAGES) == register.INTERPOLATIONS
     assert lddmm.SIMILARITIES == fitting.SIMILARITIES
-    assert {*registration._FILES.values(), "warped_labels.nii.gz"} == set(FILES.values())
+    optional = ("warped_labels", "uncertainty", "uncertainty_components")
+    files = {*registration._FILES.values(), *(f"{name}.nii.gz" for name in optional)}
+    assert files == set(FILES.values())

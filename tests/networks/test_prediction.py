@@ -6,7 +6,13 @@ import torch
 from nipype_quicksilver.lddmm.fields import pool, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot
-from nipype_quicksilver.networks.prediction import Images, correct, predict, run_networks
+from nipype_quicksilver.networks.prediction import (
+    Images,
+    correct,
+    predict,
+    repeated,
+    run_networks,
+)
 
 SHAPE = (16, 16, 16)
 
@@ -84,12 +90,12 @@ def test_no_momentum_carries_nothing(images):
 
 def test_order_passes_and_grids(images):
     first, second = Recorder(0.005, image=2, velocity=4, passes=2), Recorder(0.005)
-    state, operator = run_networks([first, second, second], images, Kernel(), 3)
+    state, operator = run_networks(repeated([first, second, second]), images, Kernel(), 3)
     assert (len(first.seen), len(second.seen)) == (2, 2)
     assert tuple(operator.shape) == (8, 8, 8) and state.shape == (1, 3, 8, 8, 8)
     # From grid to grid the velocity is kept, not the momentum.
     coarse = images.operator(Kernel(), 4)
-    before, _ = run_networks([first], images, Kernel(), 3)
+    before, _ = run_networks(repeated([first]), images, Kernel(), 3)
     fine = operator.apply(second.seen[0][3], 0.5)
     torch.testing.assert_close(fine, upsample(coarse.apply(before, 0.5), 2), rtol=1e-3, atol=1e-4)
 
