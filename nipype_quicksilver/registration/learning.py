@@ -221,6 +221,11 @@ def _check_data(data: Data, plan: Plan, role: str, before: Sequence[PathLike]) -
             "a correction network needs the networks before it, a prediction network none; give "
             "the checkpoint of the prediction network and the role 'correction'"
         )
+    judged = data.validation_labels or data.validation_images or data.validation_momenta
+    if plan.patience and not judged:
+        raise InputError(
+            "patience counts validations; give data to be judged on, or a patience of 0"
+        )
     if data.validation_labels and not data.labels:
         raise InputError("validation label maps are for training on label maps; give those too")
     if data.validation_images and not data.images:

@@ -297,6 +297,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     more = ["--labels", *label_maps[:2], "--output-dir", run, "--recipe"]
     refused("train", *more, missing, told="no recipe.json: no such file; give a recipe, or one of")
     refused("train", *more, recipe, "--device", "cuda:7", told="device cuda:7: torch")
+    refused("train", *more, recipe, "--patience", "3", told="patience counts validations")
     refused("train", *more, recipe, "--name", "a/b", told="is no name of a file")
     file = tmp_path / "file"
     file.touch()
