@@ -276,7 +276,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     broken.write_bytes(label_maps[0].read_bytes()[:300])
     grid = np.eye(4)
     few = images.write_image(
-        tmp_path / "few.nii.gz", np.array(nib.load(label_maps[0]).dataobj) // 3 * 3 % 5, grid
+        tmp_path / "few.nii.gz", np.asanyarray(nib.load(label_maps[0]).dataobj) // 3 * 3 % 5, grid
     )
     run = tmp_path / "run"
     first = label_maps[0]

@@ -34,7 +34,7 @@ def scrambled(network, size=1.0):
 
 
 def test_shape_and_bounds_whatever_the_weights(inputs):
-    momentum = scrambled(make())(*inputs)
+    momentum = scrambled(make())(*inputs).detach()
     assert momentum.shape == (1, 3, 10, 8, 12) and momentum.isfinite().all()
     assert float(momentum.abs().max()) <= LARGEST
 
