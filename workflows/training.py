@@ -109,6 +109,8 @@ def init_training_wf(
     -------
     prediction, correction
         Checkpoints of the two networks.
+    prediction_card, correction_card
+        Their cards, which are to lie beside them.
     prediction_curve, correction_curve
         How they learnt, as pictures.
     dataset
@@ -129,12 +131,11 @@ def init_training_wf(
     outputnode = Node(
         IdentityInterface(
             fields=[
-                "prediction",
-                "correction",
-                "prediction_curve",
-                "correction_curve",
-                "dataset",
+                f"{role}{kind}"
+                for kind in ("", "_card", "_curve")
+                for role in ("prediction", "correction")
             ]
+            + ["dataset"]
         ),
         name="outputnode",
     )
@@ -169,7 +170,11 @@ def init_training_wf(
         _connect_network(workflow, role, recipe, seed, n_procs, use_gpu)
         train = workflow.get_node(f"train_{role}")
         workflow.connect([
-            (train, outputnode, [("checkpoint", role), ("curve", f"{role}_curve")]),
+            (train, outputnode, [
+                ("checkpoint", role),
+                ("card", f"{role}_card"),
+                ("curve", f"{role}_curve"),
+            ]),
         ])  # fmt: skip
     workflow.connect([
         (workflow.get_node("train_prediction"), workflow.get_node("correction_dataset"), [
@@ -201,3 +206,5 @@ def _connect_network(
         (workflow.get_node("optimize"), dataset, [("momentum", "momenta")]),
         (dataset, train, [("dataset", "momenta")]),
     ])  # fmt: skip
+    # Nipype would remove the card, which belongs to the weights but goes nowhere by itself.
+    train.config = {"execution": {"remove_unnecessary_outputs": "false"}}

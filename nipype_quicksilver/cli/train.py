@@ -81,6 +81,12 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="network whose momentum a correction network corrects; may be repeated, in order",
     )
     parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin with the weights of this network instead of random ones",
+    )
+    parser.add_argument(
         "--recipe",
         metavar="FILE|NAME",
         help="recipe (JSON), or one that comes with the package: prediction, correction, patch "
@@ -170,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
                 _plan(args),
                 role=args.role,
                 before=args.before,
+                start=args.start,
                 name=_name(args.name),
                 licence=args.licence,
                 half=args.half,

@@ -117,6 +117,11 @@ class TrainNetworkInputSpec(SeededInputSpec):
         argstr="--before %s...",
         desc="checkpoints whose momentum a correction network corrects, in their order",
     )
+    start = File(
+        exists=True,
+        argstr="--start %s",
+        desc="checkpoint whose weights the training begins with; random ones otherwise",
+    )
     iterations = traits.Range(low=1, argstr="--iterations %d", desc="instead of the recipe's")
     patience = traits.Range(
         low=0, argstr="--patience %d", desc="validations without improvement before it stops"
@@ -144,6 +149,9 @@ class TrainNetworkOutputSpec(TraitedSpec):
 
 class TrainNetwork(QuicksilverCommand):
     """Train a network on label maps, images or momenta.
+
+    The checkpoint needs its card beside it. Nipype removes outputs that no other node asks for, so
+    connect `card` too, or give the node an `output_dir` of its own.
 
     Examples
     --------

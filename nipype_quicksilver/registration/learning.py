@@ -129,6 +129,7 @@ def train(
     *,
     role: str = "prediction",
     before: Sequence[PathLike] = (),
+    start: PathLike | None = None,
     name: str | None = None,
     licence: str = "not stated",
     half: bool = False,
@@ -149,6 +150,8 @@ def train(
     role : {'prediction', 'correction'}
     before : sequence of path-like
         Checkpoints that a correction network corrects, in their order.
+    start : path-like, optional
+        Checkpoint of a network with the same weights, from which the training begins.
     name : str, optional
         Of the checkpoint, ``NAME.safetensors``; the role unless given.
     licence : str
@@ -184,12 +187,13 @@ def train(
         "role": role,
         "recipe": plan.as_json(),
         "before": _digests(before),
+        "start": _digests([] if start is None else [start]),
         "inputs": inputs.digests(),
         "processes": processes.ranks,
         "device": processes.device.type,
     }
     run = Run(output_dir, facts, writes=processes.first)
-    task = _task(plan, data, inputs, role, before, processes)
+    task = _task(plan, data, inputs, role, before, start, processes)
     run.start()  # nothing is left behind by inputs that cannot be used
     loop = _Loop(run, task, plan, processes, save_every, progress)
     loop.go()
@@ -216,6 +220,11 @@ def _check_data(data: Data, plan: Plan, role: str, before: Sequence[PathLike]) -
         raise InputError(
             "a correction network needs the networks before it, a prediction network none; give "
             "the checkpoint of the prediction network and the role 'correction'"
+        )
+    judged = data.validation_labels or data.validation_images or data.validation_momenta
+    if plan.patience and not judged:
+        raise InputError(
+            "patience counts validations; give data to be judged on, or a patience of 0"
         )
     if data.validation_labels and not data.labels:
         raise InputError("validation label maps are for training on label maps; give those too")
@@ -343,6 +352,7 @@ def _task(
     inputs: _Inputs,
     role: str,
     before: Sequence[PathLike],
+    start: PathLike | None,
     processes: Processes,
 ) -> _Task:
     import torch
@@ -350,10 +360,27 @@ def _task(
     from nipype_quicksilver.networks.checkpoint import build_network
 
     torch.manual_seed(plan.training.seed)
-    network = build_network(plan.architecture, dict(plan.parameters)).to(processes.device)
+    network = build_network(plan.architecture, dict(plan.parameters))
+    if start is not None:
+        _begin_with(network, start)
+    network.to(processes.device)
     if plan.architecture == "patch":
         return _momentum_task(network, plan, data, role, processes)
     return _end_to_end_task(network, plan, inputs, before, processes)
+
+
+def _begin_with(network: nn.Module, path: PathLike) -> None:
+    """Give a network the weights of a checkpoint."""
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
+
+    known, _ = load_checkpoint(path)
+    try:
+        network.load_state_dict(known.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: has other weights than the network of the recipe; give a recipe with the "
+            "same widths and scales"
+        ) from error
 
 
 def _end_to_end_task(
@@ -676,6 +703,7 @@ def _finish(
         training={
             "inputs": [_named(item) for item in facts["inputs"]],
             "before": task.before,
+            "start": [_named(item) for item in facts["start"]],
             "recipe": facts["recipe"],
             "iterations": loop.trainer.iteration,
             "seconds": round(loop.seconds, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import logging
@@ -26,7 +27,7 @@ LOG, VALIDATION, CURVE = "log.csv", "validation.csv", "curve.png"
 TENSORBOARD = "tensorboard"
 
 # What must be as it was for a training to go on; the rest may change on the way.
-_FIXED = ("recipe", "role", "before", "inputs", "processes")
+_FIXED = ("recipe", "role", "before", "start", "inputs", "processes")
 
 _logger = logging.getLogger(__name__)
 
@@ -252,10 +253,9 @@ class Board:
 
 def _tensorboard() -> ModuleType | None:
     try:
-        from torch.utils import tensorboard
+        return importlib.import_module("torch.utils.tensorboard")
     except ImportError:
         return None
-    return tensorboard
 
 
 def comparable(facts: Any) -> Any:
@@ -271,6 +271,7 @@ _NAMES = {
     "recipe": "numbers in its recipe",
     "role": "purpose",
     "before": "earlier networks",
+    "start": "weights at its start",
     "inputs": "images, label maps or momenta",
     "processes": "numbers of processes",
 }

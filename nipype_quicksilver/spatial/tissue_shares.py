@@ -123,7 +123,7 @@ def read_tissue_shares(
     for path, (rows, affine), own in zip(paths, maps, centres, strict=True):
         matrix = _least_squares_affine(mean, own)
         common = on_common_grid(rows, affine, table, matrix, shape)
-        _check_extent(rows, affine, matrix, common, path)
+        _check_extent(rows, affine, matrix, common, table, path)
         result.append(count_shares(common, len(table.labels), factor))
     return result
 
@@ -195,12 +195,18 @@ def _least_squares_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _check_extent(
-    rows: np.ndarray, affine: np.ndarray, matrix: np.ndarray, common: np.ndarray, path: PathLike
+    rows: np.ndarray,
+    affine: np.ndarray,
+    matrix: np.ndarray,
+    common: np.ndarray,
+    table: TissueTable,
+    path: PathLike,
 ) -> None:
     """Refuse a brain of which the common grid holds too little."""
     scale = abs(np.linalg.det(affine[:3, :3]) / np.linalg.det(matrix[:3, :3]))
-    share = np.count_nonzero(common >= 0) / (np.count_nonzero(rows >= 0) * scale)
-    # Fluid far from the brain is cut off and may be much in a label map.
+    # Not the fluid, of which a label map may hold much more than the rim that is kept.
+    before, after = (_tissue(part, table).sum() for part in (rows, common))
+    share = after / (before * scale)
     if share < SMALLEST_SHARE:
         raise InputError(
             f"{path}: only {100 * share:.0f}% of this brain lie on the training's grid of "
@@ -240,13 +246,23 @@ def on_common_grid(
     common = ndimage.affine_transform(
         rows, to_voxel[:3, :3], to_voxel[:3, 3], shape, order=0, mode="constant", cval=-1
     )
-    fluid = table.labels.index(FLUID) if FLUID in table.labels else -1
-    tissue = (common >= 0) & (common != fluid)
+    fluid = _fluid(table)
+    tissue = _tissue(common, table)
     ball = ndimage.generate_binary_structure(3, 1)
     inside = _filled(ndimage.binary_closing(tissue, ball, iterations=CLOSING))
     common[inside & ~tissue] = fluid
     common[~ndimage.binary_dilation(inside, ball, iterations=RIM)] = -1
     return common
+
+
+def _fluid(table: TissueTable) -> int:
+    """Return the row of the fluid around the brain, -1 where the table has none."""
+    return table.labels.index(FLUID) if FLUID in table.labels else -1
+
+
+def _tissue(rows: np.ndarray, table: TissueTable) -> np.ndarray:
+    """Return where there is brain that is no fluid around it."""
+    return (rows >= 0) & (rows != _fluid(table))
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:

@@ -193,6 +193,29 @@ def test_correction(trained, label_maps, recipe, tmp_path, refused):
     refused(*arguments(label_maps, path, other, *more), told="trained with another kernel")
 
 
+def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused):
+    import torch
+
+    facts = json.loads(recipe.read_text())
+    # The same weights, and so small a rate that they stay.
+    facts["architecture"]["parameters"]["dropout"] = 0.1
+    facts["training"] |= {"iterations": 1, "learning_rate": 1e-12}
+    path = tmp_path / "dropout.json"
+    path.write_text(json.dumps(facts))
+    start, folder = trained / "prediction.safetensors", tmp_path / "run"
+    assert main(arguments(label_maps, path, folder, "--start", start)) == 0
+    state = torch.load(folder / "state.pt", weights_only=True)["training"]["network"]
+    best = torch.load(trained / "state.pt", weights_only=True)["best"]["weights"]
+    for name, weights in best.items():
+        torch.testing.assert_close(state[name], weights)
+    card = json.loads((folder / "prediction.json").read_text())
+    assert [item["file"] for item in card["training"]["start"]] == [start.name]
+    facts["architecture"]["parameters"]["widths"] = [4, 6]
+    path.write_text(json.dumps(facts))
+    other = arguments(label_maps, path, tmp_path / "other", "--start", start)
+    refused(*other, told="has other weights than the network of the recipe")
+
+
 @pytest.fixture(scope="module")
 def brains(label_maps, tmp_path_factory):
     """Brains on grids of their own, with label maps on the same grids."""
@@ -274,6 +297,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     more = ["--labels", *label_maps[:2], "--output-dir", run, "--recipe"]
     refused("train", *more, missing, told="no recipe.json: no such file; give a recipe, or one of")
     refused("train", *more, recipe, "--device", "cuda:7", told="device cuda:7: torch")
+    refused("train", *more, recipe, "--patience", "3", told="patience counts validations")
     refused("train", *more, recipe, "--name", "a/b", told="is no name of a file")
     file = tmp_path / "file"
     file.touch()

@@ -163,3 +163,33 @@ def test_processes_see_other_pairs():
     assert first.step() != second.step()
     # The second iteration of one process is not the first of another.
     assert first.step() != second.step()
+
+
+def test_boxes():
+    """A correction is trained in boxes of the pair, the same ones in every run."""
+    recipe = replace(RECIPE, crop=12, boxes=2, passes=2)
+    trainings = [make_training(recipe, before=[make_network(seed=7)]) for _ in range(2)]
+    for _ in range(3):
+        first, second = (training.step() for training in trainings)
+        assert first == second and 0 < first.dissimilarity < 1 and 0 <= first.overlap <= 1
+    assert same(*trainings)
+    whole = make_training(replace(recipe, crop=0), before=[make_network(seed=7)])
+    assert whole.step() != trainings[0].step()
+
+
+def test_overlap_in_a_box_is_that_of_its_place():
+    """Identical brains overlap wholly also where only a box of them is looked at."""
+    from nipype_quicksilver.networks.synthesis import overlap_loss
+    from nipype_quicksilver.networks.training import _box
+
+    still = Ranges(rotation=0, scaling=0, translation=0, common_rotation=20, geodesic=0)
+    judges = Judges([BRAINS[1], BRAINS[1]], [], TISSUES, still, 1)
+    pair = judges.pair(0, 2.0, torch.device("cpu"))
+    images = Images(pair.fixed, pair.moving, pair.weight, factor=2)
+    state, operator = run_networks([make_network()], images, RECIPE.kernel, RECIPE.steps)
+    generator = torch.Generator().manual_seed(0)
+    part, (begun, smaller) = _box(pair, state, operator, replace(RECIPE, crop=12), generator)
+    assert part.fixed.shape == (1, 1, 12, 12, 12) and begun.shape[2:] == tuple(smaller.shape)
+    nothing = torch.zeros((1, 3, 12, 12, 12))
+    loss = overlap_loss(part, nothing, TISSUES.scored, torch.Generator().manual_seed(0))
+    assert float(loss) == pytest.approx(0, abs=1e-4)

@@ -128,6 +128,10 @@ def test_maps_that_cannot_be_used(table, label_maps, tmp_path):
         read_tissue_shares([label_maps[0], few], table, shape=SHAPE, factor=2)
     with pytest.raises(InputError, match=r"only \d+% of this brain lie on the training's grid"):
         read_tissue_shares(label_maps[:2], table, shape=(16, 32, 32), factor=2)
+    # Much fluid far from the brain is no reason: only a rim of it is kept.
+    wet = images.write_image(tmp_path / "wet.nii.gz", np.where(labels > 0, labels, 24), np.eye(4))
+    (_, shares) = read_tissue_shares([label_maps[1], wet], table, shape=SHAPE, factor=2)
+    assert shares[table.labels.index(24)].sum() / FULL * 8 < 0.5 * (labels == 0).sum()
     none = images.write_image(tmp_path / "none.nii.gz", np.where(labels > 0, 999, 0), np.eye(4))
     with pytest.raises(InputError, match=r"none.nii.gz: has 0 of the labels"):
         read_tissue_shares([none, label_maps[0]], table, shape=SHAPE, factor=2)

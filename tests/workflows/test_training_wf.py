@@ -50,6 +50,7 @@ def test_from_brains_to_networks(pair, tmp_path):
         omp_nthreads=1, n_pairs=2, recipe=str(recipe), iterations=[1, 0, 1, 0]
     )
     workflow.base_dir = str(tmp_path / "work")
+    workflow.config["execution"]["crashdump_dir"] = str(tmp_path)
     workflow.inputs.inputnode.images = [str(pair.fixed), str(pair.moving)]
     workflow.inputs.inputnode.template = template
     workflow.run()
