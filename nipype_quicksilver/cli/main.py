@@ -4,11 +4,20 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from nipype_quicksilver.cli import apply, common, demo, evaluate, optimize, register, shoot
+from nipype_quicksilver.cli import (
+    affine,
+    apply,
+    common,
+    demo,
+    evaluate,
+    optimize,
+    register,
+    shoot,
+)
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, optimize, shoot, apply, evaluate)
+COMMANDS = (demo, register, affine, optimize, shoot, apply, evaluate)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

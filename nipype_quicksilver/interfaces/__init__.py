@@ -6,10 +6,12 @@ Numerical libraries are imported when a node runs; torch only in the command tha
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
 from nipype_quicksilver.interfaces.lddmm import OptimizeMomentum, ShootGeodesic
 from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
+from nipype_quicksilver.interfaces.preprocessing import AffineRegistration
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
 __all__ = [
+    "AffineRegistration",
     "ApplyTransforms",
     "ComposeTransforms",
     "ConformToGrid",
