@@ -10,6 +10,7 @@ from nipype_quicksilver.cli import (
     common,
     demo,
     evaluate,
+    extract,
     optimize,
     register,
     shoot,
@@ -17,7 +18,7 @@ from nipype_quicksilver.cli import (
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, affine, optimize, shoot, apply, evaluate)
+COMMANDS = (demo, register, extract, affine, optimize, shoot, apply, evaluate)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

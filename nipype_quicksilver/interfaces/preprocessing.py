@@ -99,3 +99,63 @@ class AffineRegistration(QuicksilverCommand):
     _cmd = "affine"
     input_spec = AffineRegistrationInputSpec
     output_spec = AffineRegistrationOutputSpec
+
+
+class BrainExtractionInputSpec(CommandInputSpec):
+    """Inputs of `BrainExtraction`."""
+
+    in_file = File(
+        exists=True, mandatory=True, argstr="--input %s", desc="T1-weighted image of a head"
+    )
+    mask = File(exists=True, argstr="--mask %s", desc="a mask that there is: used as it is")
+    threshold = traits.Range(
+        low=0.0,
+        high=1.0,
+        value=0.5,
+        exclude_low=True,
+        exclude_high=True,
+        usedefault=True,
+        argstr="--threshold %g",
+        desc="probability from which a voxel is brain",
+    )
+    n_dilate = traits.Int(
+        0,
+        usedefault=True,
+        argstr="--n-dilate %d",
+        desc="layers of voxels to add to the mask, or to take away if negative",
+    )
+    out_mask = _named_after(
+        "in_file", "%s_brainmask.nii.gz", "out_mask", "--output-mask %s", "name of the mask"
+    )
+    out_file = _named_after(
+        "in_file", "%s_brain.nii.gz", "out_file", "--output %s", "name of the brain"
+    )
+    out_summary = _named_after(
+        "in_file", "%s_brain.json", "summary", "--output-json %s", "name of the summary"
+    )
+
+
+class BrainExtractionOutputSpec(TraitedSpec):
+    """Outputs of `BrainExtraction`."""
+
+    out_file = File(exists=True, desc="the image, zero outside the brain")
+    out_mask = File(exists=True, desc="brain mask on the image's grid")
+    summary = File(exists=True, desc="how the brain was found, and its volume (JSON)")
+
+
+class BrainExtraction(QuicksilverCommand):
+    """Find the brain in an image of a head; leave a brain without skull alone.
+
+    Examples
+    --------
+    >>> head = getfixture("tmp_path") / "head.nii.gz"
+    >>> head.touch()
+    >>> BrainExtraction(in_file=head, n_dilate=1).cmdline
+    '...extract-brain --input /...head.nii.gz --n-dilate 1 --num-threads 1
+    --output head_brain.nii.gz --output-mask head_brainmask.nii.gz
+    --output-json head_brain.json --threshold 0.5 --device cpu'
+    """
+
+    _cmd = "extract-brain"
+    input_spec = BrainExtractionInputSpec
+    output_spec = BrainExtractionOutputSpec
