@@ -23,6 +23,7 @@ myst_heading_anchors = 3
 
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # else dataclasses' attributes are described twice
 autodoc_typehints = "none"  # the docstrings name the types
 autodoc_member_order = "bysource"
 # A name is described where it is defined, not again where a package hands it on.

@@ -45,6 +45,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
+class CommandList(argparse.HelpFormatter):
+    """Help in which the longest command stands on one line with its summary.
+
+    argparse leaves the indentation of the commands out when it measures them.
+    """
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Take an option or the list of commands into the help."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            longest = max(map(len, action.choices), default=0)
+            indent = self._current_indent + self._indent_increment
+            self._action_max_length = max(self._action_max_length, longest + indent)
+
+
 def add_command(
     subparsers: Subparsers, name: str, *, summary: str, description: str, epilog: str | None = None
 ) -> Parser:
@@ -214,7 +229,7 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be made.
+        If the folder cannot be made or written to.
     """
     if args.work_dir is None:
         with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
@@ -227,6 +242,8 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
             f"{args.work_dir}: no such folder can be made ({error.strerror}); "
             "give another --work-dir"
         ) from error
+    if not os.access(args.work_dir, os.W_OK | os.X_OK):
+        raise InputError(f"{args.work_dir}: cannot be written to; give another --work-dir")
     yield args.work_dir
 
 
@@ -248,9 +265,9 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
     """
     if not path.name.endswith(tuple(suffixes)):
         raise InputError(f"{path}: the output's name must end in {' or '.join(suffixes)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: the folder {path.parent} cannot be written to")

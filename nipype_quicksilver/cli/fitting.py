@@ -75,13 +75,15 @@ def iteration_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def chosen_settings(args: argparse.Namespace) -> Settings:
+def chosen_settings(args: argparse.Namespace, method: str = "optimize") -> Settings:
     """Return the default settings with what the options change.
 
     Parameters
     ----------
     args
         Parsed arguments with the options of :func:`add_settings`.
+    method
+        ``refine`` has a shorter schedule than ``optimize``.
 
     Returns
     -------
@@ -93,9 +95,10 @@ def chosen_settings(args: argparse.Namespace) -> Settings:
     InputError
         If `--iterations` has another number of stages than the schedule, or only zeros.
     """
-    from nipype_quicksilver.lddmm.optimize import Settings
+    from nipype_quicksilver.lddmm.optimize import DEFAULT_STAGES, REFINEMENT_STAGES, Settings
 
-    settings = Settings(similarity=args.similarity)
+    schedule = REFINEMENT_STAGES if method == "refine" else DEFAULT_STAGES
+    settings = Settings(stages=schedule, similarity=args.similarity)
     if args.iterations is None:
         return settings
     default = "x".join(str(stage.iterations) for stage in settings.stages)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nipype_quicksilver.cli import (
     affine,
     apply,
+    checkpoint,
     common,
     demo,
     evaluate,
@@ -18,7 +19,7 @@ from nipype_quicksilver.cli import (
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, extract, affine, optimize, shoot, apply, evaluate)
+COMMANDS = (demo, register, extract, affine, optimize, shoot, apply, evaluate, checkpoint)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -31,6 +32,7 @@ def build_parser() -> common.Parser:
     """Return the parser of the whole command line."""
     parser = common.Parser(
         prog=common.PROGRAM,
+        formatter_class=common.CommandList,
         description="Fast predictive registration of brain images.",
         epilog=f"'{common.PROGRAM} COMMAND --help' explains a command. "
         "Exit codes: 0 done, 2 wrong usage or unusable input, 1 anything else.",

@@ -11,6 +11,8 @@ from nipype_quicksilver.cli import apply, common, fitting
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
+#: The names that `nipype_quicksilver.registration.engine` knows.
+METHODS = ("correct", "predict", "refine", "optimize")
 #: Interpolations of images; labels are warped as labels.
 INTERPOLATIONS = tuple(
     name for name in apply.INTERPOLATIONS if name not in ("GenericLabel", "MultiLabel")
@@ -78,10 +80,26 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=("optimize",),
+        choices=METHODS,
         default="optimize",
-        help="where the momentum comes from (default: optimize)",
+        help="where the momentum comes from: predict, by a network (LP); correct, with a second "
+        "network that corrects it (LPC); refine, optimised from there; optimize, by optimisation "
+        "only (LO) (default: optimize)",
     )
+    parser.add_argument(
+        "--corrections",
+        type=common.positive_int,
+        default=1,
+        metavar="N",
+        help="times that a prediction is corrected (default: 1)",
+    )
+    for role in ("prediction", "correction"):
+        parser.add_argument(
+            f"--{role}-network",
+            type=Path,
+            metavar="FILE",
+            help=f"checkpoint of the {role} network (default: that of the package)",
+        )
     fitting.add_settings(parser)
     parser.add_argument(
         "--interpolation",
@@ -101,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    settings = fitting.chosen_settings(args)
+    settings = fitting.chosen_settings(args, args.method)
     with fitting.shown_progress(args) as progress:
         registration = register(
             args.fixed,
@@ -112,6 +130,9 @@ def run(args: argparse.Namespace) -> int:
             affine=None if args.affine == "none" else args.affine,
             method=args.method,
             settings=settings,
+            prediction_network=args.prediction_network,
+            correction_network=args.correction_network,
+            corrections=args.corrections,
             interpolation=args.interpolation,
             device=device,
             seed=args.seed,

@@ -7,6 +7,7 @@ discrete operator at every spacing: along axis ``d``, with ``theta = 2 pi j / N_
 differences are ``-S_d S_e`` with ``S_d = sin theta / h_d``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -54,6 +55,8 @@ class Kernel:
             raise ValueError("a kernel needs alpha >= 0, beta >= 0 and gamma > 0")
         if self.power <= 0:
             raise ValueError("a kernel needs a positive power")
+        if not all(map(math.isfinite, asdict(self).values())):
+            raise ValueError("a kernel needs finite parameters")
 
     @classmethod
     def original(cls) -> "Kernel":

@@ -26,6 +26,7 @@ from nipype_quicksilver.lddmm.fields import (
     spacing_tuple,
     upsample,
 )
+from nipype_quicksilver.lddmm.folding import unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import MeasureName, box_mean, measure
@@ -58,6 +59,9 @@ class Stage:
 
 
 DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 16))
+
+# From a predicted momentum on the half grid, what is left is fine.
+REFINEMENT_STAGES = (Stage(2, 2, 8), Stage(1, 2, 4))
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,7 @@ def optimize(
         state = _minimise(problem, state, descent, number, record)
     if state is None:
         raise ValueError("the initial momentum is on none of the stages' velocity grids")
-    state = _unfold(problem, state)
+    state = unfold(state, operator, steps=settings.steps, factor=problem.stage.velocity)
     return Optimum(operator.apply(state, -0.5), operator, settings.steps, history)
 
 
@@ -380,7 +384,7 @@ def _minimise(
     for iteration in range(problem.stage.iterations):
         state.requires_grad_()
         terms = problem.evaluate(state)
-        if losses and not float(terms.loss.detach()) <= (1 + UPHILL) * losses[-1]:
+        if not _is_acceptable(terms, losses):
             descent.trust, step = 0.5 * descent.trust, 0.5 * step
             state = accepted - step
             continue
@@ -397,26 +401,20 @@ def _minimise(
     return accepted
 
 
+def _is_acceptable(terms: _Terms, losses: list[float]) -> bool:
+    """Return whether a state is a finite map that is hardly worse than the one before.
+
+    The Jacobian tells a map that blew up, which sampling and so the loss may not notice.
+    """
+    loss = float(terms.loss.detach())
+    if not math.isfinite(loss + float(terms.smallest_jacobian)):
+        return False
+    return not losses or loss <= (1 + UPHILL) * losses[-1]
+
+
 def _has_converged(losses: list[float], tolerance: float) -> bool:
     """Return whether the loss has hardly fallen over the last iterations."""
     if len(losses) <= PATIENCE:
         return False
     fall = losses[-1 - PATIENCE] - losses[-1]
     return 0 <= fall <= tolerance * abs(losses[-1])
-
-
-@torch.no_grad()
-def _unfold(problem: _Problem, state: torch.Tensor) -> torch.Tensor:
-    """Shorten the geodesic until its map has no fold on the working grid.
-
-    The barrier leaves little to do here; the identity, which has none, is never farther away
-    than the loop goes.
-    """
-    factor = problem.stage.velocity
-    spacing = [h / factor for h in problem.operator.spacing]
-    for _ in range(100):
-        fine = upsample(problem.displacement(state), factor)
-        if bool((corner_determinants(fine, spacing) > 0).all()):
-            return state
-        state = 0.95 * state
-    return torch.zeros_like(state)

@@ -23,7 +23,7 @@ def resize_spectrally(field: torch.Tensor, shape: tuple[int, int, int]) -> torch
     Returns
     -------
     torch.Tensor
-        (..., *shape).
+        (..., X', Y', Z') of size `shape`.
     """
     spectrum = torch.fft.fftn(field, dim=AXES)
     for axis, new in zip(AXES, shape, strict=True):

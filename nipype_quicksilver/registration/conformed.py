@@ -101,9 +101,17 @@ def optimize_files(
     with clock.part("prepare"):
         pair = prepare_conformed(inputs)
     if initial is not None:
-        settings = engine.settings_of_initial(settings, initial, pair.grid, str(initial_momentum))
+        name = str(initial_momentum)
+        settings = engine.settings_of_initial(settings, initial, pair.grid, name)
+        engine.check_geodesic(initial, device, name)
     fit = engine.fit(
-        pair, settings, device=device, seed=seed, clock=clock, initial=initial, progress=progress
+        pair,
+        engine.Method("optimize", settings),
+        device=device,
+        seed=seed,
+        clock=clock,
+        initial=initial,
+        progress=progress,
     )
     start = None if initial_momentum is None else str(Path(initial_momentum).absolute())
     summary = {

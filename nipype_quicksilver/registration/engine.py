@@ -12,16 +12,24 @@ import numpy as np
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
+from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize
 from nipype_quicksilver.spatial.momentum import Momentum
 
 if TYPE_CHECKING:
     import torch
 
+    from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.networks.card import Card
+    from nipype_quicksilver.networks.predictor import Predictor
 
     Progress = Callable[[Iteration], None]
 
+
+#: Where the momentum comes from.
+METHODS = ("correct", "predict", "refine", "optimize")
 
 SIMILARITY = "mean squared local correlation over the compared voxels"
 
@@ -97,9 +105,74 @@ def select_device(name: str | torch.device) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Method:
+    """Where the momentum comes from.
+
+    Attributes
+    ----------
+    name : str
+        ``optimize``: by optimisation (LO); ``predict``: by the prediction network (LP);
+        ``correct``: with corrections of it (LPC); ``refine``: optimised from there.
+    settings : Settings
+        Of the optimisation.
+    predictor : Predictor or None
+        Networks; all methods but ``optimize`` need them.
+    corrections : int
+        Times that the prediction is corrected, for ``correct`` and ``refine``.
+    """
+
+    name: str
+    settings: Settings
+    predictor: Predictor | None = None
+    corrections: int = 1
+
+
+def choose_method(
+    name: str,
+    *,
+    settings: Settings | None = None,
+    prediction_network: PathLike | None = None,
+    correction_network: PathLike | None = None,
+    corrections: int = 1,
+) -> Method:
+    """Return a method with its networks.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`METHODS`.
+    settings : Settings, optional
+        Of the optimisation; the full schedule unless given, for ``refine`` a short one.
+    prediction_network, correction_network : path-like, optional
+        Checkpoints; the shipped networks unless given.
+    corrections : int
+        Times that the prediction is corrected.
+
+    Returns
+    -------
+    Method
+
+    Raises
+    ------
+    InputError
+        If there is no such method, or a checkpoint cannot be used.
+    """
+    from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, Settings
+    from nipype_quicksilver.networks.predictor import load_predictor
+
+    if name not in METHODS:
+        raise InputError(f"method '{name}' is unknown; give {', '.join(METHODS)}")
+    if name == "optimize":
+        return Method(name, settings or Settings())
+    predictor = load_predictor(prediction_network, correction_network)
+    settings = settings or Settings(stages=REFINEMENT_STAGES)
+    return Method(name, settings, predictor, 0 if name == "predict" else corrections)
+
+
 def fit(
     prepared: Prepared,
-    settings: Settings,
+    method: Method,
     *,
     device: torch.device,
     seed: int,
@@ -107,24 +180,24 @@ def fit(
     initial: Momentum | None = None,
     progress: Progress | None = None,
 ) -> Fit:
-    """Optimise the momentum that warps one prepared image onto another, and shoot it.
+    """Find the momentum that warps one prepared image onto another, and shoot it.
 
     Parameters
     ----------
     prepared : Prepared
         Images and weights on the working grid.
-    settings : Settings
-        Schedule, kernel and similarity.
+    method : Method
+        Where the momentum comes from.
     device : torch.device
         Where to compute.
     seed : int
-        Set and recorded; optimisation itself draws no random numbers.
+        Set and recorded; neither optimisation nor deterministic networks draw random numbers.
     clock : Clock
-        Told the seconds of ``optimize`` and ``maps``.
+        Told the seconds of ``predict``, ``optimize`` and ``maps``.
     initial : Momentum, optional
-        Where to start, see :func:`settings_of_initial`; zero unless given.
+        Where the optimisation starts, see :func:`settings_of_initial`; zero unless given.
     progress : callable, optional
-        Called after each iteration.
+        Called after each iteration of the optimisation.
 
     Returns
     -------
@@ -134,15 +207,23 @@ def fit(
     import torch
 
     torch.manual_seed(seed)
-    with clock.part("optimize"):
-        momentum, history = _find_momentum(prepared, settings, initial, device, progress)
+    history: list[Iteration] = []
+    settings = method.settings
+    momentum = initial
+    if method.predictor is not None:
+        with clock.part("predict"):
+            momentum = _predict_momentum(prepared, method, device)
+        settings = _settings_from(settings, momentum)
+    if method.name in ("optimize", "refine"):
+        with clock.part("optimize"):
+            momentum, history = _find_momentum(prepared, settings, momentum, device, progress)
+    assert momentum is not None
     with clock.part("maps"):
         maps = shoot_momentum(momentum, device)
         similarity = _describe_similarity(prepared, maps, device)
     facts = {
         "parameters": {
-            "method": "optimize",
-            **_describe_settings(settings),
+            **_describe_method(method, settings),
             "device": str(device),
             "threads": thread_counts(),
             "seed": seed,
@@ -155,6 +236,65 @@ def fit(
         "stages": describe_history(history),
     }
     return Fit(momentum, maps, facts)
+
+
+def _predict_momentum(prepared: Prepared, method: Method, device: torch.device) -> Momentum:
+    """Run the networks on arrays."""
+    from nipype_quicksilver.networks.prediction import Images
+
+    assert method.predictor is not None
+    predictor = method.predictor.to(device)
+    card = predictor.card
+    fixed, moving = (
+        _to_tensor(_normalized_for(card, image), device)
+        for image in (prepared.fixed, prepared.moving)
+    )
+    lesion = prepared.moving_weight
+    images = Images(
+        fixed,
+        moving,
+        _to_tensor(prepared.weight, device),
+        None if lesion is None else _to_tensor(lesion, device),
+        spacing=prepared.grid.spacing,
+    )
+    state, operator = predictor.predict(images, method.corrections)
+    return Momentum(
+        data=_to_array(operator.apply(state, -0.5)),
+        grid=prepared.grid.subsampled(prepared.grid.shape[0] // operator.shape[0]),
+        kernel=card.kernel,
+        steps=card.steps,
+        working_grid=prepared.grid,
+    )
+
+
+def _normalized_for(card: Card, image: np.ndarray) -> np.ndarray:
+    """Return a normalised image as the networks of a card expect it."""
+    if card.percentile == PERCENTILE and not card.equalize:
+        return image
+    return normalize(image, percentile=card.percentile, equalize=card.equalize)
+
+
+def _settings_from(settings: Settings, momentum: Momentum) -> Settings:
+    """Return the settings that go on from a predicted momentum: its kernel and time steps."""
+    from nipype_quicksilver.lddmm.kernel import Kernel
+
+    return replace(settings, kernel=Kernel(**momentum.kernel), steps=momentum.steps)
+
+
+def _describe_method(method: Method, settings: Settings) -> dict[str, Any]:
+    """Return a method and its parameters as JSON holds them."""
+    facts: dict[str, Any] = {"method": method.name}
+    if method.predictor is not None:
+        card = method.predictor.card
+        facts |= {
+            "networks": list(method.predictor.files),
+            "corrections": method.corrections,
+            "kernel": card.kernel,
+            "steps": card.steps,
+        }
+    if method.name in ("optimize", "refine"):
+        facts |= _describe_settings(settings)
+    return facts
 
 
 def _find_momentum(
@@ -188,7 +328,7 @@ def _find_momentum(
     return momentum, optimum.history
 
 
-def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
+def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:
     """Follow the geodesic of a momentum to its end, in both directions.
 
     Parameters
@@ -197,28 +337,73 @@ def shoot_momentum(momentum: Momentum, device: torch.device) -> Maps:
         With its grid and kernel.
     device : torch.device
         Where to compute.
+    name : str
+        The momentum's file, for messages.
 
     Returns
     -------
     Maps
         Displacements on the momentum's working grid.
+
+    Raises
+    ------
+    InputError
+        If the geodesic blows up.
+    """
+    from nipype_quicksilver.lddmm.maps import registration_maps
+
+    maps = registration_maps(
+        _to_tensor(momentum.data, device),
+        _operator(momentum, device),
+        steps=momentum.steps,
+        factor=momentum.factor,
+    )
+    result = Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
+    if not all(np.isfinite(values).all() for values in (result.inverse, maps.energies)):
+        raise InputError(_blown_up(name))
+    return result
+
+
+def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
+    """Refuse a momentum from which no optimisation can start.
+
+    Parameters
+    ----------
+    momentum : Momentum
+        With its grid and kernel.
+    device : torch.device
+        Where to compute.
+    name : str
+        The momentum's file, for messages.
+
+    Raises
+    ------
+    InputError
+        If the geodesic blows up.
     """
     import torch
 
+    from nipype_quicksilver.lddmm.shooting import shoot
+
+    start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
+    with torch.no_grad():
+        geodesic = shoot(start, operator, steps=momentum.steps, both=True)
+    if not all(bool(torch.isfinite(x).all()) for x in (geodesic.inverse, *geodesic.energies)):
+        raise InputError(_blown_up(name))
+
+
+def _blown_up(name: str) -> str:
+    return f"{name}: its geodesic blows up; give a momentum as a registration finds it"
+
+
+def _operator(momentum: Momentum, device: torch.device) -> KernelOperator:
+    """Return the kernel of a momentum on its grid."""
+    import torch
+
     from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
-    from nipype_quicksilver.lddmm.maps import registration_maps
 
     kernel = Kernel(**momentum.kernel)
-    operator = KernelOperator(
-        kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device
-    )
-    maps = registration_maps(
-        _to_tensor(momentum.data, device),
-        operator,
-        steps=momentum.steps,
-        factor=momentum.working_grid.shape[0] // momentum.grid.shape[0],
-    )
-    return Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
+    return KernelOperator(kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device)
 
 
 def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> dict[str, Any]:
@@ -265,15 +450,13 @@ def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name:
     InputError
         If the momentum is on none of the grids of the schedule.
     """
-    from nipype_quicksilver.lddmm.kernel import Kernel
-
     factors = {stage.velocity for stage in settings.stages}
     if not any(initial.grid.equals(grid.subsampled(factor), tol=1e-2) for factor in factors):
         raise InputError(
             f"{name}: the momentum is not on the images' working grid, coarser by one of "
             f"{sorted(factors)}; give one that was made for these images"
         )
-    return replace(settings, kernel=Kernel(**initial.kernel), steps=initial.steps)
+    return _settings_from(settings, initial)
 
 
 def _describe_settings(settings: Settings) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def staged_folder(folder: PathLike) -> Iterator[Path]:
 def _existing(path: Path) -> Path:
     """Return the path itself or its nearest parent that exists."""
     path = path.absolute()
-    return next(place for place in (path, *path.parents) if place.exists())
+    # Not `Path.exists`, which raises where a folder on the way may not be looked into.
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
 
 
 def _move_folder(stage: Path, target: Path) -> None:

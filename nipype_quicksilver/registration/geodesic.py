@@ -47,7 +47,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
         start = read_momentum(momentum)
     grid = start.working_grid
     with clock.part("maps"):
-        maps = engine.shoot_momentum(start, device)
+        maps = engine.shoot_momentum(start, device, str(momentum))
     with clock.part("measure"):
         jacobian = jacobian_summary(maps.inverse, grid)
         logarithm = log_jacobian(maps.inverse, grid)

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 Composite = sitk.CompositeTransform
 
-METHODS = ("optimize",)
-
 # Interpolates each label and takes the largest: borders are smoother than the nearest voxel's.
 _OF_LABELS = "GenericLabel"
 
@@ -52,6 +50,9 @@ def register(
     affine: PathLike | None = None,
     method: str = "optimize",
     settings: Settings | None = None,
+    prediction_network: PathLike | None = None,
+    correction_network: PathLike | None = None,
+    corrections: int = 1,
     interpolation: str = "Linear",
     device: str | torch.device = "auto",
     seed: int = 0,
@@ -75,10 +76,17 @@ def register(
         fixed labels where these are given too.
     affine : path-like, optional
         ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
-    method : {'optimize'}
-        Where the momentum comes from.
+    method : {'correct', 'predict', 'refine', 'optimize'}
+        Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
+        the prediction alone (LP); the corrected prediction, optimised further; optimisation from
+        nothing (LO).
     settings : Settings, optional
-        Schedule, kernel and similarity, see `nipype_quicksilver.lddmm.optimize`.
+        Schedule, kernel and similarity of the optimisation, see
+        `nipype_quicksilver.lddmm.optimize`.
+    prediction_network, correction_network : path-like, optional
+        Checkpoints (``.safetensors``); those of the package unless given.
+    corrections : int
+        Times that the prediction is corrected (LPCn).
     interpolation : str
         Of the warped images: a key of `spatial.resampling.INTERPOLATIONS` that is not for labels.
     device : str or torch.device
@@ -98,8 +106,13 @@ def register(
     InputError
         If an input cannot be used; the message names the file and the remedy.
     """
-    if method not in METHODS:
-        raise InputError(f"method '{method}' is unknown; give {' or '.join(METHODS)}")
+    chosen = engine.choose_method(
+        method,
+        settings=settings,
+        prediction_network=prediction_network,
+        correction_network=correction_network,
+        corrections=corrections,
+    )
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
     clock = Clock()
@@ -119,7 +132,7 @@ def register(
         prepared = prepare(inputs)
     fit = engine.fit(
         prepared,
-        settings or _default_settings(),
+        chosen,
         device=engine.select_device(device),
         seed=seed,
         clock=clock,
@@ -127,12 +140,6 @@ def register(
     )
     composite, inverse = _transforms(fit, inputs.affine)
     return _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
-
-
-def _default_settings() -> Settings:
-    from nipype_quicksilver.lddmm.optimize import Settings
-
-    return Settings()
 
 
 def _transforms(fit: engine.Fit, affine: np.ndarray | None) -> tuple[Composite, Composite]:

@@ -18,6 +18,32 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _USER_CAN_MEND = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENAMETOOLONG)
 
 
+def check_readable(path: PathLike, what: str) -> None:
+    """Refuse a path that is no file or may not be read.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to be read.
+    what : str
+        What it is to the user, for messages.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is a folder, or its rights or its disk forbid to read it.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; give the file of the {what}")
+    try:
+        with open(path, "rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file; check the path of the {what}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+
+
 @contextlib.contextmanager
 def staged(path: PathLike) -> Iterator[Path]:
     """Give a temporary path next to `path` that takes its place when the block succeeds.
@@ -40,9 +66,10 @@ def staged(path: PathLike) -> Iterator[Path]:
         If writing fails otherwise. The temporary file is removed.
     """
     path = Path(path)
-    if path.is_dir():
+    # os.path, as pathlib's methods raise where a folder on the way may not be looked into.
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: its folder does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: its folder is not writable; choose another or change its rights")
@@ -92,6 +119,26 @@ def write_error(path: PathLike, error: OSError) -> QuicksilverError:
     reason = (error.strerror or str(error)).splitlines()[0]
     kind = InputError if error.errno in _USER_CAN_MEND else QuicksilverError
     return kind(f"{path}: cannot be written ({reason}); check the folder and its rights")
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Keep off the standard error stream what libraries of C write to it.
+
+    HDF5 prints every call that led to an error, which then is raised as well.
+    """
+    try:
+        before = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def check_space(path: PathLike, size: int) -> None:

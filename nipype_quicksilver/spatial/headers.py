@@ -14,7 +14,7 @@ from nibabel.nifti1 import Nifti1Pair
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.files import PathLike, check_readable
 
 # Cosine between two voxel axes above which ITK, and so this package, cannot hold an affine.
 SHEAR_TOLERANCE = 1e-3
@@ -52,18 +52,12 @@ def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
     InputError
         If the file or its header cannot be used.
     """
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"{path}: is a folder; give the file of the {what}")
-    if not file.exists():
-        raise InputError(f"{path}: no such file; check the path of the {what}")
+    check_readable(path, what)
     try:
         # nibabel mends headers and says so on stderr; what it mends is looked at below.
         with LoggingOutputSuppressor():
-            image: Any = nib.load(file)
+            image: Any = nib.load(Path(path))
             spacing = _raw_spacing(image)
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read; change its rights") from error
     except Exception as error:  # what a parser makes of other bytes cannot be foreseen
         raise InputError(
             f"{path}: not an image that can be read; give an intact NIfTI or MGH file"

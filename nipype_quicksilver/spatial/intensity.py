@@ -7,6 +7,9 @@ from nipype_quicksilver.errors import InputError
 # Bright outliers above the robust maximum are clipped here.
 UPPER_BOUND = 1.5
 
+#: Percentile of the brain's intensities that becomes 1.
+PERCENTILE = 99.5
+
 _BINS = 1024
 
 
@@ -30,7 +33,7 @@ def normalize(
     data: np.ndarray,
     mask: np.ndarray | None = None,
     *,
-    percentile: float = 99.5,
+    percentile: float = PERCENTILE,
     equalize: bool = False,
 ) -> np.ndarray:
     """Scale intensities so that their robust maximum inside a mask is 1.

@@ -5,6 +5,7 @@ same file: the grid as the image's geometry, the rest as JSON in a NIfTI header 
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,19 @@ class Momentum:
             raise ValueError(f"a momentum of {self.data.shape} does not fit {self.grid.shape}")
         if set(self.kernel) != set(KERNEL_KEYS):
             raise ValueError(f"a kernel has {KERNEL_KEYS}, not {tuple(self.kernel)}")
+        if not all(0 <= value < math.inf for value in self.kernel.values()):
+            raise ValueError(f"a kernel's parameters are finite and not negative: {self.kernel}")
+        if not (self.kernel["gamma"] > 0 and self.kernel["power"] > 0 and self.steps > 0):
+            raise ValueError("gamma, the power of the kernel and the time steps are positive")
+        whole = tuple(n * self.factor for n in self.grid.shape)
+        coarser = self.working_grid.subsampled(self.factor or 1)
+        if whole != self.working_grid.shape or not self.grid.equals(coarser, tol=1e-2):
+            raise ValueError("a momentum's grid is its working grid, coarser by a whole factor")
+
+    @property
+    def factor(self) -> int:
+        """Voxels of the working grid along each edge of a voxel of the momentum."""
+        return self.working_grid.shape[0] // self.grid.shape[0]
 
 
 def write_momentum(path: PathLike, momentum: Momentum) -> Path:
@@ -131,7 +145,7 @@ def read_momentum(path: PathLike) -> Momentum:
             steps=int(facts["steps"]),
             working_grid=_grid(facts["working_grid"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: its momentum parameters are damaged; write it again") from error
     x, y, z = image.shape[:3]
     if not Grid((x, y, z), world.affine).equals(momentum.grid, tol=1e-2):

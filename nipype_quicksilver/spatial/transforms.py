@@ -13,13 +13,20 @@ from nibabel.affines import from_matvec
 from nibabel.nifti1 import Nifti1Pair
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.spatial.files import PathLike, check_space, staged
+from nipype_quicksilver.spatial.files import (
+    PathLike,
+    check_readable,
+    check_space,
+    silent_stderr,
+    staged,
+)
 from nipype_quicksilver.spatial.grids import LPS, Grid
 from nipype_quicksilver.spatial.headers import open_image, read_data
 from nipype_quicksilver.spatial.images import nifti, save_nifti
 
 AFFINE_SUFFIXES = (".mat", ".txt", ".tfm", ".h5")
 _ITK_SUFFIXES = (*AFFINE_SUFFIXES, ".hdf5", ".xfm")
+_OVERHEAD = 1 << 16  # bytes of a file of transforms, more than it holds besides its parameters
 MOMENTUM = "momentum"  # intent name of files that look like a displacement field but are none
 
 
@@ -344,15 +351,12 @@ def read_displacement(path: PathLike) -> tuple[np.ndarray, Grid]:
 
 def _read_itk(path: PathLike) -> sitk.Transform:
     """Read a file of ITK transforms."""
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"{path}: is a folder; give a transform file")
-    if not file.exists():
-        raise InputError(f"{path}: no such file; check the path of the transform")
-    if file.suffix.lower() not in _ITK_SUFFIXES:
-        raise InputError(f"{path}: not a transform file; give .mat, .txt, .tfm, .h5 or .nii.gz")
+    check_readable(path, "transform")
+    if Path(path).suffix.lower() not in _ITK_SUFFIXES:
+        raise InputError(f"{path}: not a transform file; give one of ITK (.mat, .txt, .tfm, .h5)")
     try:
-        transform = sitk.ReadTransform(str(file))
+        with silent_stderr():
+            transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise InputError(
             f"{path}: not an ITK transform that can be read; convert it to ITK's format"
@@ -367,11 +371,15 @@ def _write_itk(path: PathLike, transform: sitk.Transform, suffixes: tuple[str, .
     path = Path(path)
     if path.suffix not in suffixes:
         raise InputError(f"{path}: a transform of this kind is written as {', '.join(suffixes)}")
+    size = 8 * _number_of_parameters(transform) + _OVERHEAD
     with staged(path) as temporary:
-        check_space(path, 8 * _number_of_parameters(transform))
+        check_space(path, size)
         try:
-            sitk.WriteTransform(transform, str(temporary))
+            with silent_stderr():
+                sitk.WriteTransform(transform, str(temporary))
         except RuntimeError as error:
+            temporary.unlink(missing_ok=True)
+            check_space(path, size)  # it may have been filled in the meantime
             raise QuicksilverError(f"{path}: ITK could not write it; check the disk") from error
     return path
 

@@ -162,7 +162,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch, command, capsys):
     assert common.start_torch(args).type == "cpu"
 
 
-def test_work_dir(tmp_path):
+def test_work_dir(tmp_path, monkeypatch):
     with common.work_dir(argparse.Namespace(work_dir=None)) as folder:
         assert folder.is_dir()
     assert not folder.exists()
@@ -174,6 +174,12 @@ def test_work_dir(tmp_path):
     with (
         pytest.raises(InputError, match="give another --work-dir"),
         common.work_dir(argparse.Namespace(work_dir=tmp_path / "file")),
+    ):
+        pass
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with (
+        pytest.raises(InputError, match="cannot be written to"),
+        common.work_dir(argparse.Namespace(work_dir=kept)),
     ):
         pass
 

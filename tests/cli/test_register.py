@@ -3,8 +3,10 @@
 import errno
 import gzip
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +20,7 @@ from nipype_quicksilver.registration.folders import staged_folder
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial import images, resampling
 from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.momentum import Momentum, write_momentum
 from nipype_quicksilver.spatial.transforms import write_affine
 
 STAGES = len(Settings().stages)
@@ -225,11 +228,41 @@ def test_an_output_that_cannot_be_written_to_is_refused(good, tmp_path, refused,
     refused("register", *listed(good), told=f"{tmp_path / 'out'}: cannot be written to")
 
 
+@pytest.fixture
+def hidden(tmp_path, monkeypatch):
+    """A folder that may not be looked into, as that of another user."""
+    folder = tmp_path / "hidden"
+    folder.mkdir()
+    stat, access = os.stat, os.access
+
+    def forbidden(path, *args, **kwargs):
+        if folder in Path(str(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr("os.stat", forbidden)
+    monkeypatch.setattr("os.access", lambda path, mode: path != folder and access(path, mode))
+    return folder
+
+
+@pytest.mark.parametrize("below", ["out", "new/out"])
+def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
+    told = "cannot be written to"
+    out = hidden / below
+    refused("register", *listed({**good, "--output-dir": out}), told=f"{out}: {told}")
+    refused("shoot", "--momentum", good["--fixed"], "--output-dir", out, told=f"{out}: {told}")
+    images_and_affine = ("--input", good["--fixed"], "--reference", good["--fixed"])
+    options = ("--transform", "any.mat", "--output", out.with_suffix(".nii"))
+    refused("apply", *images_and_affine, *options, told=f"{out}.nii: the folder")
+    options = ("--displacement", good["--fixed"], "--output-json", out.with_suffix(".json"))
+    refused("evaluate", *options, told=f"{out}.json: the folder")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--similarity", "mi"], "--similarity"),
-        (["--method", "predict"], "--method"),
+        (["--method", "guess"], "--method"),
         (["--brain-extraction", "bet"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
         (["--iterations", "10,10"], "give AxBxC"),
@@ -260,6 +293,23 @@ def test_optimize_refuses_images_that_are_not_conformed(good, tmp_path, refused)
     refused("optimize", *listed(good), told="is not isotropic and RAS")
     save(tmp_path / "fixed.nii.gz", ball() / 100)
     refused("optimize", *listed(good), told="not on the grid of")
+
+
+def test_a_momentum_that_blows_up_is_refused(tmp_path, refused):
+    grid = Grid((32, 32, 32), np.diag([2.0, 2, 2, 1]))
+    pair = {}
+    for name, shift in (("fixed", 0), ("moving", 1)):
+        index = np.indices(grid.shape) - np.array([16 + shift, 16, 16])[:, None, None, None]
+        data = np.clip(1.5 - np.linalg.norm(index, axis=0) / 12, 0, 1).astype(np.float32)
+        pair[f"--{name}"] = save(tmp_path / f"{name}.nii.gz", data, grid.affine)
+    coarse = grid.subsampled(2)
+    noise = 1e4 * np.random.default_rng(0).standard_normal((*coarse.shape, 3))
+    momentum = Momentum(noise.astype(np.float32), coarse, Settings().kernel.as_dict(), 3, grid)
+    path = write_momentum(tmp_path / "wild.nii.gz", momentum)
+    told = f"{path}: its geodesic blows up"
+    refused("shoot", "--momentum", path, "--output-dir", tmp_path / "out", told=told)
+    start = ("--initial-momentum", path, "--output", tmp_path / "m.nii.gz")
+    refused("optimize", *listed(pair), *start, told=told)
 
 
 def test_shoot_refuses_what_is_no_momentum(good, tmp_path, refused):

@@ -122,9 +122,9 @@ def test_parameters_are_hashed(node_class, changes, filled):
 def test_every_input_file_is_hashed(node_class, filled, tmp_path):
     before = filled(node_class).inputs.get_hashval()[1]
     for name, trait in file_traits(node_class().inputs.traits()):
-        if not is_output_name(trait) and not trait.mandatory:
+        if not is_output_name(trait):
             inputs = filled(node_class).inputs
-            path = tmp_path / f"{name}.nii.gz"
+            path = tmp_path / f"another_{name}.nii.gz"
             path.write_text(name)
             setattr(inputs, name, as_value(trait, path))
             assert inputs.get_hashval()[1] != before, name

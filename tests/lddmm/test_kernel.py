@@ -97,7 +97,8 @@ def test_smooths_alike_at_every_spacing() -> None:
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"gamma": 0.0}, {"alpha": -1.0}, {"beta": -1.0}, {"power": 0}]
+    "parameters",
+    [{"gamma": 0.0}, {"alpha": -1.0}, {"beta": -1.0}, {"power": 0}, {"alpha": float("nan")}],
 )
 def test_refuses_parameters_without_a_kernel(parameters: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="kernel needs"):

@@ -28,6 +28,18 @@ def test_maps_vanish_at_the_border_and_undo_each_other(factor: int) -> None:
     assert RIM == 10.0
 
 
+def test_a_batch_equals_a_loop() -> None:
+    operator = operator_on(16, SPACING)
+    momenta = [
+        operator.sharpen(smooth_velocity(16, SPACING, seed=seed, largest=1.0)) for seed in (8, 9)
+    ]
+    together = registration_maps(torch.cat(momenta), operator, steps=3, factor=2)
+    for i, momentum in enumerate(momenta):
+        alone = registration_maps(momentum, operator, steps=3, factor=2)
+        assert torch.allclose(together.inverse[i : i + 1], alone.inverse, atol=1e-12)
+        assert torch.allclose(together.forward[i : i + 1], alone.forward, atol=1e-12)
+
+
 def test_inside_the_rim_the_map_is_the_shot_one() -> None:
     operator = operator_on(24, SPACING)
     momentum = operator.sharpen(smooth_velocity(24, SPACING, seed=7, largest=1.0))

@@ -5,8 +5,20 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel
-from nipype_quicksilver.lddmm.optimize import Iteration, Settings, Stage, optimize
-from nipype_quicksilver.lddmm.similarity import box_mean, mean_local_correlation
+from nipype_quicksilver.lddmm.optimize import (
+    MARGIN,
+    Iteration,
+    Settings,
+    Stage,
+    _Problem,
+    optimize,
+)
+from nipype_quicksilver.lddmm.similarity import (
+    MEASURES,
+    MeasureName,
+    box_mean,
+    mean_local_correlation,
+)
 from nipype_quicksilver.lddmm.spectra import resize_spectrally
 
 SIZE = 32
@@ -41,8 +53,11 @@ def displacement_of(optimum, settings: Settings) -> torch.Tensor:
     return upsample(shot.inverse, settings.velocity)
 
 
-def test_recovers_a_known_displacement(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    fixed, moving = pair
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_recovers_a_known_displacement(
+    pair: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype
+) -> None:
+    fixed, moving = (image.to(dtype) for image in pair)
     seen: list[Iteration] = []
     settings = Settings(stages=STAGES)
     optimum = optimize(fixed, moving, settings, progress=seen.append)
@@ -58,6 +73,7 @@ def test_recovers_a_known_displacement(pair: tuple[torch.Tensor, torch.Tensor]) 
     assert seen == optimum.history
     assert [s.stage for s in seen] == sorted(s.stage for s in seen)
     assert optimum.momentum.shape == (1, 3, 16, 16, 16)
+    assert optimum.momentum.dtype == dtype
 
 
 def test_equal_images_need_no_momentum() -> None:
@@ -67,9 +83,29 @@ def test_equal_images_need_no_momentum() -> None:
     assert float(found.norm(dim=1).mean()) < 0.05
 
 
+@pytest.mark.parametrize("similarity", MEASURES)
+def test_gradient_of_the_loss_agrees_with_finite_differences(similarity: MeasureName) -> None:
+    """Through shooting, interpolation, similarity and barrier at once, in double precision."""
+    fixed, moving = texture(2, 16).double(), texture(3, 16).double()
+    settings = Settings(kernel=Kernel(alpha=4.0, gamma=1.0), similarity=similarity)
+    weight = torch.rand(fixed.shape, generator=torch.Generator().manual_seed(4)).double()
+    problem = _Problem(fixed, moving, weight, None, Stage(1, 2, 1), settings, spacing=1.0)
+    generator = torch.Generator().manual_seed(5)
+    state, direction = torch.randn((2, *problem.start().shape), generator=generator).double()
+    state = (4.0 * state).requires_grad_()
+    terms = problem.evaluate(state)
+    assert float(terms.smallest_jacobian) < MARGIN  # the barrier takes part
+    (gradient,) = torch.autograd.grad(terms.loss, state)
+    with torch.no_grad():
+        step = 1e-6 * direction
+        slope = (problem.evaluate(state + step).loss - problem.evaluate(state - step).loss) / 2e-6
+    assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-4)
+
+
 def test_repeats_itself_to_the_bit(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    settings = Settings(stages=(Stage(4, 4, 4),))
+    settings = Settings(stages=STAGES)
     first, second = (optimize(*pair, settings).momentum for _ in range(2))
+    assert first.any()
     assert torch.equal(first, second)
 
 
@@ -83,6 +119,16 @@ def test_never_folds_even_without_regularity() -> None:
     assert torch.isfinite(optimum.momentum).all()
     assert float(corner_determinants(found).min()) > 0
     assert float(found.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("size", [1e2, 1e30])
+def test_a_start_that_blows_up_gives_no_nan(size: float) -> None:
+    start = size * torch.randn((1, 3, 16, 16, 16), generator=torch.Generator().manual_seed(0))
+    settings = Settings(stages=(Stage(2, 2, 3),))
+    optimum = optimize(texture(2), texture(3), settings, initial=start)
+    assert torch.isfinite(optimum.momentum).all()
+    assert float(corner_determinants(displacement_of(optimum, settings)).min()) > 0
+    assert optimum.history == []  # nothing was seen that could be told
 
 
 def test_a_masked_region_is_filled_by_regularity() -> None:

@@ -41,6 +41,19 @@ def test_a_voxel_without_weight_does_not_count(name: str) -> None:
     assert float(compare(moving, weight)) == pytest.approx(float(compare(spoilt, weight)))
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_batch_equals_a_loop(name: str) -> None:
+    fixed = torch.cat([texture(0), texture(1)])
+    moving = torch.cat([texture(2), texture(3)])
+    weight = torch.rand(fixed.shape, generator=torch.Generator().manual_seed(4)).double()
+    together = measure(name, fixed)(moving, weight)  # type: ignore[arg-type]
+    assert together.shape == (2,)
+    for i in range(2):
+        part = slice(i, i + 1)
+        alone = measure(name, fixed[part])(moving[part], weight[part])  # type: ignore[arg-type]
+        assert float(together[i]) == pytest.approx(float(alone))
+
+
 def test_local_correlation_ignores_gain_and_offset() -> None:
     fixed, weight = texture(0), torch.ones(SHAPE, dtype=torch.float64)
     plain = LocalCorrelation(fixed).squared(texture(1), weight)

@@ -55,9 +55,24 @@ def test_lost_extension(tmp_path):
         read_momentum(tmp_path / "stripped.nii")
 
 
-def test_damaged_extension(tmp_path):
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [
+        (b'"alpha"', b'"alphe"'),
+        (b'"alpha": 0.01', b'"alpha": -.01'),
+        (b'"alpha": 0.01', b'"alpha": NaN '),
+        (b'"gamma": 0.001', b'"gamma": 0.000'),
+        (b'"power": 1.0', b'"power": 0.0'),
+        (b'"steps": 5', b'"steps": 0'),
+        (b'"shape": [4, 8, 4]', b'"shape": [4, 4, 4]'),
+        (b'"shape": [8, 16, 8]', b'"shape": [8, 16, 9]'),
+        (b'"shape": [8, 16, 8]', b'"shape": [2, 16, 8]'),
+    ],
+)
+def test_damaged_extension(tmp_path, written, damaged):
     path = write_momentum(tmp_path / "m.nii", example())
-    path.write_bytes(path.read_bytes().replace(b'"alpha"', b'"alphe"'))
+    assert path.read_bytes().count(written) == 1
+    path.write_bytes(path.read_bytes().replace(written, damaged))
     with pytest.raises(InputError, match="damaged"):
         read_momentum(path)
 

@@ -1,5 +1,6 @@
 """Every input that cannot be registered is refused in one line that names its file."""
 
+import errno
 import gzip
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from nibabel.freesurfer.mghformat import MGHImage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial import images
+from nipype_quicksilver.spatial import images, transforms
 
 RNG = np.random.default_rng(7)
 GOOD = RNG.integers(1, 100, (5, 6, 7)).astype(np.float32)
@@ -59,6 +60,20 @@ READERS = [images.read_image, images.read_labels, images.read_mask, images.read_
 @pytest.mark.parametrize("reader", READERS)
 def test_missing_file(folder, reader):
     refused(folder / "no.nii.gz", "no such file", reader=reader)
+
+
+@pytest.mark.parametrize("reader", [*READERS, transforms.read_transform])
+def test_file_that_may_not_be_read(folder, reader, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # The rights of files do not bind the superuser, as whom tests may run.
+    monkeypatch.setattr("nipype_quicksilver.spatial.files.open", forbidden, raising=False)
+    refused(save(folder, GOOD), "cannot be read (Permission denied)", reader=reader)
+
+
+def test_file_below_a_file(folder):
+    refused(save(folder, GOOD) / "x.nii.gz", "no such file")
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -209,6 +209,16 @@ def test_refused_files(folder, call):
     refused(call, folder / "2d.tfm", "3-D")
 
 
+@pytest.mark.parametrize("share", [0.1, 0.6, 0.999])
+def test_truncated_composite(folder, field, share, capfd):
+    """HDF5 has nothing to add to our one line."""
+    warp = transforms.displacement_transform(field, Grid(SHAPE, np.eye(4)))
+    path = transforms.write_composite(folder / "w.h5", warp)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    refused(transforms.read_transform, path, "not an ITK transform")
+    assert capfd.readouterr().err == ""
+
+
 def test_refused_affines(folder, field):
     warp = transforms.displacement_transform(field, Grid(SHAPE, np.eye(4)))
     path = transforms.write_composite(folder / "w.h5", warp)

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid
 
@@ -83,6 +83,32 @@ def test_a_composite_that_does_not_fit_on_the_disk(folder, monkeypatch):
     with pytest.raises(InputError, match="no space left"):
         transforms.write_composite(folder / "x.h5", field)
     assert list(folder.iterdir()) == []
+
+
+def test_a_composite_takes_no_more_than_is_asked_for(folder):
+    path = WRITERS["x.h5"](folder / "x.h5")
+    assert 8 * 12 < path.stat().st_size <= 8 * 12 + transforms._OVERHEAD
+
+
+@pytest.mark.parametrize("free", [100, 1 << 30])
+def test_a_composite_that_could_not_be_written(folder, free, monkeypatch, capfd):
+    """The disk was filled in the meantime, or something else went wrong."""
+    usage = shutil.disk_usage(folder)
+
+    def failing(_, path):
+        Path(path).write_text("half")
+        os.write(2, b"HDF5-DIAG: a list of calls\n")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        raise RuntimeError("H5Dwrite failed")
+
+    monkeypatch.setattr("SimpleITK.WriteTransform", failing)
+    kind, told = (InputError, "no space left") if free == 100 else (QuicksilverError, "ITK could")
+    with pytest.raises(kind, match=rf"x\.h5: {told}"):
+        WRITERS["x.h5"](folder / "x.h5")
+    assert list(folder.iterdir()) == []
+    assert capfd.readouterr().err == ""
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])

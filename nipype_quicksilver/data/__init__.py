@@ -1,0 +1,1 @@
+"""Files that the package ships: trained networks, and what tissues look like."""

@@ -1,0 +1,1 @@
+"""Networks that predict initial momenta: architectures, prediction, checkpoints; torch only."""

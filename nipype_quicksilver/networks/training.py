@@ -1,0 +1,235 @@
+"""Training without optimised momenta: end to end through the shooting.
+
+The loss is that of the optimiser (local correlation, kinetic energy, barrier against folds) per
+volume of brain, and the overlap of labels. Every iteration draws its pair, its images and its
+dropout from a seed of its own, so that a training that was interrupted goes on to the bit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from nipype_quicksilver.lddmm.fields import jacobian_shortfall, sample, upsample
+from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
+from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.similarity import LocalCorrelation
+from nipype_quicksilver.networks.prediction import Images, run_networks
+from nipype_quicksilver.networks.synthesis import (
+    Pair,
+    Ranges,
+    Tissues,
+    overlap_loss,
+    synthesize_pair,
+)
+from nipype_quicksilver.networks.unet import ForceUNet
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    iterations : int
+        One pair each.
+    learning_rate : float
+        Of Adam, after a warm-up; it falls to nothing along a cosine.
+    warm_up : int
+        Iterations over which the rate rises.
+    overlap : float
+        Weight of the overlap loss beside the image loss.
+    regularization : float
+        Weight of the kinetic energy, as in the optimiser.
+    steps : int
+        Time steps of the shooting.
+    kernel : Kernel
+    factor : int
+        By which the training's grid is coarser than the working grid.
+    corrections : int
+        A correction network is trained after so many earlier ones of itself at most.
+    clipping : float
+        Longest gradient.
+    averaging : float
+        Decay of the running average of the weights, which is what is kept.
+    seed : int
+    ranges : Ranges
+    low_precision : bool
+        Convolutions in bfloat16.
+    """
+
+    iterations: int = 2000
+    learning_rate: float = 1e-3
+    warm_up: int = 50
+    overlap: float = 1.0
+    regularization: float = 1.6
+    steps: int = 3
+    kernel: Kernel = field(default_factory=Kernel)
+    factor: int = 2
+    corrections: int = 1
+    clipping: float = 1.0
+    averaging: float = 0.995
+    seed: int = 0
+    ranges: Ranges = field(default_factory=Ranges)
+    low_precision: bool = True
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What one iteration saw."""
+
+    iteration: int
+    loss: float
+    dissimilarity: float
+    energy: float
+    overlap: float
+    smallest_jacobian: float
+
+
+class Training:
+    """A network on its way.
+
+    Parameters
+    ----------
+    network : ForceUNet
+        Prediction network, or correction network if there are `before`.
+    brains : sequence of torch.Tensor
+        (C, X, Y, Z) each: shares of classes on the training's grid.
+    tissues : Tissues
+    recipe : Recipe
+    before : sequence of ForceUNet
+        Networks whose momentum this one corrects, in their order; they are not changed.
+    """
+
+    def __init__(
+        self,
+        network: ForceUNet,
+        brains: Sequence[torch.Tensor],
+        tissues: Tissues,
+        recipe: Recipe,
+        before: Sequence[ForceUNet] = (),
+    ) -> None:
+        self.network, self.before = network, list(before)
+        self.brains, self.tissues, self.recipe = list(brains), tissues, recipe
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+        self.average = {name: t.clone() for name, t in network.state_dict().items()}
+        self.iteration = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a continuation needs."""
+        return {
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.iteration = state["iteration"]
+        self.network.load_state_dict(state["network"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def step(self) -> Losses:
+        """Do one iteration."""
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.iteration)
+        torch.manual_seed(recipe.seed * 1_000_003 + self.iteration)  # dropout
+        with torch.no_grad():
+            pair = self._draw(generator)
+        images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
+        state, operator = self.predicted(images, generator)
+        loss, seen = training_loss(
+            pair, images, state, operator, self.network, recipe, self.tissues, generator
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clipping))
+        self.optimizer.step()
+        self._update_average()
+        self.iteration += 1
+        return Losses(self.iteration, **seen)
+
+    def predicted(
+        self, images: Images, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, KernelOperator]:
+        """Return the state that the networks predict, with gradients of the last one only."""
+        recipe = self.recipe
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.low_precision):
+            with torch.no_grad():
+                start = run_networks(self.before, images, recipe.kernel, recipe.steps)
+                if start is not None and generator is not None and recipe.corrections > 1:
+                    # The network also learns to correct what it corrected before.
+                    more = int(torch.randint(recipe.corrections, (), generator=generator))
+                    start = run_networks(
+                        [self.network] * more, images, recipe.kernel, recipe.steps, start
+                    )
+            result = run_networks([self.network], images, recipe.kernel, recipe.steps, start)
+        assert result is not None
+        return result
+
+    def _draw(self, generator: torch.Generator) -> Pair:
+        first, second = torch.randperm(len(self.brains), generator=generator)[:2].tolist()
+        spacing = float(self.recipe.factor)
+        return synthesize_pair(
+            self.brains[first],
+            self.brains[second],
+            self.tissues,
+            self.recipe.ranges,
+            spacing,
+            generator,
+        )
+
+    def _rate(self) -> float:
+        recipe = self.recipe
+        warm = min(1.0, (self.iteration + 1) / recipe.warm_up)
+        done = min(1.0, self.iteration / recipe.iterations)
+        return recipe.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * done))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Young averages forget faster, else they would remember the beginning too long.
+        decay = min(self.recipe.averaging, (1 + self.iteration) / (10 + self.iteration))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+
+def training_loss(
+    pair: Pair,
+    images: Images,
+    state: torch.Tensor,
+    operator: KernelOperator,
+    network: ForceUNet,
+    recipe: Recipe,
+    tissues: Tissues,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Return the loss of a predicted state, and what it is made of."""
+    momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
+    inverse = shoot(momentum, operator, steps=recipe.steps, velocity=velocity).inverse
+    shortfall, smallest = jacobian_shortfall(inverse, operator.spacing, MARGIN)
+    fine = upsample(inverse, network.velocity // recipe.factor)
+    spacing = images.spacing(recipe.factor)
+    warped = sample(pair.moving, fine, spacing)
+    cell = math.prod(spacing)
+    volume = pair.weight.sum() * cell
+    dissimilarity = LocalCorrelation(pair.fixed)(warped, pair.weight).sum() * cell / volume
+    energy = operator.inner(state, state).sum() / volume
+    barrier = BARRIER * shortfall * operator.cell_volume / volume
+    overlap = overlap_loss(pair, fine / recipe.factor, tissues.scored, generator)
+    loss = dissimilarity + recipe.regularization * energy + barrier + recipe.overlap * overlap
+    seen = {
+        "loss": float(loss.detach()),
+        "dissimilarity": float(dissimilarity.detach()),
+        "energy": float(energy.detach()),
+        "overlap": 1 - float(overlap.detach()),
+        "smallest_jacobian": float(smallest),
+    }
+    return loss, seen

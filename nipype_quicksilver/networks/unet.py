@@ -1,0 +1,172 @@
+"""The shipped family: a U-shaped network that sees both images whole, and the forces between.
+
+Where the paper's network looks at patches of 15 voxels, this one is convolutional throughout:
+its tile is the whole image, its context the whole brain. It predicts the whitened momentum ``w``
+(``m0 = K^(-1/2) w``) on the grid where the velocity lives.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.networks.forces import force_pyramid
+
+# Standard deviation and largest value of the whitened momenta that the optimiser finds.
+TYPICAL = 0.1
+LARGEST = 1.0
+
+# How far the untrained network goes along the force: about what three passes need.
+FIRST_STEP = 0.5
+
+# Largest logarithm of a gain, and the part of the step that is free of the forces: how far a
+# network with arbitrary weights can go astray.
+LARGEST_GAIN = 2.0
+BESIDE = 0.3
+
+SLOPE = 0.1  # of the rectifiers, for negative values
+
+
+class ForceUNet(nn.Module):
+    """Predict a change of the whitened momentum from two images.
+
+    Parameters
+    ----------
+    image : int
+        The network looks at the images on the working grid pooled by this factor.
+    velocity : int
+        It predicts on the working grid pooled by this factor, a multiple of `image`.
+    scales : sequence of int
+        Forces are computed on the working grid pooled by these factors.
+    widths : sequence of int
+        Features at each level, from fine to coarse; each level halves the grid.
+    passes : int
+        Times in a row that the network is applied, each time to what the last has left.
+    dropout : float
+        Share of features left out after each inner activation, also when predicting; 0 for the
+        deterministic network.
+    """
+
+    def __init__(
+        self,
+        image: int = 2,
+        velocity: int = 4,
+        scales: Sequence[int] = (2, 4, 8),
+        widths: Sequence[int] = (32, 48, 64, 96),
+        passes: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if velocity % image or any(scale % image for scale in scales):
+            raise ValueError("the velocity's factor and the scales are multiples of the image's")
+        self.image, self.velocity, self.scales = image, velocity, tuple(scales)
+        self.passes = passes
+        self.ratio = velocity // image
+        channels = 2 * self.ratio**3 + 3 * len(self.scales) + 3
+        pairs = list(itertools.pairwise(widths))
+        self.enter = nn.Conv3d(channels, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(_Block(width, dropout) for width in widths)
+        self.down = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in pairs)
+        self.decoders = nn.ModuleList(_Block(a, dropout) for a, _ in pairs)
+        # A gain for the force of each scale, and three components beside them.
+        self.leave = nn.Conv3d(widths[0], len(self.scales) + 3, 3, padding=1)
+        _start_small(self.leave, 1e-3)
+        # Before any training all gains are one: the network goes along the mean force.
+        self.along = nn.Parameter(torch.full((len(self.scales),), FIRST_STEP / len(self.scales)))
+
+    def forward(
+        self,
+        moving: torch.Tensor,
+        target: torch.Tensor,
+        weight: torch.Tensor,
+        state: torch.Tensor,
+        operator: KernelOperator,
+    ) -> torch.Tensor:
+        """Return the predicted change of the whitened momentum.
+
+        Parameters
+        ----------
+        moving, target : torch.Tensor
+            (B, 1, X, Y, Z), on the working grid pooled by `image`, in the space of the moving
+            image; intensities about 0 to 1.
+        weight : torch.Tensor
+            (B, 1, X, Y, Z): where the images are compared.
+        state : torch.Tensor
+            (B, 3, x, y, z): the whitened momentum so far, zero before a prediction.
+        operator : KernelOperator
+            On the velocity grid.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 3, x, y, z), on the velocity grid.
+        """
+        scales = [scale // self.image for scale in self.scales]
+        with torch.no_grad():
+            forces = force_pyramid(
+                moving, target, weight, operator, finest=self.ratio, scales=scales
+            )
+        images = [_space_to_depth(image, self.ratio) for image in (moving, target)]
+        features = torch.cat([*images, forces, state / TYPICAL], dim=1)
+        gains, beside = self._through(features).float().tensor_split([len(self.scales)], dim=1)
+        gains = torch.exp(LARGEST_GAIN * torch.tanh(gains / LARGEST_GAIN))
+        step = BESIDE * beside
+        for along, gain, force in zip(
+            self.along, gains.split(1, 1), forces.split(3, 1), strict=True
+        ):
+            step = step + along * gain * force
+        return LARGEST * torch.tanh(TYPICAL / LARGEST * step)
+
+    def _through(self, features: torch.Tensor) -> torch.Tensor:
+        """Go down through the levels and up again, adding what each level saw on the way."""
+        nx, ny, nz = features.shape[2:]
+        multiple = 2 ** len(self.down)
+        x = functional.pad(features, [0, -nz % multiple, 0, -ny % multiple, 0, -nx % multiple])
+        x = self.enter(x.contiguous(memory_format=torch.channels_last_3d))
+        seen = []
+        for encoder, down in zip(self.encoders, self.down, strict=False):
+            x = encoder(x)
+            seen.append(x)
+            x = down(x)
+        x = self.encoders[-1](x)
+        for up, decoder in zip(reversed(self.up), reversed(self.decoders), strict=True):
+            x = decoder(up(x) + seen.pop())
+        return self.leave(functional.leaky_relu(x, SLOPE))[..., :nx, :ny, :nz]
+
+
+class _Block(nn.Module):
+    """Two convolutions and a shortcut past them (He et al. 2016, with activations first)."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(width, width, 3, padding=1)
+        self.second = nn.Conv3d(width, width, 3, padding=1)
+        self.dropout = dropout
+        # Starts as the identity, so that depth costs nothing at first.
+        _start_small(self.second, 0.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.first(functional.leaky_relu(x, SLOPE))
+        inner = self.second(functional.leaky_relu(inner, SLOPE))
+        if self.dropout > 0:  # kept on when predicting: samples of the posterior
+            inner = functional.dropout3d(inner, self.dropout, training=True)
+        return x + inner
+
+
+def _start_small(layer: nn.Conv3d, scale: float) -> None:
+    nn.init.normal_(layer.weight, std=scale)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+
+
+def _space_to_depth(image: torch.Tensor, ratio: int) -> torch.Tensor:
+    """Return each block of ``ratio`` voxels an axis as channels: (B, ratio^3, x, y, z)."""
+    batch, _, nx, ny, nz = image.shape
+    blocks = image.reshape(batch, nx // ratio, ratio, ny // ratio, ratio, nz // ratio, ratio)
+    return blocks.permute(0, 2, 4, 6, 1, 3, 5).reshape(
+        batch, ratio**3, nx // ratio, ny // ratio, nz // ratio
+    )
