@@ -31,6 +31,8 @@ QUICK = replace(SETTINGS, stages=(Stage(4, 4, 3), Stage(2, 4, 2)))
 
 
 def register(fixed, moving, *, settings=QUICK, **options):
+    # The pair is far smaller than a head: it is aligned, and has masks or no skull.
+    options = {"brain_extraction": "none", "affine": None, **options}
     return nipype_quicksilver.register(fixed, moving, settings=settings, device="cpu", **options)
 
 

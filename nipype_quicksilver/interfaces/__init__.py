@@ -4,9 +4,14 @@ Numerical libraries are imported when a node runs; torch only in the command tha
 """
 
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
+from nipype_quicksilver.interfaces.labels import FuseLabels, LabelVolumes
 from nipype_quicksilver.interfaces.lddmm import OptimizeMomentum, ShootGeodesic
 from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
-from nipype_quicksilver.interfaces.preprocessing import AffineRegistration, BrainExtraction
+from nipype_quicksilver.interfaces.preprocessing import (
+    AffineRegistration,
+    BrainExtraction,
+    ConvertAffine,
+)
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
@@ -16,8 +21,11 @@ __all__ = [
     "BrainExtraction",
     "ComposeTransforms",
     "ConformToGrid",
+    "ConvertAffine",
+    "FuseLabels",
     "JacobianSummary",
     "LabelOverlap",
+    "LabelVolumes",
     "NormalizeIntensity",
     "OptimizeMomentum",
     "QuicksilverRegistration",

@@ -1,13 +1,20 @@
 """Nodes for what comes before a registration."""
 
-from nipype.interfaces.base import File, TraitedSpec, traits
+import os
 
-from nipype_quicksilver.interfaces.base import CommandInputSpec, QuicksilverCommand
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
+
+from nipype_quicksilver.interfaces.base import (
+    CommandInputSpec,
+    LightInterface,
+    QuicksilverCommand,
+    output_name,
+)
 
 DOF = (12, 6, 7, 9)  # the default first
 
 
-def _named_after(source, template, output, argstr, desc):
+def named_after(source, template, output, argstr, desc):
     """Return an input that is the name of an output."""
     return File(
         name_source=source,
@@ -45,28 +52,28 @@ class AffineRegistrationInputSpec(CommandInputSpec):
         argstr="--dof %d",
         desc="6: rigid; 7: and one scale; 9: and a scale along each axis; 12: affine",
     )
-    out_transform = _named_after(
+    out_transform = named_after(
         "moving_image",
         "%s_affine.mat",
         "affine_transform",
         "--output %s",
         "name of the transform",
     )
-    out_inverse = _named_after(
+    out_inverse = named_after(
         "moving_image",
         "%s_inverse_affine.mat",
         "inverse_affine_transform",
         "--output-inverse %s",
         "name of the inverse transform",
     )
-    out_image = _named_after(
+    out_image = named_after(
         "moving_image",
         "%s_aligned.nii.gz",
         "warped_image",
         "--output-image %s",
         "name of the moving image on the fixed grid",
     )
-    out_summary = _named_after(
+    out_summary = named_after(
         "moving_image", "%s_affine.json", "summary", "--output-json %s", "name of the summary"
     )
 
@@ -124,13 +131,13 @@ class BrainExtractionInputSpec(CommandInputSpec):
         argstr="--n-dilate %d",
         desc="layers of voxels to add to the mask, or to take away if negative",
     )
-    out_mask = _named_after(
+    out_mask = named_after(
         "in_file", "%s_brainmask.nii.gz", "out_mask", "--output-mask %s", "name of the mask"
     )
-    out_file = _named_after(
+    out_file = named_after(
         "in_file", "%s_brain.nii.gz", "out_file", "--output %s", "name of the brain"
     )
-    out_summary = _named_after(
+    out_summary = named_after(
         "in_file", "%s_brain.json", "summary", "--output-json %s", "name of the summary"
     )
 
@@ -159,3 +166,142 @@ class BrainExtraction(QuicksilverCommand):
     _cmd = "extract-brain"
     input_spec = BrainExtractionInputSpec
     output_spec = BrainExtractionOutputSpec
+
+
+class ConvertAffineInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `ConvertAffine`."""
+
+    in_file = File(exists=True, mandatory=True, desc="affine in another program's format")
+    in_format = traits.Enum(
+        "ras",
+        "fsl",
+        "itk",
+        usedefault=True,
+        desc="ras: in world coordinates (greedy, NiftyReg); fsl: FLIRT's; itk: as it is",
+    )
+    fixed_image = File(exists=True, desc="fixed (reference) image; for 'fsl'")
+    moving_image = File(exists=True, desc="moving (input) image; for 'fsl'")
+
+
+class ConvertAffineOutputSpec(TraitedSpec):
+    """Outputs of `ConvertAffine`."""
+
+    affine_transform = File(exists=True, desc="ITK affine, maps fixed to moving points")
+    inverse_affine_transform = File(exists=True, desc="its inverse")
+
+
+class ConvertAffine(LightInterface):
+    """Turn an affine of another program into ITK's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> folder = getfixture("tmp_path")
+    >>> getfixture("monkeypatch").chdir(folder)
+    >>> matrix = np.eye(4)
+    >>> matrix[:3, 3] = 1, 2, 3
+    >>> np.savetxt(folder / "greedy.txt", matrix)
+    >>> outputs = ConvertAffine(in_file=folder / "greedy.txt").run().outputs
+    >>> transforms.read_affine(outputs.affine_transform)[:3, 3]
+    array([1., 2., 3.])
+    """
+
+    input_spec = ConvertAffineInputSpec
+    output_spec = ConvertAffineOutputSpec
+
+    def _run_interface(self, runtime):
+        import numpy as np
+
+        from nipype_quicksilver.spatial import transforms
+
+        outputs, matrix = self._list_outputs(), self._matrix()
+        transforms.write_affine(outputs["affine_transform"], matrix)
+        transforms.write_affine(outputs["inverse_affine_transform"], np.linalg.inv(matrix))
+        return runtime
+
+    def _matrix(self):
+        """Return the matrix, fixed to moving points, RAS mm."""
+        import numpy as np
+
+        from nipype_quicksilver.errors import InputError
+        from nipype_quicksilver.spatial import transforms
+
+        inputs = self.inputs
+        if inputs.in_format == "itk":
+            return transforms.read_affine(inputs.in_file)
+        try:
+            matrix = np.loadtxt(inputs.in_file)
+        except ValueError as error:
+            raise InputError(f"{inputs.in_file}: is no matrix; give one of 4 by 4") from error
+        if matrix.shape != (4, 4) or abs(np.linalg.det(matrix)) < 1e-9:
+            raise InputError(f"{inputs.in_file}: is no invertible matrix of 4 by 4; make it again")
+        if inputs.in_format == "ras":
+            return matrix
+        if not (isdefined(inputs.fixed_image) and isdefined(inputs.moving_image)):
+            raise InputError(f"{inputs.in_file}: FSL's matrices need fixed_image and moving_image")
+        from nitransforms.io.fsl import FSLLinearTransform
+
+        return FSLLinearTransform.from_filename(inputs.in_file).to_ras(
+            moving=inputs.moving_image, reference=inputs.fixed_image
+        )
+
+    def _list_outputs(self):
+        names = {"affine_transform": "_affine", "inverse_affine_transform": "_inverse_affine"}
+        return {n: output_name(self.inputs.in_file, end, ".mat") for n, end in names.items()}
+
+
+class SelectTemplateInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `SelectTemplate`."""
+
+    template = traits.Str(
+        mandatory=True,
+        desc="MNI152, the path of an image, or a name of TemplateFlow's such as "
+        "MNI152NLin2009cAsym or MNIPediatricAsym:cohort-4",
+    )
+    image_type = traits.Enum("T1w", "T2w", usedefault=True, desc="contrast; for TemplateFlow")
+    resolution = traits.Enum(1, 2, usedefault=True, desc="voxel size, mm; for TemplateFlow")
+
+
+class SelectTemplateOutputSpec(TraitedSpec):
+    """Outputs of `SelectTemplate`."""
+
+    template_file = File(exists=True, desc="image of the template")
+    template_mask = File(exists=True, desc="its brain, where the template has a mask")
+    template = traits.Str(desc="name, with cohort")
+    template_spec = traits.Dict(desc="specifications in the name: resolution, ...")
+
+
+class SelectTemplate(LightInterface):
+    """Find the file of a template by its name.
+
+    Examples
+    --------
+    >>> getfixture("monkeypatch").chdir(getfixture("tmp_path"))
+    >>> outputs = SelectTemplate(template="MNI152").run().outputs
+    >>> outputs.template, outputs.template_spec
+    ('MNI152', {})
+    """
+
+    input_spec = SelectTemplateInputSpec
+    output_spec = SelectTemplateOutputSpec
+
+    def _run_interface(self, runtime):
+        self._list_outputs()
+        return runtime
+
+    def _list_outputs(self):
+        from nipype_quicksilver.preprocessing.templates import find_template
+
+        found = find_template(
+            self.inputs.template,
+            os.getcwd(),
+            suffix=self.inputs.image_type,
+            resolution=self.inputs.resolution,
+        )
+        outputs = {
+            "template_file": str(found.image),
+            "template": found.name,
+            "template_spec": found.spec,
+        }
+        return outputs if found.mask is None else {**outputs, "template_mask": str(found.mask)}

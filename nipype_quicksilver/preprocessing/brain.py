@@ -151,7 +151,11 @@ def _check_resolution(image: Nifti1Image) -> None:
 def _is_stripped(data: np.ndarray, inside: np.ndarray, image: Nifti1Image) -> bool:
     """Tell whether an image is zero outside something that looks like a brain without skull."""
     volume = _milliliters(inside, image)
-    if _share_of_zeros(data) < ZEROS or not PLAUSIBLE[0] < volume < LARGEST_STRIPPED:
+    if _share_of_zeros(data) < ZEROS or volume > LARGEST_STRIPPED:
+        return False
+    if volume < IMPOSSIBLE[0]:
+        return True  # there is no human head in so little; an animal's brain, or a phantom
+    if volume < PLAUSIBLE[0]:
         return False
     return not _has_skull(image, inside)
 

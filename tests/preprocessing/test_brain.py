@@ -85,6 +85,12 @@ def test_brain_without_skull_is_left_alone(fixed, network):
     np.testing.assert_array_equal(found.mask.dataobj, np.asanyarray(fixed.dataobj) > 0)
 
 
+def test_what_is_too_small_for_a_head_is_left_alone(fixed, network):
+    network(None)
+    mouse = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([0.1, 0.1, 0.1, 1]))
+    assert extract(mouse).facts["how"] == "stripped"
+
+
 def test_head_with_a_black_background_is_not_taken_for_a_brain(head, network):
     image, inside = head
     data = np.asanyarray(image.dataobj)
