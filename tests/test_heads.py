@@ -33,7 +33,7 @@ def files(tmp_path_factory):
     for name, shift in (("fixed", 0), ("moving", SHIFT)):
         data = brain_at(grid.coordinates() - shift)
         out = ndimage.distance_transform_edt(data == 0, sampling=5)
-        data = np.where((out > 10) & (out <= 20), 900, data)
+        data = np.where((out > 10) & (out <= 20), 900, np.where((out > 0) & (out <= 10), 30, data))
         paths.append(write_image(folder / f"{name}.nii.gz", data.astype(np.float32), grid.affine))
     return paths
 
@@ -44,7 +44,7 @@ def network(monkeypatch):
 
     def answer(image, *_):
         data = np.asanyarray(image.dataobj)
-        return brain._one_piece((data > 0) & (data < 900))
+        return brain._one_piece((data > 90) & (data < 900))
 
     monkeypatch.setattr(brain, "_by_deepbet", answer)
 
