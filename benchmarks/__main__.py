@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [NAME ...]``."""
+"""Run the benchmarks: ``python -m benchmarks [NAME ...]``; all of them unless named."""
 
 import argparse
 import os
@@ -12,6 +12,7 @@ from benchmarks import (
     extraction,
     heads,
     multiatlas,
+    prediction,
     registration,
     repeatability,
     shooting,
@@ -20,6 +21,7 @@ from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
     "registration": registration.measure,
+    "prediction": prediction.measure,
     "shooting": shooting.measure,
     "repeatability": repeatability.measure,
     "extraction": extraction.measure,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nibabel.affines import apply_affine
 
 import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
@@ -140,13 +141,24 @@ def test_displacements_are_the_composites(saved, brain_mask):
         np.testing.assert_allclose(data, transforms.displacement_on_grid(chain, grid), atol=1e-4)
 
 
-def test_nitransforms_reads_the_composite(saved, pair):
-    chain = nitransforms.manip.load(saved["composite"], fmt="itk")
-    chain.reference = str(pair.fixed)
-    # At the field's own voxels, between which nitransforms interpolates by cubics.
-    points = read_momentum(saved["momentum"]).working_grid.coordinates().reshape(-1, 3)
-    ours = transforms.map_points(transforms.read_transform(saved["composite"]), points)
-    np.testing.assert_allclose(chain.map(points), ours, atol=1e-2)
+def test_nitransforms_reads_the_transforms(saved, pair):
+    # At the fields' own voxels, between which nitransforms interpolates by cubics. Moving points
+    # come to those of the working grid by the inverse of the affine.
+    voxels = read_momentum(saved["momentum"]).working_grid.coordinates().reshape(-1, 3)
+    to_moving = transforms.read_affine(pair.affine)
+    for name, points in (
+        ("composite", voxels),
+        ("inverse_composite", apply_affine(to_moving, voxels)),
+    ):
+        chain = nitransforms.manip.load(saved[name], fmt="itk")
+        chain.reference = str(pair.fixed)
+        ours = transforms.map_points(transforms.read_transform(saved[name]), points)
+        np.testing.assert_allclose(chain.map(points), ours, atol=1e-3)
+    for name, image in (("displacement", pair.fixed), ("inverse_displacement", pair.moving)):
+        points = Grid.from_file(image).coordinates().reshape(-1, 3)
+        ours = transforms.map_points(transforms.read_transform(saved[name]), points)
+        theirs = nitransforms.nonlinear.load(saved[name], fmt="itk").map(points)
+        np.testing.assert_allclose(theirs, ours, atol=1e-3)
 
 
 def test_log_jacobian_is_that_of_the_whole_map(pair, tmp_path):

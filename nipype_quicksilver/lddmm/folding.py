@@ -1,11 +1,13 @@
 """Mending maps that fold: the momentum is calmed where it makes folds, and nowhere else."""
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn import functional
 
 from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
 
 # Voxels of the velocity grid around a fold that are calmed with it: about the kernel's length.
@@ -44,41 +46,55 @@ def unfold(
     for attempt in range(100):
         momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
         geodesic = shoot(momentum, operator, steps=steps, velocity=velocity, both=True)
-        folded = _folded_voxels(geodesic.inverse, operator.spacing, factor)
+        folded = _folded(geodesic.inverse, operator.spacing)
+        if factor > 1 and not bool(folded.any()):
+            fine = upsample(geodesic.inverse, factor)
+            folded = functional.max_pool3d(
+                _folded(fine, [h / factor for h in operator.spacing]), factor
+            )
         if not bool(folded.any()):
             return state
         if attempt < LOCAL_ATTEMPTS:
-            assert geodesic.forward is not None
-            # Folds are seen in the fixed space; the momentum lives in the moving one.
-            origin = sample(folded, geodesic.forward, operator.spacing)
-            state = _calmed(state, (origin > 0).to(state.dtype))
+            state = _calmed(state, folded, geodesic, operator)
         else:
             # The identity, which has no folds, is never farther away than the loop goes.
             state = 0.95 * state
     return torch.zeros_like(state)
 
 
-def _folded_voxels(
-    inverse: torch.Tensor, spacing: tuple[float, float, float], factor: int
+@torch.no_grad()
+def calm(state: torch.Tensor, geodesic: Geodesic, operator: KernelOperator) -> torch.Tensor:
+    """Return a state with less momentum where its geodesic folds, to go on from.
+
+    Parameters
+    ----------
+    state : torch.Tensor
+        Whitened momentum, (B, 3, x, y, z).
+    geodesic : Geodesic
+        Shot from it, with both maps.
+    operator : KernelOperator
+    """
+    folded = _folded(geodesic.inverse, operator.spacing)
+    if not bool(folded.any()):
+        return state
+    return _calmed(state, folded, geodesic, operator)
+
+
+def _calmed(
+    state: torch.Tensor, folded: torch.Tensor, geodesic: Geodesic, operator: KernelOperator
 ) -> torch.Tensor:
-    """Return 1 in the voxels of the velocity grid in or beside which there are folds."""
-    folded = _folded(inverse, spacing)
-    if factor > 1 and not bool(folded.any()):
-        fine = _folded(upsample(inverse, factor), [h / factor for h in spacing])
-        folded = functional.max_pool3d(fine, factor)
-    return folded
+    """Smooth and shrink a state where folds come from, fading out over the kernel's reach."""
+    assert geodesic.forward is not None
+    # Folds are seen in the fixed space; the momentum lives in the moving one.
+    origin = (sample(folded, geodesic.forward, operator.spacing) > 0).to(state.dtype)
+    around = functional.max_pool3d(origin, 2 * REACH + 1, stride=1, padding=REACH)
+    share = box_mean(around, REACH - 1)
+    return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
 
 
-def _folded(displacement: torch.Tensor, spacing: list[float] | tuple[float, ...]) -> torch.Tensor:
+def _folded(displacement: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
     """Return 1 in the first voxel of every cell with a corner that folds, 0 elsewhere."""
     # Not "<= 0": where the geodesic blew up there is no number, and that is no map either.
     cells = (~(corner_determinants(displacement, spacing) > 0)).any(dim=1, keepdim=True)
     # Cells are one fewer than voxels along each axis.
     return functional.pad(cells.to(displacement.dtype), (0, 1, 0, 1, 0, 1))
-
-
-def _calmed(state: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Smooth and shrink a state around some voxels, fading out over the kernel's reach."""
-    around = functional.max_pool3d(where, 2 * REACH + 1, stride=1, padding=REACH)
-    share = box_mean(around, REACH - 1)
-    return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)

@@ -65,15 +65,15 @@ def registration_maps(
     assert geodesic.forward is not None
     shape = [n * factor for n in operator.shape]
     spacing = tuple(h / factor for h in operator.spacing)
-    taper = _taper(shape, spacing, momentum)
-    inverse = upsample(geodesic.inverse, factor) * taper
+    window = taper(shape, spacing, momentum)
+    inverse = upsample(geodesic.inverse, factor) * window
     forward = invert(
-        inverse, upsample(geodesic.forward, factor) * taper, spacing, iterations=ITERATIONS
+        inverse, upsample(geodesic.forward, factor) * window, spacing, iterations=ITERATIONS
     )
     return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
 
 
-def _taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+def taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     """Return a window (X, Y, Z): 0 on the border, 1 from `RIM` inwards, a raised cosine between."""
     window = torch.ones(shape, dtype=like.dtype, device=like.device)
     for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):

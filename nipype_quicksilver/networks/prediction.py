@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 
 from nipype_quicksilver.lddmm.fields import Spacing, pool, sample, spacing_tuple, upsample
+from nipype_quicksilver.lddmm.folding import calm
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 
@@ -119,7 +120,7 @@ def run_networks(
         if start is None:
             start = predict(network, images, operator), operator
         else:
-            start = correct(network, images, _carried(start, operator), operator, steps), operator
+            start = correct(network, images, on_grid(start, operator), operator, steps), operator
     return start
 
 
@@ -154,15 +155,16 @@ def correct(
     fixed, moving, weight, moving_weight = images.at(network.image)
     with torch.no_grad():
         momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
-        forward = shoot(momentum, operator, steps=steps, velocity=velocity, both=True).forward
-        assert forward is not None
-        forward = upsample(forward, network.velocity // network.image)
+        geodesic = shoot(momentum, operator, steps=steps, velocity=velocity, both=True)
+        assert geodesic.forward is not None
+        state = calm(state, geodesic, operator)
+        forward = upsample(geodesic.forward, network.velocity // network.image)
         carried = sample(torch.cat([fixed, weight], 1), forward, images.spacing(network.image))
         target, weight = carried.split(1, dim=1)
     return state + network(moving, target, weight * moving_weight, state, operator)
 
 
-def _carried(state: State, operator: KernelOperator) -> torch.Tensor:
+def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:
     """Return a whitened momentum on the same or a finer grid: the same velocity, interpolated."""
     momentum, old = state
     factor = operator.shape[0] // old.shape[0]

@@ -109,6 +109,12 @@ class Predictor:
         return unfold(state, operator, steps=steps, factor=factor), operator
 
 
+def shipped_networks() -> tuple[Path, Path]:
+    """Return the checkpoints of the prediction and the correction network in the package."""
+    folder = Path(str(files("nipype_quicksilver.data"))) / "networks"
+    return folder / PREDICTION, folder / CORRECTION
+
+
 def load_predictor(
     prediction: PathLike | None = None, correction: PathLike | None = None
 ) -> Predictor:
@@ -131,9 +137,9 @@ def load_predictor(
     InputError
         If a checkpoint cannot be used, or the two do not belong together.
     """
-    folder = Path(str(files("nipype_quicksilver.data"))) / "networks"
     if prediction is None:
-        prediction, correction = folder / PREDICTION, correction or folder / CORRECTION
+        prediction, shipped = shipped_networks()
+        correction = correction or shipped
     paths = [Path(path) for path in (prediction, correction) if path is not None]
     loaded = [load_checkpoint(path) for path in paths]
     networks = [_of_whole_images(network) for network, _ in loaded]

@@ -173,7 +173,7 @@ def overlap_loss(
     """
     start = torch.randint(2, (3,), generator=generator).tolist()
     x, y, z = (slice(s, None, 2) for s in start)
-    shape = pair.fixed_classes.shape[1:]
+    shape = displacement.shape[2:]
     index = torch.stack(
         torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij")
     )[None]

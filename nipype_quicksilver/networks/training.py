@@ -7,7 +7,7 @@ dropout from a seed of its own, so that a training that was interrupted goes on 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,11 @@ from torch import nn
 
 from nipype_quicksilver.lddmm.fields import jacobian_shortfall, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.maps import taper
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
-from nipype_quicksilver.networks.prediction import Images, run_networks
+from nipype_quicksilver.networks.prediction import Images, State, on_grid, run_networks
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
@@ -48,10 +49,13 @@ class Recipe:
     steps : int
         Time steps of the shooting.
     kernel : Kernel
+    crop : int
+        Side of the box, in voxels of the training's grid, in which a correction is trained; 0 for
+        whole images.
     factor : int
         By which the training's grid is coarser than the working grid.
-    corrections : int
-        A correction network is trained after so many earlier ones of itself at most.
+    passes : int
+        The network is trained to be applied up to so many times in a row.
     clipping : float
         Longest gradient.
     averaging : float
@@ -69,8 +73,9 @@ class Recipe:
     regularization: float = 1.6
     steps: int = 3
     kernel: Kernel = field(default_factory=Kernel)
+    crop: int = 0
     factor: int = 2
-    corrections: int = 1
+    passes: int = 1
     clipping: float = 1.0
     averaging: float = 0.995
     seed: int = 0
@@ -142,8 +147,8 @@ class Training:
         torch.manual_seed(recipe.seed * 1_000_003 + self.iteration)  # dropout
         with torch.no_grad():
             pair = self._draw(generator)
-        images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
-        state, operator = self.predicted(images, generator)
+            pair, images, start = self._start(pair, generator)
+        state, operator = self._predict(images, start)
         loss, seen = training_loss(
             pair, images, state, operator, self.network, recipe, self.tissues, generator
         )
@@ -157,20 +162,25 @@ class Training:
         self.iteration += 1
         return Losses(self.iteration, **seen)
 
-    def predicted(
-        self, images: Images, generator: torch.Generator | None = None
-    ) -> tuple[torch.Tensor, KernelOperator]:
-        """Return the state that the networks predict, with gradients of the last one only."""
+    def _start(self, pair: Pair, generator: torch.Generator) -> tuple[Pair, Images, State | None]:
+        """Return a pair, or a box of it, and the state that the network shall go on from."""
+        recipe = self.recipe
+        kernel, steps = recipe.kernel, recipe.steps
+        # The network also learns to correct what it did itself.
+        earlier = int(recipe.passes * torch.rand((), generator=generator))
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.low_precision):
+            images = _images_of(pair, recipe)
+            start = run_networks(self.before, images, kernel, steps)
+            if recipe.crop and start is not None:
+                grid = images.operator(kernel, self.network.velocity)
+                pair, start = _box(pair, on_grid(start, grid), grid, recipe, generator)
+                images = _images_of(pair, recipe)
+            start = run_networks([self.network] * earlier, images, kernel, steps, start)
+        return pair, images, start
+
+    def _predict(self, images: Images, start: State | None) -> State:
         recipe = self.recipe
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.low_precision):
-            with torch.no_grad():
-                start = run_networks(self.before, images, recipe.kernel, recipe.steps)
-                if start is not None and generator is not None and recipe.corrections > 1:
-                    # The network also learns to correct what it corrected before.
-                    more = int(torch.randint(recipe.corrections, (), generator=generator))
-                    start = run_networks(
-                        [self.network] * more, images, recipe.kernel, recipe.steps, start
-                    )
             result = run_networks([self.network], images, recipe.kernel, recipe.steps, start)
         assert result is not None
         return result
@@ -199,6 +209,49 @@ class Training:
         decay = min(self.recipe.averaging, (1 + self.iteration) / (10 + self.iteration))
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
+
+
+def _images_of(pair: Pair, recipe: Recipe) -> Images:
+    return Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
+
+
+def _box(
+    pair: Pair,
+    state: torch.Tensor,
+    operator: KernelOperator,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> tuple[Pair, State]:
+    """Return a box around a random voxel of the brains, and the state there.
+
+    The velocity falls to zero over the box's rim, where images are not compared: beyond it the
+    grid is periodic.
+    """
+    ratio = pair.fixed.shape[2] // operator.shape[0]
+    inside = pair.weight[0, 0].nonzero()
+    middle = inside[int(torch.randint(len(inside), (), generator=generator))].tolist()
+    slices, coarse = [], []
+    for centre, size in zip(middle, pair.fixed.shape[2:], strict=True):
+        start = min(max(centre - recipe.crop // 2, 0), size - recipe.crop) // ratio * ratio
+        slices.append(slice(start, start + recipe.crop))
+        coarse.append(slice(start // ratio, (start + recipe.crop) // ratio))
+    x, y, z = slices
+    offset = torch.tensor([float(s.start) for s in slices])[None, :, None, None, None]
+    spacing = [float(recipe.factor)] * 3
+    window = taper([recipe.crop] * 3, spacing, pair.weight)
+    part = replace(
+        pair,
+        fixed=pair.fixed[..., x, y, z],
+        moving=pair.moving[..., x, y, z],
+        weight=pair.weight[..., x, y, z] * (window == 1),
+        fixed_pose=pair.fixed_pose[..., x, y, z] + offset,
+        moving_pose=pair.moving_pose[..., x, y, z] + offset,
+    )
+    i, j, k = coarse
+    velocity = operator.apply(state, 0.5)[..., i, j, k]
+    smaller = KernelOperator(operator.kernel, velocity.shape[2:], operator.spacing)
+    velocity = velocity * taper(smaller.shape, operator.spacing, velocity)
+    return part, (smaller.apply(velocity, -0.5), smaller)
 
 
 def training_loss(

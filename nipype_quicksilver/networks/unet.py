@@ -19,9 +19,6 @@ from nipype_quicksilver.networks.forces import force_pyramid
 TYPICAL = 0.1
 LARGEST = 1.0
 
-# How far the untrained network goes along the force: about what three passes need.
-FIRST_STEP = 0.5
-
 # Largest logarithm of a gain, and the part of the step that is free of the forces: how far a
 # network with arbitrary weights can go astray.
 LARGEST_GAIN = 2.0
@@ -45,6 +42,9 @@ class ForceUNet(nn.Module):
         Features at each level, from fine to coarse; each level halves the grid.
     passes : int
         Times in a row that the network is applied, each time to what the last has left.
+    first_step : float
+        How far the untrained network goes along the mean force; 0.5 suits a prediction, whose
+        forces are about 1, and less a correction.
     dropout : float
         Share of features left out after each inner activation, also when predicting; 0 for the
         deterministic network.
@@ -57,6 +57,7 @@ class ForceUNet(nn.Module):
         scales: Sequence[int] = (2, 4, 8),
         widths: Sequence[int] = (32, 48, 64, 96),
         passes: int = 1,
+        first_step: float = 0.5,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class ForceUNet(nn.Module):
         self.leave = nn.Conv3d(widths[0], len(self.scales) + 3, 3, padding=1)
         _start_small(self.leave, 1e-3)
         # Before any training all gains are one: the network goes along the mean force.
-        self.along = nn.Parameter(torch.full((len(self.scales),), FIRST_STEP / len(self.scales)))
+        self.along = nn.Parameter(torch.full((len(self.scales),), first_step / len(self.scales)))
 
     def forward(
         self,
