@@ -55,7 +55,7 @@ def map_surface(source: Path, output: Path, mapped: Callable[[np.ndarray], np.nd
 
 def _read(path: Path) -> Any:
     import nibabel as nib
-    from nibabel.gifti import GiftiImage
+    from nibabel.gifti.gifti import GiftiImage
 
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path of the surface")
@@ -71,4 +71,4 @@ def _read(path: Path) -> Any:
 def _code(intent: str) -> int:
     from nibabel.nifti1 import intent_codes
 
-    return int(intent_codes.code[intent])
+    return int(str(intent_codes.code[intent]))

@@ -37,7 +37,8 @@ LEVELS = (8.0, 4.0, 2.0)  # mm, where the result is refined
 SAMPLED = {8.0: 1.0, 4.0: 0.5, 2.0: 0.2}  # share of the voxels that are looked at, by level
 # Steps at which a level ends. With larger ones, a narrow valley (a shear and a rotation that leave
 # the outline where it is) is left half-way.
-SMALLEST_STEP = {8.0: 1e-4, 4.0: 1e-4, 2.0: 3e-4}
+SMALLEST_STEP = {8.0: 1e-3, 4.0: 1e-4, 2.0: 3e-4}
+SEARCH_STEP = 1e-2  # is enough to tell starts apart
 RIM = 4.0  # mm around the brain
 SMALLEST = 5000.0  # mm3
 ANGLES = (-45.0, -22.5, 0.0, 22.5, 45.0)  # degrees about each axis, of the starts
@@ -74,6 +75,7 @@ def align(
     moving_mask: Nifti1Image | None = None,
     initial: np.ndarray | None = None,
     dof: int = 12,
+    levels: Sequence[float] = LEVELS,
     num_threads: int = 1,
 ) -> Alignment:
     """Find the affine that maps fixed to moving points.
@@ -90,6 +92,8 @@ def align(
     dof : {6, 7, 9, 12}
         6: rotation and translation; 7: and one scale; 9: and a scale along each axis of the space
         half-way between the images; 12: affine.
+    levels : sequence of float
+        Voxel sizes, mm, of :data:`LEVELS`; without the finest, it is faster and less exact.
     num_threads : int
         Two directions are followed at a time from 2 on. The result does not depend on it.
 
@@ -115,7 +119,7 @@ def align(
         start = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
         if initial is None:
             start = _search(sides, dof, pool)
-        matrix, apart = _refine(sides, start, dof, pool)
+        matrix, apart = _refine(sides, start, dof, levels, pool)
     before = np.eye(4) if initial is None else start
     similarity = {name: _likeness(sides, m) for name, m in (("before", before), ("after", matrix))}
     facts = {
@@ -270,7 +274,7 @@ def _search_one_way(fixed: _Side, moving: _Side, with_scale: bool) -> tuple[np.n
         ]
         values = _likeness_of_starts(volumes, brain, grids, starts)
         results += [
-            _optimize(target, source, inside, COARSE, model, starts[i], fixed.center)
+            _optimize(target, source, inside, COARSE, model, starts[i], fixed.center, SEARCH_STEP)
             for i in np.argsort(values, kind="stable")[::-1][:number]
         ]
     return min(results, key=lambda result: result[1])
@@ -316,13 +320,13 @@ def _cube() -> list[np.ndarray]:
 
 
 def _refine(
-    sides: _Sides, start: np.ndarray, dof: int, pool: ThreadPoolExecutor
+    sides: _Sides, start: np.ndarray, dof: int, levels: Sequence[float], pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, float]:
     """Return the affine between two images, and how far both directions were apart, mm."""
     first, second = _halves(start)
     into = (np.linalg.inv(first), second)  # from the space half-way to each image
     middle, apart = np.eye(4), 0.0
-    for spacing in LEVELS:
+    for spacing in levels:
         grid = _common_grid(sides, into, spacing)
         images = [
             to_sitk(side.on(grid, matrix), grid) for side, matrix in zip(sides, into, strict=True)
@@ -343,7 +347,9 @@ def _refine(
             spacing: float = spacing,
         ) -> np.ndarray:
             pair = images[way], images[1 - way]
-            return _optimize(*pair, inside, spacing, _MODELS[dof], begin[way], center)[0]
+            return _optimize(
+                *pair, inside, spacing, _MODELS[dof], begin[way], center, SMALLEST_STEP[spacing]
+            )[0]
 
         there, back = pool.map(follow, (0, 1))
         back = np.linalg.inv(back)
@@ -442,7 +448,7 @@ def _rotation(matrix: np.ndarray) -> np.ndarray:
     return left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
 
 
-def _method(inside: sitk.Image, spacing: float) -> sitk.ImageRegistrationMethod:
+def _method(inside: sitk.Image, spacing: float, step: float) -> sitk.ImageRegistrationMethod:
     """Return ITK's registration with the settings that converge.
 
     Plain gradient descent with a learning rate estimated at each iteration stops millimetres off.
@@ -459,7 +465,7 @@ def _method(inside: sitk.Image, spacing: float) -> sitk.ImageRegistrationMethod:
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0,
-        minStep=SMALLEST_STEP[spacing],
+        minStep=step,
         numberOfIterations=400,
         relaxationFactor=0.6,
         gradientMagnitudeTolerance=1e-8,
@@ -478,9 +484,10 @@ def _optimize(
     model: _Model,
     start: np.ndarray,
     center: np.ndarray,
+    step: float,
 ) -> tuple[np.ndarray, float]:
     """Follow the mutual information from a start; return the matrix and the negative value."""
-    method = _method(inside, spacing)
+    method = _method(inside, spacing, step)
     transform = model(start, center)
     method.SetInitialTransform(transform, inPlace=True)
     try:

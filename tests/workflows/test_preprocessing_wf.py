@@ -69,7 +69,7 @@ def images(tmp_path):
 
 EXTRACT = {
     "deepbet": "extract-brain --input",
-    "bet": "bet /",
+    "bet": "bet ",
     "synthstrip": "mri_synthstrip -i /",
     "ants": "antsBrainExtraction.sh -a /",
     "afni": "3dSkullStrip -input /",
@@ -86,7 +86,7 @@ def test_brain_extraction_by_any_engine(engine, programs, images):
     name = "anatomical_image" if engine == "ants" else "in_file"
     setattr(node.inputs, name, images[1])
     command = node.interface.cmdline
-    assert EXTRACT[engine] in command and images[1] in command
+    assert EXTRACT[engine] in command and Path(images[1]).name in command
     assert {"out_file", "out_mask"} == set(fields(workflow, "outputnode"))
     sources = {
         target
