@@ -119,7 +119,7 @@ def align(
         start = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
         if initial is None:
             start = _search(sides, dof, pool)
-        matrix, apart = _refine(sides, start, dof, levels, pool)
+        matrix, apart = _refine(sides, _allowed(start, dof, sides), dof, levels, pool)
     before = np.eye(4) if initial is None else start
     similarity = {name: _likeness(sides, m) for name, m in (("before", before), ("after", matrix))}
     facts = {
@@ -356,6 +356,15 @@ def _refine(
         middle = _mean(there, back)
         apart = _distance(second @ there @ first, second @ back @ first, sides)
     return second @ middle @ first, apart
+
+
+def _allowed(matrix: np.ndarray, dof: int, sides: _Sides) -> np.ndarray:
+    """Return the matrix without what the degrees of freedom do not have."""
+    if dof == 12:
+        return matrix
+    scale = 1.0 if dof == 6 else abs(np.linalg.det(matrix[:3, :3])) ** (1 / 3)
+    linear, center = scale * _rotation(matrix), sides[0].center
+    return from_matvec(linear, apply_affine(matrix, center) - linear @ center)
 
 
 def _halves(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
