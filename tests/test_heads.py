@@ -119,6 +119,13 @@ def test_what_is_given_is_used(files, network, tmp_path):
         heads.affine_file(None, "bet")
 
 
+def test_what_is_too_small_for_a_head_is_taken_as_it_is(pair):
+    inputs, facts = ready((pair.fixed, pair.moving))
+    assert inputs.fixed_mask is None and inputs.affine is None
+    assert facts["affine"] == {"how": "headers"}
+    assert facts["fixed_brain"]["how"] == "stripped"
+
+
 def test_template_by_name(tmp_path):
     path = template_file("MNI152", tmp_path)
     image = read_image(path)

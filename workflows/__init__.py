@@ -8,6 +8,7 @@ from nipype_quicksilver.workflows.preprocessing import (
 )
 from nipype_quicksilver.workflows.registration import init_quicksilver_wf
 from nipype_quicksilver.workflows.templates import init_template_registration_wf
+from nipype_quicksilver.workflows.training import init_training_wf
 
 __all__ = [
     "init_affine_wf",
@@ -16,4 +17,5 @@ __all__ = [
     "init_preprocessing_wf",
     "init_quicksilver_wf",
     "init_template_registration_wf",
+    "init_training_wf",
 ]

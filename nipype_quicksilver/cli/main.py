@@ -9,17 +9,33 @@ from nipype_quicksilver.cli import (
     apply,
     checkpoint,
     common,
+    dataset,
     demo,
     evaluate,
     extract,
     optimize,
+    predict,
     register,
     shoot,
+    train,
 )
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, extract, affine, optimize, shoot, apply, evaluate, checkpoint)
+COMMANDS = (
+    demo,
+    register,
+    extract,
+    affine,
+    predict,
+    optimize,
+    shoot,
+    apply,
+    evaluate,
+    dataset,
+    train,
+    checkpoint,
+)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

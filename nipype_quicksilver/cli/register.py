@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import apply, common, fitting
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
 #: The names that `nipype_quicksilver.registration.heads` knows.
 BRAIN_EXTRACTIONS = ("deepbet", "none")
-#: The names that `nipype_quicksilver.registration.engine` knows.
-METHODS = ("correct", "predict", "refine", "optimize")
 #: Interpolations of images; labels are warped as labels.
 INTERPOLATIONS = tuple(
     name for name in apply.INTERPOLATIONS if name not in ("GenericLabel", "MultiLabel")
@@ -44,6 +44,8 @@ Files in the output folder (all of them, or none where something fails):
   momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
   summary.json                          versions, parameters, measures, seconds
   warped_labels.nii.gz                  with --moving-labels
+  uncertainty.nii.gz                    with --samples: spread of the displacement, mm
+  uncertainty_components.nii.gz         with --uncertainty-components: variances along x, y, z, mm^2
 """
 
 
@@ -89,25 +91,23 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        default="optimize",
+        default=DEFAULT_METHOD,
         help="where the momentum comes from: predict, by a network (LP); correct, with a second "
         "network that corrects it (LPC); refine, optimised from there; optimize, by optimisation "
-        "only (LO) (default: optimize)",
+        f"only (LO) (default: {DEFAULT_METHOD})",
     )
     parser.add_argument(
         "--corrections",
         type=common.positive_int,
-        default=1,
         metavar="N",
-        help="times that a prediction is corrected (default: 1)",
+        help="times that a prediction is corrected, for correct and refine (default: 1)",
     )
-    for role in ("prediction", "correction"):
-        parser.add_argument(
-            f"--{role}-network",
-            type=Path,
-            metavar="FILE",
-            help=f"checkpoint of the {role} network (default: that of the package)",
-        )
+    fitting.add_networks(parser)
+    parser.add_argument(
+        "--uncertainty-components",
+        action="store_true",
+        help="with --samples: also write the variances along x, y and z",
+    )
     fitting.add_settings(parser)
     parser.add_argument(
         "--interpolation",
@@ -127,7 +127,12 @@ def run(args: argparse.Namespace) -> int:
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    settings = fitting.chosen_settings(args, args.method)
+    if args.method in ("predict", "correct") and args.iterations is not None:
+        raise InputError(
+            f"--iterations: method '{args.method}' optimises nothing; leave them out, or choose "
+            "refine or optimize"
+        )
+    settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
     with common.work_dir(args) as folder, fitting.shown_progress(args) as progress:
         registration = register(
             args.fixed,
@@ -142,6 +147,8 @@ def run(args: argparse.Namespace) -> int:
             prediction_network=args.prediction_network,
             correction_network=args.correction_network,
             corrections=args.corrections,
+            samples=args.samples,
+            uncertainty_components=args.uncertainty_components,
             interpolation=args.interpolation,
             device=device,
             seed=args.seed,

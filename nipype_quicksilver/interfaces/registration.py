@@ -5,8 +5,9 @@ import os
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import QuicksilverCommand, SeededInputSpec
-from nipype_quicksilver.interfaces.lddmm import SIMILARITIES
+from nipype_quicksilver.interfaces.lddmm import SIMILARITIES, NetworksInputSpec
 from nipype_quicksilver.interfaces.transforms import INTERPOLATIONS
+from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
 
 _OF_IMAGES = [name for name in INTERPOLATIONS if not name.endswith("Label")]
 
@@ -24,7 +25,7 @@ _FILES = {
 }
 
 
-class QuicksilverRegistrationInputSpec(SeededInputSpec):
+class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
     """Inputs of `QuicksilverRegistration`."""
 
     fixed_image = File(
@@ -79,7 +80,22 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec):
         desc="how brains without mask are found; images without skull are left alone",
     )
     method = traits.Enum(
-        "optimize", usedefault=True, argstr="--method %s", desc="where the momentum comes from"
+        DEFAULT_METHOD,
+        METHODS,
+        usedefault=True,
+        argstr="--method %s",
+        desc="where the momentum comes from: networks that predict and correct it, which may be "
+        "refined, or optimisation only",
+    )
+    corrections = traits.Range(
+        low=1,
+        argstr="--corrections %d",
+        desc="times that the prediction is corrected, for correct and refine; once otherwise",
+    )
+    uncertainty_components = traits.Bool(
+        argstr="--uncertainty-components",
+        requires=["n_samples"],
+        desc="also give the variances of the displacement along x, y and z",
     )
     similarity = traits.Enum(
         *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
@@ -133,6 +149,13 @@ class QuicksilverRegistrationOutputSpec(TraitedSpec):
     log_jacobian = File(exists=True, desc="log of the Jacobian determinant of the displacement")
     momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
     warped_labels = File(exists=True, desc="moving_labels on the fixed image's grid")
+    uncertainty = File(
+        exists=True,
+        desc="spread of the displacement over the samples, mm, on the fixed grid; with n_samples",
+    )
+    uncertainty_components = File(
+        exists=True, desc="its variances along x, y and z, mm^2; where they are asked for"
+    )
     summary = File(exists=True, desc="measures of the registration (JSON)")
 
 
@@ -161,8 +184,13 @@ class QuicksilverRegistration(QuicksilverCommand):
     def _list_outputs(self):
         folder = os.path.abspath(self.inputs.output_dir)
         outputs = {name: os.path.join(folder, file) for name, file in _FILES.items()}
-        if isdefined(self.inputs.moving_labels):
-            outputs["warped_labels"] = os.path.join(folder, "warped_labels.nii.gz")
+        for name, given in (
+            ("warped_labels", self.inputs.moving_labels),
+            ("uncertainty", self.inputs.n_samples),
+            ("uncertainty_components", self.inputs.uncertainty_components),
+        ):
+            if isdefined(given) and given:
+                outputs[name] = os.path.join(folder, f"{name}.nii.gz")
         forward = [outputs["composite_transform"]]
         reverse = [outputs["inverse_composite_transform"]]
         # A composite is never inverted: the inverse is the other file.

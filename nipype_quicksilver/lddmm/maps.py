@@ -63,14 +63,31 @@ def registration_maps(
     """
     geodesic = shoot(momentum, operator, steps=steps, both=True)
     assert geodesic.forward is not None
+    spacing = tuple(h / factor for h in operator.spacing)
+    inverse, forward = (
+        on_working_grid(field, operator, factor) for field in (geodesic.inverse, geodesic.forward)
+    )
+    forward = invert(inverse, forward, spacing, iterations=ITERATIONS)
+    return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
+
+
+def on_working_grid(
+    displacement: torch.Tensor, operator: KernelOperator, factor: int
+) -> torch.Tensor:
+    """Return a displacement as files hold it: trilinear on the finer grid, zero at its border.
+
+    Parameters
+    ----------
+    displacement : torch.Tensor
+        (B, 3, x, y, z), on the momentum's grid.
+    operator : KernelOperator
+        Of that grid.
+    factor : int
+        From the finer grid to that one.
+    """
     shape = [n * factor for n in operator.shape]
     spacing = tuple(h / factor for h in operator.spacing)
-    window = taper(shape, spacing, momentum)
-    inverse = upsample(geodesic.inverse, factor) * window
-    forward = invert(
-        inverse, upsample(geodesic.forward, factor) * window, spacing, iterations=ITERATIONS
-    )
-    return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
+    return upsample(displacement, factor) * taper(shape, spacing, displacement)
 
 
 def taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:

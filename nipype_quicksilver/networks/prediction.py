@@ -115,13 +115,18 @@ def run_networks(
     State or None
         On the last network's velocity grid; the start if there are no networks.
     """
-    for network in chain.from_iterable([each] * each.passes for each in networks):
+    for network in networks:
         operator = images.operator(kernel, network.velocity)
         if start is None:
             start = predict(network, images, operator), operator
         else:
             start = correct(network, images, on_grid(start, operator), operator, steps), operator
     return start
+
+
+def repeated(networks: Sequence[Network]) -> list[Network]:
+    """Return networks with each as many times in a row as it is made to be applied."""
+    return list(chain.from_iterable([network] * network.passes for network in networks))
 
 
 def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,7 +22,7 @@ from nipype_quicksilver.preprocessing.templates import is_template, template_fil
 from nipype_quicksilver.registration.inputs import Inputs
 from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.spatial.files import PathLike, write_json
-from nipype_quicksilver.spatial.images import read_mask, write_image
+from nipype_quicksilver.spatial.images import image_name, read_mask, write_image
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 BRAIN_EXTRACTIONS = ("deepbet", "none")
 #: Names of ways to find the affine; anything else is a file.
 AFFINES = ("simpleitk", "none")
+
+SMALLEST = 50_000.0  # mm3 that are not zero; the affine engine is made for human brains
+
+_logger = logging.getLogger(__name__)
 
 
 class WorkFolder:
@@ -190,11 +195,24 @@ def to_aligned_brains(
                 inputs.moving, inputs.moving_mask, work, device
             )
         inputs = replace(inputs, fixed_mask=fixed_mask, moving_mask=moving_mask)
-    if str(affine) == "simpleitk":
+    small = [image for image in (inputs.fixed, inputs.moving) if _is_small(image)]
+    if str(affine) == "simpleitk" and small:
+        _logger.info(
+            "%s: is too small for a human head; its header is trusted, no affine is looked for",
+            image_name(small[0]),
+        )
+        facts["affine"] = {"how": "headers"}
+    elif str(affine) == "simpleitk":
         with clock.part("align"):
             matrix, facts["affine"] = _affine(inputs, work)
         inputs = replace(inputs, affine=matrix)
     return inputs, facts
+
+
+def _is_small(image: Nifti1Image) -> bool:
+    """Tell whether an image holds less than any human brain: an animal's, or a phantom."""
+    occupied = np.count_nonzero(np.asanyarray(image.dataobj))
+    return bool(occupied * abs(np.linalg.det(image.affine[:3, :3])) < SMALLEST)
 
 
 def _brain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.heads import (
     WorkFolder,
@@ -21,6 +23,7 @@ from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
@@ -56,11 +59,13 @@ def register(
     moving_labels: PathLike | None = None,
     brain_extraction: str = "deepbet",
     affine: PathLike | None = "simpleitk",
-    method: str = "optimize",
+    method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
     correction_network: PathLike | None = None,
-    corrections: int = 1,
+    corrections: int | None = None,
+    samples: int | None = None,
+    uncertainty_components: bool = False,
     interpolation: str = "Linear",
     device: str | torch.device = "auto",
     seed: int = 0,
@@ -99,14 +104,20 @@ def register(
         `nipype_quicksilver.lddmm.optimize`.
     prediction_network, correction_network : path-like, optional
         Checkpoints (``.safetensors``); those of the package unless given.
-    corrections : int
-        Times that the prediction is corrected (LPCn).
+    corrections : int, optional
+        Times that the prediction is corrected (LPCn), for ``correct`` and ``refine``; once unless
+        given.
+    samples : int, optional
+        Of a probabilistic network: the mean of so many momenta is taken, and the spread of the
+        maps that they lead to is given as uncertainty; with ``refine``, that of the prediction.
+    uncertainty_components : bool
+        Also give the variance of each component of the displacement; with `samples` only.
     interpolation : str
         Of the warped images: a key of `spatial.resampling.INTERPOLATIONS` that is not for labels.
     device : str or torch.device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     seed : int
-        Set and recorded; optimisation itself draws no random numbers.
+        Set and recorded; only samples draw random numbers.
     progress : callable, optional
         Called with an `lddmm.optimize.Iteration` after each iteration.
     work_dir : path-like, optional
@@ -129,7 +140,10 @@ def register(
         prediction_network=prediction_network,
         correction_network=correction_network,
         corrections=corrections,
+        samples=samples,
     )
+    if uncertainty_components and not chosen.samples:
+        raise InputError("uncertainty components: there are none without samples; give samples")
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
     clock = Clock()
@@ -165,6 +179,8 @@ def register(
     )
     composite, inverse = _transforms(fit, inputs.affine)
     result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
+    if fit.variance is not None:
+        result = _with_uncertainty(result, prepared, fit.variance, uncertainty_components)
     result.summary["preprocessing"] = preprocessing
     return result
 
@@ -230,6 +246,19 @@ def _finish(
     )
 
 
+def _with_uncertainty(
+    result: Registration, prepared: Prepared, variance: np.ndarray, components: bool
+) -> Registration:
+    """Bring the spread of the samples to the fixed image's grid, and measure it in the brain."""
+    grid = Grid.from_image(result.fixed)
+    whole = nifti(standard_deviation(variance), prepared.grid.affine)
+    uncertainty = resample(whole, grid)
+    inside = uncertainty[np.asanyarray(prepared.fixed_brain.dataobj) != 0].astype(float)
+    result.summary["uncertainty_mm"] = _spread(inside)
+    parts = resample(nifti(variance, prepared.grid.affine), grid) if components else None
+    return replace(result, uncertainty=uncertainty, uncertainty_components=parts)
+
+
 def _warp_labels(inputs: Inputs, transform: sitk.Transform) -> np.ndarray | None:
     """Return the moving labels on the fixed image's grid."""
     if inputs.moving_labels is None:
@@ -254,8 +283,12 @@ def _inverse_consistency(
     """Return how far the way to the moving image and back leads from where it started."""
     there_and_back = displacement_on_grid(compose([inverse, composite]), grid)[brain]
     distance = np.linalg.norm(there_and_back.astype(float), axis=-1)
+    return _spread(distance)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
     return {
-        "mean": float(distance.mean()),
-        "p99": float(np.percentile(distance, 99)),
-        "max": float(distance.max()),
+        "mean": float(values.mean()),
+        "p99": float(np.percentile(values, 99)),
+        "max": float(values.max()),
     }
