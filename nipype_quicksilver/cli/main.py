@@ -12,7 +12,7 @@ from nipype_quicksilver.cli import (
     dataset,
     demo,
     evaluate,
-    extract,
+    extract_brain,
     optimize,
     predict,
     register,
@@ -25,7 +25,7 @@ from nipype_quicksilver.errors import InputError
 COMMANDS = (
     demo,
     register,
-    extract,
+    extract_brain,
     affine,
     predict,
     optimize,

@@ -176,14 +176,18 @@ def align_files(
     """
     target = read_image(fixed, what="fixed image")
     source = read_image(moving, what="moving image")
-    masks = {
-        name: None if path is None else read_mask(path, what=name.replace("_", " "))
-        for name, path in (("fixed_mask", fixed_mask), ("moving_mask", moving_mask))
-    }
     start = None if initial is None else read_affine(initial)
     if start is not None and np.linalg.det(start[:3, :3]) < 0:
         raise InputError(f"{initial}: mirrors the image; give an affine without reflection")
-    alignment = align(target, source, **masks, initial=start, dof=dof, num_threads=num_threads)
+    alignment = align(
+        target,
+        source,
+        fixed_mask=None if fixed_mask is None else read_mask(fixed_mask, what="fixed mask"),
+        moving_mask=None if moving_mask is None else read_mask(moving_mask, what="moving mask"),
+        initial=start,
+        dof=dof,
+        num_threads=num_threads,
+    )
     return Aligned(target, source, alignment)
 
 
