@@ -7,7 +7,16 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn CPU time
 
-from benchmarks import prediction, registration, repeatability, shooting
+from benchmarks import (
+    affine,
+    extraction,
+    heads,
+    multiatlas,
+    prediction,
+    registration,
+    repeatability,
+    shooting,
+)
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
@@ -15,6 +24,10 @@ BENCHMARKS = {
     "prediction": prediction.measure,
     "shooting": shooting.measure,
     "repeatability": repeatability.measure,
+    "extraction": extraction.measure,
+    "affine": affine.measure,
+    "heads": heads.measure,
+    "multiatlas": multiatlas.measure,
 }
 
 

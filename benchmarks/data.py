@@ -25,6 +25,10 @@ INTENSITIES = {
 RIGHT = {2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54}
 RIGHT |= {25: 57, 26: 58, 28: 60, 30: 62, 136: 137, 163: 164}
 
+# The same for what lies around the brain: skin, soft tissue, bone, marrow, vessels, eyes, air.
+OUTSIDE = {511: 0.55, 507: 0.75, 515: 0.10, 516: 0.55, 514: 0.45, 506: 0.30, 508: 0.45, 509: 0.35}
+OUTSIDE |= {502: 0.06, 512: 0.20, 530: 0.40}
+
 # The structures whose overlap is reported: aseg without the third and fourth ventricle.
 STRUCTURES = (
     *(2, 3, 4, 7, 8, 10, 11, 12, 13, 16, 17, 18, 26, 28),
@@ -107,3 +111,45 @@ def synthesize(work: Path, subject: str, contrast: str = "T1w") -> tuple[Path, P
     nib.save(cropped, image_path)
     nib.save(tissue, labels_path)
     return image_path, labels_path
+
+
+def synthesize_head(data: Path, subject: str, work: Path) -> tuple[Path, Path, Path]:
+    """Make a T1-weighted image of a whole head from a label map.
+
+    Returns
+    -------
+    image, intracranial, tissue : Path
+        The head; the truth for brain extraction, brain and fluid around it; brain without fluid.
+    """
+    names = ("head_T1w", "intracranial_mask", "tissue_mask")
+    paths = tuple(work / f"subject-{subject}_{name}.nii.gz" for name in names)
+    if all(path.exists() for path in paths):
+        return paths
+    random = np.random.default_rng(100 + int(subject))
+    source = nib.load(data / "labels" / f"subject-{subject}_dseg.nii.gz")
+    labels = np.asanyarray(source.dataobj).astype(np.int16)
+    tissue = (labels > 0) & (labels < 200) & (labels != 24)
+    ball = ndimage.generate_binary_structure(3, 1)
+    within = tissue | (labels == 24)
+    intracranial = ndimage.binary_fill_holes(ndimage.binary_closing(within, ball, iterations=3))
+
+    means, spread = np.zeros(1000), np.full(1000, 0.035)
+    spread[0] = 0
+    for left, mean in INTENSITIES.items():
+        for code in {left, RIGHT.get(left, left)}:
+            means[code] = mean * (1 + 0.02 * random.standard_normal())
+    for code, mean in OUTSIDE.items():
+        means[code], spread[code] = mean * (1 + 0.1 * random.standard_normal()), 0.08
+    # Muscle and fat are one label: blotches of a few millimetres.
+    texture = ndimage.gaussian_filter(random.standard_normal(labels.shape), 3)
+    image = means[labels] + spread[labels] * random.standard_normal(labels.shape)
+    image += np.where(labels == 507, 0.2 * texture / texture.std(), 0)
+    image = ndimage.gaussian_filter(np.clip(image, 0, None), 0.6)
+    bias = ndimage.zoom(random.standard_normal((5, 5, 5)), [n / 5 for n in labels.shape], order=3)
+    image *= np.exp(0.1 * bias)
+    noise = 0.02 * random.standard_normal((2, *labels.shape))
+    image = np.hypot(image + noise[0], noise[1])  # of the magnitude, as in air
+    for path, volume in zip(paths, (image * 1000, intracranial, tissue), strict=True):
+        dtype = np.int16 if path is paths[0] else np.uint8
+        nib.save(nib.Nifti1Image(volume.astype(dtype), source.affine), path)
+    return paths

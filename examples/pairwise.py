@@ -4,7 +4,8 @@
     python pairwise.py fixed_T1w.nii.gz moving_T1w.nii.gz registration \\
         --affine moving_to_fixed.mat --moving-labels moving_labels.nii.gz
 
-The brains are without skull. ``--node`` takes the Nipype nodes instead of the Python API.
+Heads become brains first; brains without skull are left alone. ``--node`` takes the Nipype nodes
+instead of the Python API.
 """
 
 import argparse
@@ -25,7 +26,11 @@ def register_by_api(args: argparse.Namespace) -> Path:
             settings, stages=tuple(replace(stage, iterations=n) for stage, n in stages)
         )
     registration = nipype_quicksilver.register(
-        args.fixed, args.moving, affine=args.affine, settings=settings, **options
+        args.fixed,
+        args.moving,
+        affine=args.affine or "simpleitk",
+        settings=settings,
+        **options,
     )
     print("local correlation:", registration.summary["similarity"])
     return registration.save(args.output_dir)["composite"]

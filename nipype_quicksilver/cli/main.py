@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from nipype_quicksilver.cli import (
+    affine,
     apply,
     checkpoint,
     common,
     dataset,
     demo,
     evaluate,
+    extract_brain,
     optimize,
     predict,
     register,
@@ -23,6 +25,8 @@ from nipype_quicksilver.errors import InputError
 COMMANDS = (
     demo,
     register,
+    extract_brain,
+    affine,
     predict,
     optimize,
     shoot,

@@ -13,6 +13,8 @@ from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
+#: The names that `nipype_quicksilver.registration.heads` knows.
+BRAIN_EXTRACTIONS = ("deepbet", "none")
 #: Interpolations of images; labels are warped as labels.
 INTERPOLATIONS = tuple(
     name for name in apply.INTERPOLATIONS if name not in ("GenericLabel", "MultiLabel")
@@ -20,13 +22,17 @@ INTERPOLATIONS = tuple(
 
 _DESCRIPTION = """\
 Register a moving image to a fixed image, and write both directions of the transform, the warped
-images and measures. Images are brains without skull, or come with brain masks; they are aligned
-already by their headers, or by --affine. Any grid, voxel size and orientation will do.
+images and measures. Images are T1-weighted heads as they come from a scanner, or brains without
+skull, which are recognised and left alone. Any grid, voxel size and orientation will do. Brains are
+found by deepbet's network, and aligned by an affine; masks and affines that there are already are
+used instead.
 """
 _EPILOG = """\
 Example:
+  quicksilver register --fixed fixed_T1w.nii.gz --moving moving_T1w.nii.gz --output-dir out
+  quicksilver register --fixed MNI152 --moving T1w.nii.gz --output-dir out
   quicksilver register --fixed fixed_brain.nii.gz --moving moving_brain.nii.gz \\
-      --affine moving_to_fixed.mat --output-dir registration
+      --brain-extraction none --affine affine.mat --output-dir out
 
 Files in the output folder (all of them, or none where something fails):
   warped.nii.gz, inverse_warped.nii.gz  moving image on the fixed grid, fixed on the moving grid
@@ -52,7 +58,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    fitting.add_images(parser, "a brain (NIfTI, MGH)")
+    fitting.add_images(parser, "a head or a brain (NIfTI, MGH), or MNI152 for the template")
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
     )
@@ -69,16 +75,18 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="label map of the fixed image, to measure the overlap with --moving-labels",
     )
     parser.add_argument(
-        "--affine",
-        default="none",
-        metavar="none|FILE",
-        help="ITK affine that maps fixed to moving points (default: none, the headers align)",
+        "--brain-extraction",
+        choices=BRAIN_EXTRACTIONS,
+        default="deepbet",
+        help="how brains without mask are found; none: what is not zero is brain (default: "
+        "deepbet, which leaves images without skull alone)",
     )
     parser.add_argument(
-        "--brain-extraction",
-        choices=("none",),
-        default="none",
-        help="how brains are found (default: none, they are without skull or have masks)",
+        "--affine",
+        default="simpleitk",
+        metavar="simpleitk|none|FILE",
+        help="how the images are aligned first: simpleitk finds an affine; none leaves it to the "
+        "headers; FILE is an ITK affine that maps fixed to moving points (default: simpleitk)",
     )
     parser.add_argument(
         "--method",
@@ -125,14 +133,15 @@ def run(args: argparse.Namespace) -> int:
             "refine or optimize"
         )
     settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
-    with fitting.shown_progress(args) as progress:
+    with common.work_dir(args) as folder, fitting.shown_progress(args) as progress:
         registration = register(
             args.fixed,
             args.moving,
             **{name: getattr(args, name) for name in fitting.mask_names()},
             fixed_labels=args.fixed_labels,
             moving_labels=args.moving_labels,
-            affine=None if args.affine == "none" else args.affine,
+            brain_extraction=args.brain_extraction,
+            affine=args.affine,
             method=args.method,
             settings=settings,
             prediction_network=args.prediction_network,
@@ -144,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
             device=device,
             seed=args.seed,
             progress=progress,
+            work_dir=None if args.work_dir is None else folder,
         )
     registration.save(args.output_dir)
     if not args.quiet:

@@ -35,10 +35,10 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
         exists=True, mandatory=True, argstr="--moving %s", desc="image that is warped"
     )
     fixed_image_mask = File(
-        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; else what is not 0"
+        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; found otherwise"
     )
     moving_image_mask = File(
-        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; else what is not 0"
+        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; found otherwise"
     )
     fixed_lesion_mask = File(
         exists=True,
@@ -62,7 +62,22 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
     initial_moving_transform = File(
         exists=True,
         argstr="--affine %s",
+        xor=["affine"],
         desc="ITK affine that maps fixed to moving points, as ANTs and ITK write it",
+    )
+    affine = traits.Enum(
+        "simpleitk",
+        "none",
+        argstr="--affine %s",
+        xor=["initial_moving_transform"],
+        desc="find an affine first (default), or leave the alignment to the headers",
+    )
+    brain_extraction = traits.Enum(
+        "deepbet",
+        "none",
+        usedefault=True,
+        argstr="--brain-extraction %s",
+        desc="how brains without mask are found; images without skull are left alone",
     )
     method = traits.Enum(
         DEFAULT_METHOD,
@@ -157,8 +172,8 @@ class QuicksilverRegistration(QuicksilverCommand):
     (None, None)
     >>> node = QuicksilverRegistration(fixed_image=fixed, moving_image=moving, random_seed=1)
     >>> node.cmdline
-    '...register --fixed /...fixed.nii.gz --interpolation Linear --method optimize
-    --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
+    '...register --brain-extraction deepbet --fixed /...fixed.nii.gz --interpolation Linear
+    --method optimize --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
     --similarity lncc --device cpu'
     """
 

@@ -18,11 +18,11 @@ from nipype_quicksilver.registration.preparation import (
     lesion_weight,
     lesions_on_grid,
     mask_facts,
-    native_brain,
     similarity_weight,
     without_lesion,
 )
 from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name

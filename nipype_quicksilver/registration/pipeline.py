@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,12 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.heads import (
+    WorkFolder,
+    affine_file,
+    named_file,
+    to_aligned_brains,
+)
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
@@ -50,7 +57,8 @@ def register(
     moving_lesion_mask: PathLike | None = None,
     fixed_labels: PathLike | None = None,
     moving_labels: PathLike | None = None,
-    affine: PathLike | None = None,
+    brain_extraction: str = "deepbet",
+    affine: PathLike | None = "simpleitk",
     method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
@@ -62,25 +70,31 @@ def register(
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: engine.Progress | None = None,
+    work_dir: PathLike | None = None,
 ) -> Registration:
     """Register a moving image to a fixed image.
 
-    Both are brains without skull, or come with masks of the brain, and are aligned already, by
-    their headers or by `affine`. Nothing is written: see :meth:`Registration.save`.
+    Both are heads as they come from a scanner, or brains without skull. Nothing is written: see
+    :meth:`Registration.save`.
 
     Parameters
     ----------
     fixed, moving : path-like
-        3-D images (NIfTI, MGH), any grid and orientation.
+        3-D images (NIfTI, MGH), any grid and orientation. ``MNI152`` is the template that comes
+        inside nilearn.
     fixed_mask, moving_mask : path-like, optional
-        Their brains, on any grid in the same world space; what is not zero unless given.
+        Their brains, on any grid in the same world space; used as they are.
     fixed_lesion_mask, moving_lesion_mask : path-like, optional
         What has no counterpart in the other image; left out of the comparison.
     fixed_labels, moving_labels : path-like, optional
         Label maps on the grids of their images: moving labels are warped, and compared with
         fixed labels where these are given too.
-    affine : path-like, optional
-        ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
+    brain_extraction : {'deepbet', 'none'}
+        How brains are found where no mask is given; images without skull are left alone. With
+        ``none``, what is not zero is brain.
+    affine : path-like or None
+        ``simpleitk``: the affine is found; ``none`` or None: the headers align the images; else
+        the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
         the prediction alone (LP); the corrected prediction, optimised further; optimisation from
@@ -106,6 +120,9 @@ def register(
         Set and recorded; only samples draw random numbers.
     progress : callable, optional
         Called with an `lddmm.optimize.Iteration` after each iteration.
+    work_dir : path-like, optional
+        An existing folder where brain masks and affines are kept, and found again by the next run
+        with the same images.
 
     Returns
     -------
@@ -130,18 +147,26 @@ def register(
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
     clock = Clock()
-    with clock.part("read"):
+    with clock.part("read"), ExitStack() as stack:
         inputs = read_inputs(
-            fixed,
-            moving,
+            named_file(fixed, stack, work_dir),
+            named_file(moving, stack, work_dir),
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
             fixed_lesion_mask=fixed_lesion_mask,
             moving_lesion_mask=moving_lesion_mask,
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
-            affine=affine,
+            affine=affine_file(affine, brain_extraction),
         )
+    inputs, preprocessing = to_aligned_brains(
+        inputs,
+        brain_extraction=brain_extraction,
+        affine=affine,
+        work=WorkFolder(work_dir),
+        device=engine.select_device(device),
+        clock=clock,
+    )
     with clock.part("prepare"):
         prepared = prepare(inputs)
     fit = engine.fit(
@@ -156,6 +181,7 @@ def register(
     result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
     if fit.variance is not None:
         result = _with_uncertainty(result, prepared, fit.variance, uncertainty_components)
+    result.summary["preprocessing"] = preprocessing
     return result
 
 

@@ -13,7 +13,8 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.registration.preparation import conform_mask, native_brain
+from nipype_quicksilver.registration.preparation import conform_mask
+from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, read_labels

@@ -33,6 +33,7 @@ def registration(pair):
         fixed_labels=pair.fixed_labels,
         moving_labels=pair.moving_labels,
         initial_moving_transform=pair.affine,
+        brain_extraction="none",
         method="optimize",
         iterations=ITERATIONS,
         random_seed=3,

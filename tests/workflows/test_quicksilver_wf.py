@@ -53,6 +53,9 @@ def of_command(pair, folder, **inputs):
     node = interfaces.QuicksilverRegistration(
         fixed_image=pair.fixed, moving_image=pair.moving, **inputs
     )
+    node.inputs.brain_extraction = "none"
+    if "initial_moving_transform" not in inputs:
+        node.inputs.affine = "none"
     return node.run(cwd=folder).outputs
 
 
