@@ -13,8 +13,10 @@ from nipype_quicksilver.lddmm.shooting import shoot
 # A transform file means "no displacement" outside its grid, so a jump there would be a tear.
 RIM = 10.0
 
-# Newton's iterations from the shot map, which is a fraction of a voxel away.
-ITERATIONS = 2
+# Newton's iterations at most from the shot map, which is a fraction of a voxel away, and the part
+# of a voxel below which none is needed: linear interpolation between voxels is not as accurate.
+ITERATIONS = 5
+TOLERANCE = 0.002
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ def registration_maps(
     taper = _taper(shape, spacing, momentum)
     inverse = upsample(geodesic.inverse, factor) * taper
     forward = invert(
-        inverse, upsample(geodesic.forward, factor) * taper, spacing, iterations=ITERATIONS
+        inverse,
+        upsample(geodesic.forward, factor) * taper,
+        spacing,
+        iterations=ITERATIONS,
+        tolerance=TOLERANCE * min(spacing),
     )
     return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
 
