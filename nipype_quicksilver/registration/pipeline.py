@@ -175,7 +175,7 @@ def _finish(
         logarithm = log_jacobian(displacement, fixed_grid)
         brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
         measures: dict[str, Any] = {
-            "jacobian": jacobian_summary(displacement, fixed_grid, brain),
+            "jacobian": jacobian_summary(displacement, fixed_grid, brain, logarithm),
             "inverse_consistency_mm": _inverse_consistency(composite, inverse, fixed_grid, brain),
         }
         if inputs.fixed_labels is not None and labels is not None:
