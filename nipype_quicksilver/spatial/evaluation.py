@@ -154,8 +154,7 @@ def jacobian_summary(
     logs = logarithm[inside].astype(float)
     # What is around the mask does not count, but for the neighbours of its voxels.
     box = index_box(inside, margin=1)
-    cropped = Grid(inside[box].shape, grid.affine)  # where it lies does not matter
-    smallest = minimum_jacobian(field[box], cropped)[inside[box]]
+    smallest = minimum_jacobian(field[box], grid.cropped(box))[inside[box]]
     folded = int(np.count_nonzero(smallest <= 0))
     return {
         "voxels": smallest.size,

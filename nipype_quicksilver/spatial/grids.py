@@ -139,6 +139,23 @@ class Grid:
         x, y, z = (math.ceil(n / factor) for n in self.shape)
         return Grid((x, y, z), self.affine @ to_fine)
 
+    def cropped(self, box: tuple[slice, slice, slice]) -> "Grid":
+        """Return the part of the grid that slices cut out, see :func:`index_box`.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            First voxel and end along each axis, without steps.
+
+        Returns
+        -------
+        Grid
+            Its voxels lie where they did.
+        """
+        x, y, z = (len(range(n)[part]) for n, part in zip(self.shape, box, strict=True))
+        start = from_matvec(np.eye(3), [part.start for part in box])
+        return Grid((x, y, z), self.affine @ start)
+
     def coordinates(self) -> np.ndarray:
         """Return the world position of every voxel centre.
 
