@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [registration] [shooting] [repeatability]``."""
+"""Run the benchmarks: ``python -m benchmarks [NAME ...]``; all of them unless named."""
 
 import argparse
 import os
@@ -7,13 +7,27 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not burn CPU time
 
-from benchmarks import registration, repeatability, shooting
+from benchmarks import (
+    affine,
+    extraction,
+    heads,
+    multiatlas,
+    prediction,
+    registration,
+    repeatability,
+    shooting,
+)
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
     "registration": registration.measure,
+    "prediction": prediction.measure,
     "shooting": shooting.measure,
     "repeatability": repeatability.measure,
+    "extraction": extraction.measure,
+    "affine": affine.measure,
+    "heads": heads.measure,
+    "multiatlas": multiatlas.measure,
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from nipype_quicksilver.spatial.applying import apply_to_image
 from nipype_quicksilver.spatial.evaluation import jacobian_summary
 from nipype_quicksilver.spatial.images import read_mask
 from nipype_quicksilver.spatial.transforms import read_displacement, read_transform
+
+LO = ("--method", "optimize")
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
@@ -41,47 +44,50 @@ def _measure_pair(pair: Pair, work: Path, runs: int, threads: int) -> dict[str, 
     ours = folder / "out"
     return {
         "quicksilver": {
-            **_figures(pair, ours / "warped.nii.gz", _nearest_labels(pair, ours)),
-            **_folds(pair, ours / "displacement.nii.gz"),
+            **figures_of(pair, ours / "warped.nii.gz", warp_labels(pair, ours)),
+            **folds_of(pair, ours / "displacement.nii.gz"),
             "inverse_consistency_mm": json.loads((ours / "summary.json").read_text())[
                 "inverse_consistency_mm"
             ]["mean"],
             **vars(median_cost(costs["quicksilver"])),
         },
         "greedy": {
-            **_figures(pair, peer_image, peer_labels),
-            **_folds(pair, folder / "greedy_warp.nii.gz"),
+            **figures_of(pair, peer_image, peer_labels),
+            **folds_of(pair, folder / "greedy_warp.nii.gz"),
             **vars(median_cost(costs["greedy"])),
         },
     }
 
 
-def register(pair: Pair, affine: Path, output: Path, threads: int) -> Cost:
+def register(
+    pair: Pair, affine: Path, output: Path, threads: int, options: Sequence[str] = LO
+) -> Cost:
     """Register a pair with the command, from files to files."""
     command = [sys.executable, "-m", "nipype_quicksilver.cli", "register", "--quiet"]
     command += ["--fixed", pair.fixed, "--moving", pair.moving, "--affine", affine]
-    return run([*command, "--num-threads", str(threads), "--output-dir", output], threads)
+    command += [*options, "--num-threads", str(threads), "--output-dir", output]
+    return run(command, threads)
 
 
-def _nearest_labels(pair: Pair, folder: Path) -> Path | None:
+def warp_labels(pair: Pair, folder: Path) -> Path | None:
     """Warp the moving labels with the interpolation that the peer uses."""
     if pair.moving_labels is None:
         return None
-    output = folder.parent / "quicksilver_labels.nii.gz"
+    output = folder / "nearest_labels.nii.gz"
     composite = read_transform(folder / "composite.h5")
     return apply_to_image(
         pair.moving_labels, pair.fixed, output, composite, interpolation="NearestNeighbor"
     )
 
 
-def _figures(pair: Pair, image: Path, labels: Path | None) -> dict[str, float]:
+def figures_of(pair: Pair, image: Path, labels: Path | None) -> dict[str, float]:
     figures = {"lncc": local_correlation(pair.fixed, image)}
     if labels is not None and pair.fixed_labels is not None:
         figures["dice"] = mean_dice(pair.fixed_labels, labels)
     return figures
 
 
-def _folds(pair: Pair, displacement: Path) -> dict[str, float]:
+def folds_of(pair: Pair, displacement: Path) -> dict[str, float]:
     field, grid = read_displacement(displacement)
     brain = read_mask(pair.fixed).get_fdata() > 0
     summary = jacobian_summary(field, grid, brain)

@@ -26,6 +26,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True  # else dataclasses' attributes are described twice
 autodoc_typehints = "none"  # the docstrings name the types
 autodoc_member_order = "bysource"
+suppress_warnings = ["ref.python"]  # two classes may have one name
 # A name is described where it is defined, not again where a package hands it on.
 autodoc_default_options = {"ignore-module-all": True}
 

@@ -4,7 +4,8 @@
     python pairwise.py fixed_T1w.nii.gz moving_T1w.nii.gz registration \\
         --affine moving_to_fixed.mat --moving-labels moving_labels.nii.gz
 
-The brains are without skull. ``--node`` takes the Nipype nodes instead of the Python API.
+Heads become brains first; brains without skull are left alone. ``--node`` takes the Nipype nodes
+instead of the Python API.
 """
 
 import argparse
@@ -17,14 +18,19 @@ def register_by_api(args: argparse.Namespace) -> Path:
     import nipype_quicksilver
     from nipype_quicksilver.lddmm.optimize import Settings
 
-    settings = Settings()
+    settings, options = Settings(), {}
     if args.iterations:
+        options["method"] = "optimize"
         stages = zip(settings.stages, args.iterations, strict=True)
         settings = replace(
             settings, stages=tuple(replace(stage, iterations=n) for stage, n in stages)
         )
     registration = nipype_quicksilver.register(
-        args.fixed, args.moving, affine=args.affine, settings=settings
+        args.fixed,
+        args.moving,
+        affine=args.affine or "simpleitk",
+        settings=settings,
+        **options,
     )
     print("local correlation:", registration.summary["similarity"])
     return registration.save(args.output_dir)["composite"]
@@ -53,6 +59,7 @@ def register_by_node(args: argparse.Namespace) -> Path:
     if args.affine:
         node.inputs.initial_moving_transform = args.affine
     if args.iterations:
+        node.inputs.method = "optimize"
         node.inputs.iterations = args.iterations
     print(node.cmdline)
     return Path(node.run().outputs.composite_transform)

@@ -37,8 +37,9 @@ def build(args: argparse.Namespace) -> Workflow:
     """Return the whole workflow: a registration, a measurement and a folder for each brain."""
     workflow = Workflow(name="volumes_wf", base_dir=str(args.work_dir.absolute()))
     for number, moving in enumerate(args.moving, start=1):
+        options = {"method": "optimize"} if args.iterations else {}
         quicksilver_wf = init_quicksilver_wf(
-            omp_nthreads=args.omp_nthreads, name=f"quicksilver_{number}_wf"
+            omp_nthreads=args.omp_nthreads, name=f"quicksilver_{number}_wf", **options
         )
         quicksilver_wf.inputs.inputnode.fixed_image = str(args.fixed.absolute())
         quicksilver_wf.inputs.inputnode.moving_image = str(moving.absolute())

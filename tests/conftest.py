@@ -45,3 +45,92 @@ def pair(tmp_path_factory):
             path = images.write_image(folder / f"{stem}.nii.gz", content, grid.affine)
             setattr(files, stem, path)
     return files
+
+
+def labelled_brain(number, side=32):
+    """Return a label map (side cubed, 1 mm) with codes of FreeSurfer; each number differs."""
+    random = np.random.default_rng(number)
+    axes = [np.arange(side) - (side - 1) / 2] * 3
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    waves = [a + random.uniform(0.3, 1.2) * np.sin(b / 4 + random.uniform(0, 6)) for a, b in
+             ((x, y), (y, z), (z, x))]  # fmt: skip
+    x, y, z = waves
+    radius = np.sqrt(x**2 + y**2 + z**2) * 32 / side
+    labels = np.zeros((side,) * 3, np.int16)
+    left = x < 0
+    for limit, codes in ((11, (3, 42)), (8, (2, 41)), (5, (10, 49)), (2.5, (4, 43))):
+        labels[radius < limit] = np.where(left, *codes)[radius < limit]
+    labels[(radius < 9) & (z < -6)] = 16
+    return labels
+
+
+@pytest.fixture(scope="session")
+def label_maps(tmp_path_factory):
+    """Files of four small label maps: three to train on and one more."""
+    from nipype_quicksilver.spatial import images
+
+    folder = tmp_path_factory.mktemp("label maps")
+    return [
+        images.write_image(folder / f"sub-{n}_dseg.nii.gz", labelled_brain(n), np.eye(4))
+        for n in range(1, 5)
+    ]
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    """File of a recipe that trains a tiny network in a second."""
+    import json
+
+    path = tmp_path_factory.mktemp("recipes") / "tiny.json"
+    facts = {
+        "format": "quicksilver-recipe",
+        "version": 1,
+        "architecture": {
+            "name": "force-unet",
+            "parameters": {"image": 2, "velocity": 4, "scales": [2, 4], "widths": [4, 8]},
+        },
+        "grid": [32, 32, 32],
+        "training": {"iterations": 6, "warm_up": 2, "learning_rate": 0.003},
+        "validation": {"pairs": 2, "every": 3},
+    }
+    path.write_text(json.dumps(facts))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_networks(tmp_path_factory):
+    """Checkpoints: a pair, and one that draws samples."""
+    from tests.tiny_networks import save_unet
+
+    folder = tmp_path_factory.mktemp("networks")
+    return {
+        "prediction_network": save_unet(folder / "prediction.safetensors", first_step=0.1),
+        "correction_network": save_unet(
+            folder / "correction.safetensors",
+            velocity=2,
+            first_step=0.05,
+            changes={"role": "correction"},
+        ),
+        "probabilistic": save_unet(
+            folder / "probabilistic.safetensors", first_step=0.1, dropout=0.3, noise=0.1
+        ),
+    }
+
+
+@pytest.fixture(scope="session")
+def conformed_pair(pair, tmp_path_factory):
+    """The prepared pair on disk."""
+    from nipype_quicksilver.registration.inputs import read_inputs
+    from nipype_quicksilver.registration.preparation import prepare
+    from nipype_quicksilver.spatial import images
+
+    inputs = {"fixed_mask": pair.fixed_mask, "moving_mask": pair.moving_mask}
+    prepared = prepare(read_inputs(pair.fixed, pair.moving, affine=pair.affine, **inputs))
+    folder = tmp_path_factory.mktemp("conformed")
+    paths = {}
+    for name in ("fixed", "moving"):
+        data = getattr(prepared, name)
+        for stem, content in ((name, data), (f"{name}_mask", data > 0)):
+            path = folder / f"{stem}.nii.gz"
+            paths[stem] = images.write_image(path, content, prepared.grid.affine)
+    return paths

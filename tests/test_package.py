@@ -67,6 +67,15 @@ def test_every_folder_of_code_is_a_package_that_is_installed():
         assert importlib.import_module(name).__file__, name
 
 
+def test_every_file_of_data_is_installed():
+    patterns = configuration()["options.package_data"]["nipype_quicksilver.data"].split(", ")
+    folder = ROOT / "nipype_quicksilver" / "data"
+    files = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"]
+    assert files
+    for file in files:
+        assert any(file.match(pattern) for pattern in patterns), file
+
+
 def test_workflows_are_importable_from_anywhere(tmp_path):
     code = "import nipype_quicksilver.workflows as w; print(w.__file__)"
     assert Path(run_python(code, cwd=tmp_path).split()[-1]).name == "__init__.py"

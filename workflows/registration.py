@@ -1,5 +1,8 @@
 """Registration of a pair of images."""
 
+from pathlib import Path
+from typing import Any
+
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Node, Workflow
 
@@ -12,8 +15,10 @@ from nipype_quicksilver.interfaces import (
     LabelOverlap,
     NormalizeIntensity,
     OptimizeMomentum,
+    PredictMomentum,
     ShootGeodesic,
 )
+from nipype_quicksilver.methods import DEFAULT_METHOD, check_method
 
 _INPUTS = [
     "fixed_image",
@@ -49,6 +54,11 @@ def init_quicksilver_wf(
     omp_nthreads: int,
     use_gpu: bool = False,
     labels: bool = False,
+    method: str = DEFAULT_METHOD,
+    corrections: int | None = None,
+    prediction_network: str | Path | None = None,
+    correction_network: str | Path | None = None,
+    n_samples: int | None = None,
     name: str = "quicksilver_wf",
 ) -> Workflow:
     """Build a workflow that registers a moving image to a fixed image.
@@ -61,11 +71,14 @@ def init_quicksilver_wf(
 
             inputnode -> conform_fixed -> normalize_fixed ----+
                 |             |                               |
-                +------> conform_moving -> normalize_moving --+-> optimize -> shoot --+
+                +------> conform_moving -> normalize_moving --+-> MOMENTUM -> shoot --+
                                                                                       |
             compose_forward -> warp_moving, warp_labels -> label_overlap  <-----------+
             compose_inverse -> warp_fixed                                 <-----------+
             compose_forward -> jacobian_summary
+
+        MOMENTUM is `optimize`, or `predict`, or with ``method="refine"`` `predict` -> `optimize`.
+        With samples, predict -> warp_uncertainty.
 
     Parameters
     ----------
@@ -76,6 +89,15 @@ def init_quicksilver_wf(
         it gets one thread.
     labels : bool
         Warp the labels of the moving image, and compare them with those of the fixed image.
+    method : {'correct', 'predict', 'refine', 'optimize'}
+        Where the momentum comes from: a network's prediction, corrected by a second one; the
+        prediction alone; the corrected prediction, optimised further; optimisation only.
+    corrections : int, optional
+        Times that the prediction is corrected, for ``correct`` and ``refine``; once otherwise.
+    prediction_network, correction_network : path-like, optional
+        Checkpoints; those of the package otherwise.
+    n_samples : int, optional
+        Momenta to draw from a probabilistic network, whose mean is taken.
     name : str
         Name of the workflow.
 
@@ -121,6 +143,14 @@ def init_quicksilver_wf(
         `moving_labels` on the fixed image's grid; with `labels` only.
     label_overlap
         Overlap of `warped_labels` with `fixed_labels` (JSON); with `labels` only.
+    uncertainty
+        Spread of the displacement over the samples, in mm, on the fixed image's grid; with
+        `n_samples` only.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown, or has no use for something that is given.
 
     Examples
     --------
@@ -129,6 +159,11 @@ def init_quicksilver_wf(
     (2, 2)
     >>> wf.inputs.inputnode.fixed_image = "sub-01_T1w.nii.gz"
     """
+    networks = {"prediction_network": prediction_network, "correction_network": correction_network}
+    check_method(method, corrections=corrections, samples=n_samples, **networks)
+    predicting = {**networks, "n_samples": n_samples, "corrections": corrections}
+    if method == "predict":
+        predicting["corrections"] = 0
     workflow = Workflow(name=name)
     workflow.__desc__ = _DESCRIPTION
     inputnode = Node(
@@ -137,16 +172,18 @@ def init_quicksilver_wf(
         ),
         name="inputnode",
     )
-    outputnode = Node(
-        IdentityInterface(fields=_OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])),
-        name="outputnode",
-    )
+    outputs = _OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])
+    outputs = outputs + (["uncertainty"] if n_samples else [])
+    outputnode = Node(IdentityInterface(fields=outputs), name="outputnode")
     _connect_preparation(workflow, inputnode, omp_nthreads)
-    _connect_engine(workflow, 1 if use_gpu else omp_nthreads, use_gpu)
+    found = _connect_engine(workflow, method, predicting, 1 if use_gpu else omp_nthreads, use_gpu)
+    workflow.connect(found, "momentum", outputnode, "momentum")
     _connect_transforms(workflow, inputnode, omp_nthreads)
     _connect_images(workflow, inputnode, outputnode, omp_nthreads)
     if labels:
         _connect_labels(workflow, inputnode, outputnode, omp_nthreads)
+    if n_samples:
+        _connect_uncertainty(workflow, inputnode, outputnode, omp_nthreads)
     return workflow
 
 
@@ -178,19 +215,38 @@ def _connect_preparation(workflow: Workflow, inputnode: Node, omp_nthreads: int)
     ])  # fmt: skip
 
 
-def _connect_engine(workflow: Workflow, n_procs: int, use_gpu: bool) -> None:
-    """Find the momentum and shoot it."""
-    optimize = Node(OptimizeMomentum(use_gpu=use_gpu), n_procs=n_procs, mem_gb=3.0, name="optimize")
+def _connect_engine(
+    workflow: Workflow, method: str, predicting: dict[str, Any], n_procs: int, use_gpu: bool
+) -> Node:
+    """Find the momentum and shoot it; return the node that has found it."""
+    found = None
+    if method != "optimize":
+        given = {name: value for name, value in predicting.items() if value is not None}
+        predict = PredictMomentum(use_gpu=use_gpu, **given)
+        found = Node(predict, n_procs=n_procs, mem_gb=3.0, name="predict")
+        _connect_pair(workflow, found)
+    if method in ("optimize", "refine"):
+        schedule = "refine" if method == "refine" else "full"
+        optimize = OptimizeMomentum(use_gpu=use_gpu, schedule=schedule)
+        predicted, found = found, Node(optimize, n_procs=n_procs, mem_gb=3.0, name="optimize")
+        _connect_pair(workflow, found)
+        if predicted is not None:
+            workflow.connect(predicted, "momentum", found, "initial_momentum")
     shoot = Node(ShootGeodesic(use_gpu=use_gpu), n_procs=n_procs, mem_gb=1.0, name="shoot")
+    workflow.connect(found, "momentum", shoot, "momentum")
+    return found
+
+
+def _connect_pair(workflow: Workflow, node: Node) -> None:
+    """Give the conformed images and their masks to a node."""
     for side in ("fixed", "moving"):
         workflow.connect([
-            (workflow.get_node(f"normalize_{side}"), optimize, [("out_file", f"{side}_image")]),
-            (workflow.get_node(f"conform_{side}"), optimize, [
+            (workflow.get_node(f"normalize_{side}"), node, [("out_file", f"{side}_image")]),
+            (workflow.get_node(f"conform_{side}"), node, [
                 ("out_mask", f"{side}_image_mask"),
                 ("out_lesion_mask", f"{side}_lesion_mask"),
             ]),
         ])  # fmt: skip
-    workflow.connect(optimize, "momentum", shoot, "momentum")
 
 
 def _connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
@@ -251,7 +307,6 @@ def _connect_images(
             ("composite_transform", "inverse_composite_transform"),
             ("displacement", "inverse_displacement"),
         ]),
-        (workflow.get_node("optimize"), outputnode, [("momentum", "momentum")]),
         (jacobian_summary, outputnode, [
             ("log_jacobian", "log_jacobian"),
             ("out_file", "jacobian_summary"),
@@ -282,4 +337,20 @@ def _connect_labels(
         (warp_labels, label_overlap, [("output_image", "warped_labels")]),
         (warp_labels, outputnode, [("output_image", "warped_labels")]),
         (label_overlap, outputnode, [("out_file", "label_overlap")]),
+    ])  # fmt: skip
+
+
+def _connect_uncertainty(
+    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int
+) -> None:
+    """Bring the uncertainty from the working grid to that of the fixed image."""
+    warp_uncertainty = Node(
+        ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.6, name="warp_uncertainty"
+    )
+    workflow.connect([
+        (workflow.get_node("predict"), warp_uncertainty, [("uncertainty", "input_image")]),
+        (inputnode, warp_uncertainty, [("fixed_image", "reference_image")]),
+        # Both are in the world of the fixed image, so that its affine is the identity.
+        (workflow.get_node("conform_fixed"), warp_uncertainty, [("out_affine", "transforms")]),
+        (warp_uncertainty, outputnode, [("output_image", "uncertainty")]),
     ])  # fmt: skip

@@ -27,10 +27,12 @@ INTERPOLATIONS = (
     "WelchWindowedSinc",
 )
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
+POINTS_SUFFIXES = (".csv", ".gii")
 
 _DESCRIPTION = """\
 Resample an image, a label map or a 4-D series onto the grid of a reference, or map the points of
-a CSV file. All transforms are joined first, so that an image is interpolated once.
+a CSV file or the vertices of a GIFTI surface. All transforms are joined first, so that an image is
+interpolated once.
 """
 _EPILOG = """\
 Transforms: ITK affines (.mat, .txt, .tfm), composites (.h5) and displacement fields (5-D NIfTI).
@@ -48,6 +50,11 @@ Direction: to bring a moving image onto the fixed image, give the transform that
 Points: a CSV file whose first line names its columns, among them x, y and z in millimetres; other
   columns are copied. Coordinates are RAS+ as in NIfTI; --points-frame lps takes and gives ITK's
   and ANTs' (x and y with the opposite sign).
+
+Surfaces: a GIFTI file (.surf.gii), whose vertices go the way of points; all else is copied.
+
+Label tables: where a label map has a table of the same name beside it (BIDS: x_dseg.nii.gz and
+  x_dseg.tsv), the table is copied with the output.
 """
 
 _logger = logging.getLogger(__name__)
@@ -74,7 +81,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="image, label map or 4-D series (NIfTI, MGH), or points (.csv)",
+        help="image, label map or 4-D series (NIfTI, MGH), points (.csv) or a surface (.gii)",
     )
     parser.add_argument(
         "--transform",
@@ -86,7 +93,11 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="a transform or, as [FILE,1], its inverse; may be repeated, in ANTs' order",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="image (.nii, .nii.gz) or .csv"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="image (.nii, .nii.gz), .csv or .gii",
     )
     parser.add_argument(
         "--reference",
@@ -140,16 +151,19 @@ def finite_float(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    is_points = args.input.suffix.lower() == ".csv"
+    suffix = args.input.suffix.lower()
+    is_points = suffix in POINTS_SUFFIXES
     _check_usage(args, is_points)
-    common.check_output(args.output, (".csv",) if is_points else IMAGE_SUFFIXES)
+    common.check_output(args.output, (suffix,) if is_points else IMAGE_SUFFIXES)
     common.start_itk(args)
     from nipype_quicksilver.spatial import applying
 
     transform = applying.join_transforms(
         [option.path for option in args.transforms], [option.invert for option in args.transforms]
     )
-    if is_points:
+    if suffix == ".gii":
+        _apply_to_surface(args, transform)
+    elif is_points:
         _apply_to_points(args, transform)
     else:
         applying.apply_to_image(
@@ -160,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
             interpolation=args.interpolation or "Linear",
             default_value=args.default_value or 0.0,
         )
+        _copy_label_table(args)
     _logger.info("wrote %s", args.output)
     return 0
 
@@ -173,6 +188,33 @@ def _check_usage(args: argparse.Namespace, is_points: bool) -> None:
             kind, other = ("points", "images") if is_points else ("an image", "points (.csv)")
             option = "--" + name.replace("_", "-")
             raise InputError(f"{args.input}: holds {kind}; leave out {option}, it is for {other}")
+
+
+def _apply_to_surface(args: argparse.Namespace, transform: sitk.Transform) -> None:
+    from nipype_quicksilver.cli.surfaces import map_surface
+    from nipype_quicksilver.spatial import transforms
+
+    if args.points_frame == "lps":
+        raise InputError(f"{args.input}: vertices of a surface are RAS; leave out --points-frame")
+    map_surface(args.input, args.output, lambda points: transforms.map_points(transform, points))
+
+
+def _copy_label_table(args: argparse.Namespace) -> None:
+    """Copy the table of names that lies beside a label map."""
+    from nipype_quicksilver.spatial.files import staged
+
+    if args.interpolation not in ("NearestNeighbor", "GenericLabel", "MultiLabel"):
+        return
+    table, copy = (_beside(path) for path in (args.input, args.output))
+    if table.is_file() and table != copy and not copy.exists():
+        with staged(copy) as temporary:
+            temporary.write_bytes(table.read_bytes())
+        _logger.info("wrote %s", copy)
+
+
+def _beside(path: Path) -> Path:
+    """Return the path of the label table of an image."""
+    return path.parent / f"{path.name.split('.nii')[0].split('.mg')[0]}.tsv"
 
 
 def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:

@@ -143,6 +143,11 @@ def positive_int(text: str) -> int:
     return _whole_number(text, least=1)
 
 
+def whole_number(text: str) -> int:
+    """Return the whole number of at least 0 that `text` holds."""
+    return _whole_number(text, least=0)
+
+
 def seed_number(text: str) -> int:
     """Return the whole number of 0 to 2**63 - 1 that `text` holds."""
     return _whole_number(text, least=0)

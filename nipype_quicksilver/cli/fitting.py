@@ -1,4 +1,4 @@
-"""What `register` and `optimize` share: options of the optimisation, and its progress."""
+"""What `register`, `optimize` and `predict` share: options, progress, and what is written."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.cli import common
+from nipype_quicksilver.errors import InputError, QuicksilverError
 
 if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.registration.conformed import Found
     from nipype_quicksilver.registration.engine import Progress
+
+    Writer = Callable[[Path], object]
 
 #: The names that `nipype_quicksilver.lddmm.similarity` knows; that module needs torch.
 SIMILARITIES = ("lncc", "ssd", "mind")
@@ -47,6 +51,86 @@ def mask_names() -> list[str]:
     return [option[2:].replace("-", "_") for option in MASKS]
 
 
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add `--prediction-network`, `--correction-network` and `--samples`."""
+    for role in ("prediction", "correction"):
+        parser.add_argument(
+            f"--{role}-network",
+            type=Path,
+            metavar="FILE",
+            help=f"checkpoint of the {role} network (default: that of the package)",
+        )
+    parser.add_argument(
+        "--samples",
+        type=common.positive_int,
+        metavar="N",
+        help="draw so many momenta from a probabilistic network, at least 2: their mean is taken, "
+        "and the spread of the maps is the uncertainty (default: a deterministic prediction)",
+    )
+
+
+def add_momentum_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add `--output` and `--output-json`."""
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="momentum (.nii, .nii.gz)"
+    )
+    parser.add_argument(
+        "--output-json", type=Path, metavar="FILE", help="also write how it went (.json)"
+    )
+
+
+def check_momentum_outputs(args: argparse.Namespace) -> None:
+    """Refuse outputs that could not be written, before anything is computed."""
+    common.check_output(args.output, (".nii", ".nii.gz"))
+    if args.output_json is not None:
+        common.check_output(args.output_json, (".json",))
+
+
+def write_found(
+    args: argparse.Namespace, result: Found, others: dict[Path, Writer] | None = None
+) -> None:
+    """Write momentum, summary and what else there is; all or nothing.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the options of :func:`add_momentum_outputs`.
+    result
+        What was found.
+    others
+        Functions that write further files, by the files' names.
+    """
+    from nipype_quicksilver.spatial.files import staged, write_json
+    from nipype_quicksilver.spatial.momentum import write_momentum
+
+    writers: dict[Path, Writer] = {
+        args.output: lambda path: write_momentum(path, result.momentum),
+        **(others or {}),
+    }
+    if args.output_json is not None:
+        writers[args.output_json] = lambda path: write_json(path, result.summary)
+    with contextlib.ExitStack() as stack:
+        for file, write in writers.items():
+            temporary = stack.enter_context(staged(file))
+            try:
+                write(temporary)
+            except QuicksilverError as error:
+                # The user knows the file by its final name.
+                message = str(error).replace(str(temporary), str(file))
+                raise type(error)(message) from error
+
+
+def log_momentum(args: argparse.Namespace, result: Found) -> None:
+    """Say how alike the images became, and what was written."""
+    similarity = result.summary["similarity"]
+    _logger.info(
+        "local correlation %.4f before, %.4f after; wrote %s",
+        similarity["before"],
+        similarity["after"],
+        args.output,
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add `--similarity` and `--iterations`."""
     parser.add_argument(
@@ -75,15 +159,15 @@ def iteration_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def chosen_settings(args: argparse.Namespace, method: str = "optimize") -> Settings:
+def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Settings:
     """Return the default settings with what the options change.
 
     Parameters
     ----------
     args
         Parsed arguments with the options of :func:`add_settings`.
-    method
-        ``refine`` has a shorter schedule than ``optimize``.
+    schedule
+        One of :data:`nipype_quicksilver.methods.SCHEDULES`.
 
     Returns
     -------
@@ -95,10 +179,10 @@ def chosen_settings(args: argparse.Namespace, method: str = "optimize") -> Setti
     InputError
         If `--iterations` has another number of stages than the schedule, or only zeros.
     """
-    from nipype_quicksilver.lddmm.optimize import DEFAULT_STAGES, REFINEMENT_STAGES, Settings
+    from nipype_quicksilver.lddmm import optimize
 
-    schedule = REFINEMENT_STAGES if method == "refine" else DEFAULT_STAGES
-    settings = Settings(stages=schedule, similarity=args.similarity)
+    whole = optimize.SCHEDULES[schedule]
+    settings = optimize.Settings(stages=whole, similarity=args.similarity)
     if args.iterations is None:
         return settings
     default = "x".join(str(stage.iterations) for stage in settings.stages)

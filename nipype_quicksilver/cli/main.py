@@ -5,19 +5,37 @@ import sys
 from collections.abc import Sequence
 
 from nipype_quicksilver.cli import (
+    affine,
     apply,
     checkpoint,
     common,
+    dataset,
     demo,
     evaluate,
+    extract_brain,
     optimize,
+    predict,
     register,
     shoot,
+    train,
 )
 from nipype_quicksilver.errors import InputError
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
-COMMANDS = (demo, register, optimize, shoot, apply, evaluate, checkpoint)
+COMMANDS = (
+    demo,
+    register,
+    extract_brain,
+    affine,
+    predict,
+    optimize,
+    shoot,
+    apply,
+    evaluate,
+    dataset,
+    train,
+    checkpoint,
+)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2

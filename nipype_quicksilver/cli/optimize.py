@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import common, fitting
-from nipype_quicksilver.errors import QuicksilverError
-
-if TYPE_CHECKING:
-    from nipype_quicksilver.registration.conformed import Optimized
+from nipype_quicksilver.methods import SCHEDULES
 
 _DESCRIPTION = """\
 Find the initial momentum of the geodesic that warps a moving image onto a fixed one. Both images
@@ -25,8 +20,6 @@ Example:
       --output momentum.nii.gz --output-json momentum.json
 """
 
-_logger = logging.getLogger(__name__)
-
 
 def add_parser(subparsers: common.Subparsers) -> None:
     """Add the sub-command."""
@@ -38,20 +31,22 @@ def add_parser(subparsers: common.Subparsers) -> None:
         epilog=_EPILOG,
     )
     fitting.add_images(parser, "on the working grid, normalised")
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="FILE", help="momentum (.nii, .nii.gz)"
-    )
+    fitting.add_momentum_outputs(parser)
     parser.add_argument(
         "--initial-momentum",
         type=Path,
         metavar="FILE",
-        help="momentum to start from, of which kernel and time steps are kept; stages before "
-        "the first one on its grid are left out",
+        help="momentum to start from, of which kernel and time steps are kept; stages on coarser "
+        "grids than its own are left out",
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default="full",
+        help="full: from coarse to fine; refine: a few fine iterations from a predicted momentum, "
+        "as 'register --method refine' has them (default: full)",
     )
     fitting.add_settings(parser)
-    parser.add_argument(
-        "--output-json", type=Path, metavar="FILE", help="also write how it went (.json)"
-    )
     parser.set_defaults(run=run)
 
 
@@ -59,12 +54,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration.conformed import optimize_files
 
-    common.check_output(args.output, (".nii", ".nii.gz"))
-    if args.output_json is not None:
-        common.check_output(args.output_json, (".json",))
+    fitting.check_momentum_outputs(args)
     common.start_itk(args)
     device = common.start_torch(args)
-    settings = fitting.chosen_settings(args)
+    settings = fitting.chosen_settings(args, args.schedule)
     masks = {name: getattr(args, name) for name in fitting.mask_names()}
     with fitting.shown_progress(args) as progress:
         result = optimize_files(
@@ -77,28 +70,6 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=progress,
         )
-    _write(args, result)
-    similarity = result.summary["similarity"]
-    _logger.info(
-        "local correlation %.4f before, %.4f after; wrote %s",
-        similarity["before"],
-        similarity["after"],
-        args.output,
-    )
+    fitting.write_found(args, result)
+    fitting.log_momentum(args, result)
     return 0
-
-
-def _write(args: argparse.Namespace, result: Optimized) -> None:
-    """Write momentum and summary, or neither."""
-    from nipype_quicksilver.spatial.files import staged, write_json
-    from nipype_quicksilver.spatial.momentum import write_momentum
-
-    with staged(args.output) as temporary:
-        try:
-            write_momentum(temporary, result.momentum)
-        except QuicksilverError as error:
-            # The user knows the file by its final name.
-            message = str(error).replace(str(temporary), str(args.output))
-            raise type(error)(message) from error
-        if args.output_json is not None:
-            write_json(args.output_json, result.summary)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import apply, common, fitting
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
-#: The names that `nipype_quicksilver.registration.engine` knows.
-METHODS = ("correct", "predict", "refine", "optimize")
+#: The names that `nipype_quicksilver.registration.heads` knows.
+BRAIN_EXTRACTIONS = ("deepbet", "none")
 #: Interpolations of images; labels are warped as labels.
 INTERPOLATIONS = tuple(
     name for name in apply.INTERPOLATIONS if name not in ("GenericLabel", "MultiLabel")
@@ -20,13 +22,17 @@ INTERPOLATIONS = tuple(
 
 _DESCRIPTION = """\
 Register a moving image to a fixed image, and write both directions of the transform, the warped
-images and measures. Images are brains without skull, or come with brain masks; they are aligned
-already by their headers, or by --affine. Any grid, voxel size and orientation will do.
+images and measures. Images are T1-weighted heads as they come from a scanner, or brains without
+skull, which are recognised and left alone. Any grid, voxel size and orientation will do. Brains are
+found by deepbet's network, and aligned by an affine; masks and affines that there are already are
+used instead.
 """
 _EPILOG = """\
 Example:
+  quicksilver register --fixed fixed_T1w.nii.gz --moving moving_T1w.nii.gz --output-dir out
+  quicksilver register --fixed MNI152 --moving T1w.nii.gz --output-dir out
   quicksilver register --fixed fixed_brain.nii.gz --moving moving_brain.nii.gz \\
-      --affine moving_to_fixed.mat --output-dir registration
+      --brain-extraction none --affine affine.mat --output-dir out
 
 Files in the output folder (all of them, or none where something fails):
   warped.nii.gz, inverse_warped.nii.gz  moving image on the fixed grid, fixed on the moving grid
@@ -38,6 +44,8 @@ Files in the output folder (all of them, or none where something fails):
   momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
   summary.json                          versions, parameters, measures, seconds
   warped_labels.nii.gz                  with --moving-labels
+  uncertainty.nii.gz                    with --samples: spread of the displacement, mm
+  uncertainty_components.nii.gz         with --uncertainty-components: variances along x, y, z, mm^2
 """
 
 
@@ -50,7 +58,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    fitting.add_images(parser, "a brain (NIfTI, MGH)")
+    fitting.add_images(parser, "a head or a brain (NIfTI, MGH), or MNI152 for the template")
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
     )
@@ -67,39 +75,39 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="label map of the fixed image, to measure the overlap with --moving-labels",
     )
     parser.add_argument(
-        "--affine",
-        default="none",
-        metavar="none|FILE",
-        help="ITK affine that maps fixed to moving points (default: none, the headers align)",
+        "--brain-extraction",
+        choices=BRAIN_EXTRACTIONS,
+        default="deepbet",
+        help="how brains without mask are found; none: what is not zero is brain (default: "
+        "deepbet, which leaves images without skull alone)",
     )
     parser.add_argument(
-        "--brain-extraction",
-        choices=("none",),
-        default="none",
-        help="how brains are found (default: none, they are without skull or have masks)",
+        "--affine",
+        default="simpleitk",
+        metavar="simpleitk|none|FILE",
+        help="how the images are aligned first: simpleitk finds an affine; none leaves it to the "
+        "headers; FILE is an ITK affine that maps fixed to moving points (default: simpleitk)",
     )
     parser.add_argument(
         "--method",
         choices=METHODS,
-        default="optimize",
+        default=DEFAULT_METHOD,
         help="where the momentum comes from: predict, by a network (LP); correct, with a second "
         "network that corrects it (LPC); refine, optimised from there; optimize, by optimisation "
-        "only (LO) (default: optimize)",
+        f"only (LO) (default: {DEFAULT_METHOD})",
     )
     parser.add_argument(
         "--corrections",
         type=common.positive_int,
-        default=1,
         metavar="N",
-        help="times that a prediction is corrected (default: 1)",
+        help="times that a prediction is corrected, for correct and refine (default: 1)",
     )
-    for role in ("prediction", "correction"):
-        parser.add_argument(
-            f"--{role}-network",
-            type=Path,
-            metavar="FILE",
-            help=f"checkpoint of the {role} network (default: that of the package)",
-        )
+    fitting.add_networks(parser)
+    parser.add_argument(
+        "--uncertainty-components",
+        action="store_true",
+        help="with --samples: also write the variances along x, y and z",
+    )
     fitting.add_settings(parser)
     parser.add_argument(
         "--interpolation",
@@ -119,24 +127,33 @@ def run(args: argparse.Namespace) -> int:
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    settings = fitting.chosen_settings(args, args.method)
-    with fitting.shown_progress(args) as progress:
+    if args.method in ("predict", "correct") and args.iterations is not None:
+        raise InputError(
+            f"--iterations: method '{args.method}' optimises nothing; leave them out, or choose "
+            "refine or optimize"
+        )
+    settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
+    with common.work_dir(args) as folder, fitting.shown_progress(args) as progress:
         registration = register(
             args.fixed,
             args.moving,
             **{name: getattr(args, name) for name in fitting.mask_names()},
             fixed_labels=args.fixed_labels,
             moving_labels=args.moving_labels,
-            affine=None if args.affine == "none" else args.affine,
+            brain_extraction=args.brain_extraction,
+            affine=args.affine,
             method=args.method,
             settings=settings,
             prediction_network=args.prediction_network,
             correction_network=args.correction_network,
             corrections=args.corrections,
+            samples=args.samples,
+            uncertainty_components=args.uncertainty_components,
             interpolation=args.interpolation,
             device=device,
             seed=args.seed,
             progress=progress,
+            work_dir=None if args.work_dir is None else folder,
         )
     registration.save(args.output_dir)
     if not args.quiet:

@@ -132,6 +132,8 @@ def run_demo(
         inputs["moving"],
         fixed_labels=inputs["fixed_labels"],
         moving_labels=inputs["moving_labels"],
+        brain_extraction="none",
+        affine=None,  # there is none between them, and the truth has none
         settings=settings,
         device=device,
         seed=seed,

@@ -4,19 +4,38 @@ Numerical libraries are imported when a node runs; torch only in the command tha
 """
 
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
-from nipype_quicksilver.interfaces.lddmm import OptimizeMomentum, ShootGeodesic
+from nipype_quicksilver.interfaces.labels import FuseLabels, LabelVolumes
+from nipype_quicksilver.interfaces.lddmm import (
+    OptimizeMomentum,
+    PredictMomentum,
+    ShootGeodesic,
+)
 from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
+from nipype_quicksilver.interfaces.preprocessing import (
+    AffineRegistration,
+    BrainExtraction,
+    ConvertAffine,
+)
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
+from nipype_quicksilver.interfaces.training import BuildMomentumDataset, TrainNetwork
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
 __all__ = [
+    "AffineRegistration",
     "ApplyTransforms",
+    "BrainExtraction",
+    "BuildMomentumDataset",
     "ComposeTransforms",
     "ConformToGrid",
+    "ConvertAffine",
+    "FuseLabels",
     "JacobianSummary",
     "LabelOverlap",
+    "LabelVolumes",
     "NormalizeIntensity",
     "OptimizeMomentum",
+    "PredictMomentum",
     "QuicksilverRegistration",
     "ShootGeodesic",
+    "TrainNetwork",
 ]

@@ -68,8 +68,10 @@ class QuicksilverCommand(CommandLine):
     def _format_arg(self, name, trait_spec, value):
         if name == "use_gpu":
             return trait_spec.argstr % ("cuda" if value else "cpu")
-        if name == "iterations":
+        if isinstance(value, list) and name == "iterations":
             return trait_spec.argstr % "x".join(map(str, value))
+        if isinstance(value, list):
+            value = [shlex.quote(str(item)) for item in value]  # Nipype quotes single files only
         return super()._format_arg(name, trait_spec, value)
 
     def _run_interface(self, runtime):

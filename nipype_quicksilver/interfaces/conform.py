@@ -85,7 +85,7 @@ class ConformToGrid(LightInterface):
     def _run_interface(self, runtime):
         from nipype_quicksilver.registration import preparation
         from nipype_quicksilver.registration.inputs import Inputs
-        from nipype_quicksilver.spatial import images, resampling, transforms
+        from nipype_quicksilver.spatial import brains, images, resampling, transforms
 
         inputs, outputs = self.inputs, self._names()
         image = images.read_image(inputs.in_file)
@@ -93,7 +93,7 @@ class ConformToGrid(LightInterface):
         lesion = _read(images.read_mask, inputs.lesion_mask)
         matrix = _matrix(inputs.affine)
         with itk_threads(inputs.num_threads):
-            brain = preparation.native_brain(image, mask)
+            brain = brains.native_brain(image, mask)
             grid = self._grid(image, brain)
             inside = preparation.conform_mask(mask or brain, grid, matrix)
             # As the moving image of a pair, the one that an affine belongs to.
@@ -112,7 +112,7 @@ class ConformToGrid(LightInterface):
     def _grid(self, image, brain):
         """Return the working grid."""
         from nipype_quicksilver.registration import preparation
-        from nipype_quicksilver.spatial import grids, images
+        from nipype_quicksilver.spatial import brains, grids, images
 
         inputs = self.inputs
         if isdefined(inputs.reference_image):
@@ -120,7 +120,7 @@ class ConformToGrid(LightInterface):
         if not isdefined(inputs.include_image):
             return grids.working_grid(brain)
         other = images.read_image(inputs.include_image)
-        other_brain = preparation.native_brain(other, _read(images.read_mask, inputs.include_mask))
+        other_brain = brains.native_brain(other, _read(images.read_mask, inputs.include_mask))
         matrix = _matrix(inputs.include_affine)
         grids.check_overlap(brain, other_brain, matrix)
         return preparation.joint_grid(brain, other_brain, matrix)

@@ -1,20 +1,21 @@
-"""Nodes over the engine: optimise an initial momentum, and shoot one."""
+"""Nodes over the engine: predict or optimise an initial momentum, and shoot one."""
 
 import os
 
-from nipype.interfaces.base import Directory, File, TraitedSpec, traits
+from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import (
     CommandInputSpec,
     QuicksilverCommand,
     SeededInputSpec,
 )
+from nipype_quicksilver.methods import SCHEDULES
 
 SIMILARITIES = ("lncc", "ssd", "mind")
 
 
-class OptimizeMomentumInputSpec(SeededInputSpec):
-    """Inputs of `OptimizeMomentum`."""
+class ConformedPairInputSpec(SeededInputSpec):
+    """Inputs of the nodes that find the momentum of a pair on the working grid."""
 
     fixed_image = File(
         exists=True,
@@ -44,18 +45,6 @@ class OptimizeMomentumInputSpec(SeededInputSpec):
         argstr="--moving-lesion-mask %s",
         desc="what has no counterpart in the fixed image",
     )
-    initial_momentum = File(
-        exists=True, argstr="--initial-momentum %s", desc="momentum to start from, to refine it"
-    )
-    similarity = traits.Enum(
-        *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
-    )
-    iterations = traits.List(
-        traits.Range(low=0),
-        minlen=1,
-        argstr="--iterations %s",
-        desc="iterations of each stage, coarse to fine",
-    )
     out_momentum = File(
         name_source="moving_image",
         name_template="%s_momentum.nii.gz",
@@ -71,6 +60,50 @@ class OptimizeMomentumInputSpec(SeededInputSpec):
         output_name="summary",
         argstr="--output-json %s",
         desc="name of the summary",
+    )
+
+
+class NetworksInputSpec(CommandInputSpec):
+    """Inputs of the nodes that predict."""
+
+    prediction_network = File(
+        exists=True,
+        argstr="--prediction-network %s",
+        desc="checkpoint of the prediction network; that of the package otherwise",
+    )
+    correction_network = File(
+        exists=True,
+        argstr="--correction-network %s",
+        desc="checkpoint of the correction network; that of the package, or the prediction "
+        "network again if another than the package's is given",
+    )
+    n_samples = traits.Range(
+        low=2,
+        argstr="--samples %d",
+        desc="momenta to draw from a probabilistic network; their mean is taken",
+    )
+
+
+class OptimizeMomentumInputSpec(ConformedPairInputSpec):
+    """Inputs of `OptimizeMomentum`."""
+
+    initial_momentum = File(
+        exists=True, argstr="--initial-momentum %s", desc="momentum to start from, to refine it"
+    )
+    schedule = traits.Enum(
+        *SCHEDULES,
+        usedefault=True,
+        argstr="--schedule %s",
+        desc="full: from coarse to fine; refine: a few fine iterations from a predicted momentum",
+    )
+    similarity = traits.Enum(
+        *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
+    )
+    iterations = traits.List(
+        traits.Range(low=0),
+        minlen=1,
+        argstr="--iterations %s",
+        desc="iterations of each stage, coarse to fine",
     )
 
 
@@ -98,12 +131,89 @@ class OptimizeMomentum(QuicksilverCommand):
     >>> node.cmdline
     '...optimize --fixed /...fixed.nii.gz --iterations 20x10 --moving /...moving.nii.gz
     --num-threads 4 --output moving_momentum.nii.gz --output-json moving_momentum.json
-    --seed 0 --similarity lncc --device cpu'
+    --seed 0 --schedule full --similarity lncc --device cpu'
     """
 
     _cmd = "optimize"
     input_spec = OptimizeMomentumInputSpec
     output_spec = OptimizeMomentumOutputSpec
+
+
+class PredictMomentumInputSpec(ConformedPairInputSpec, NetworksInputSpec):
+    """Inputs of `PredictMomentum`."""
+
+    corrections = traits.Range(
+        low=0,
+        value=1,
+        usedefault=True,
+        argstr="--corrections %d",
+        desc="times that the prediction is corrected; 0 is the prediction alone",
+    )
+    out_uncertainty = File(
+        name_source="moving_image",
+        name_template="%s_uncertainty.nii.gz",
+        keep_extension=False,
+        output_name="uncertainty",
+        argstr="--output-uncertainty %s",
+        requires=["n_samples"],
+        desc="name of the uncertainty; with n_samples only",
+    )
+    out_uncertainty_components = File(
+        hash_files=False,
+        argstr="--output-uncertainty-components %s",
+        requires=["n_samples"],
+        desc="name of the variances; they are not written otherwise",
+    )
+
+
+class PredictMomentumOutputSpec(TraitedSpec):
+    """Outputs of `PredictMomentum`."""
+
+    momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
+    summary = File(exists=True, desc="networks, parameters and similarity (JSON)")
+    uncertainty = File(
+        exists=True, desc="spread of the displacement over the samples, mm; with n_samples only"
+    )
+    uncertainty_components = File(
+        exists=True, desc="its variances along x, y and z, mm^2; where they were named"
+    )
+
+
+class PredictMomentum(QuicksilverCommand):
+    """Predict the initial momentum that warps one image onto another, by networks.
+
+    Both images are on one working grid, as `ConformToGrid` and `NormalizeIntensity` make them;
+    masks may be on any grid in the same world space.
+
+    Examples
+    --------
+    >>> fixed, moving = (getfixture("tmp_path") / f"{x}.nii.gz" for x in ("fixed", "moving"))
+    >>> fixed.touch(), moving.touch()
+    (None, None)
+    >>> node = PredictMomentum(fixed_image=fixed, moving_image=moving, corrections=2)
+    >>> node.cmdline
+    '...predict --corrections 2 --fixed /...fixed.nii.gz --moving /...moving.nii.gz
+    --num-threads 1 --output moving_momentum.nii.gz --output-json moving_momentum.json
+    --seed 0 --device cpu'
+    """
+
+    _cmd = "predict"
+    input_spec = PredictMomentumInputSpec
+    output_spec = PredictMomentumOutputSpec
+
+    def _parse_inputs(self, skip=None):
+        # Nipype would make up the name of an output that there is not.
+        there_is_none = [] if isdefined(self.inputs.n_samples) else ["out_uncertainty"]
+        return super()._parse_inputs([*(skip or []), *there_is_none])
+
+    def _list_outputs(self):
+        outputs = super()._list_outputs()
+        if not isdefined(self.inputs.n_samples):
+            outputs.pop("uncertainty", None)
+        components = self.inputs.out_uncertainty_components
+        if isdefined(components):
+            outputs["uncertainty_components"] = os.path.abspath(components)
+        return outputs
 
 
 class ShootGeodesicInputSpec(CommandInputSpec):

@@ -5,8 +5,9 @@ import os
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import QuicksilverCommand, SeededInputSpec
-from nipype_quicksilver.interfaces.lddmm import SIMILARITIES
+from nipype_quicksilver.interfaces.lddmm import SIMILARITIES, NetworksInputSpec
 from nipype_quicksilver.interfaces.transforms import INTERPOLATIONS
+from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
 
 _OF_IMAGES = [name for name in INTERPOLATIONS if not name.endswith("Label")]
 
@@ -24,7 +25,7 @@ _FILES = {
 }
 
 
-class QuicksilverRegistrationInputSpec(SeededInputSpec):
+class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
     """Inputs of `QuicksilverRegistration`."""
 
     fixed_image = File(
@@ -34,10 +35,10 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec):
         exists=True, mandatory=True, argstr="--moving %s", desc="image that is warped"
     )
     fixed_image_mask = File(
-        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; else what is not 0"
+        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; found otherwise"
     )
     moving_image_mask = File(
-        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; else what is not 0"
+        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; found otherwise"
     )
     fixed_lesion_mask = File(
         exists=True,
@@ -61,10 +62,40 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec):
     initial_moving_transform = File(
         exists=True,
         argstr="--affine %s",
+        xor=["affine"],
         desc="ITK affine that maps fixed to moving points, as ANTs and ITK write it",
     )
+    affine = traits.Enum(
+        "simpleitk",
+        "none",
+        argstr="--affine %s",
+        xor=["initial_moving_transform"],
+        desc="find an affine first (default), or leave the alignment to the headers",
+    )
+    brain_extraction = traits.Enum(
+        "deepbet",
+        "none",
+        usedefault=True,
+        argstr="--brain-extraction %s",
+        desc="how brains without mask are found; images without skull are left alone",
+    )
     method = traits.Enum(
-        "optimize", usedefault=True, argstr="--method %s", desc="where the momentum comes from"
+        DEFAULT_METHOD,
+        METHODS,
+        usedefault=True,
+        argstr="--method %s",
+        desc="where the momentum comes from: networks that predict and correct it, which may be "
+        "refined, or optimisation only",
+    )
+    corrections = traits.Range(
+        low=1,
+        argstr="--corrections %d",
+        desc="times that the prediction is corrected, for correct and refine; once otherwise",
+    )
+    uncertainty_components = traits.Bool(
+        argstr="--uncertainty-components",
+        requires=["n_samples"],
+        desc="also give the variances of the displacement along x, y and z",
     )
     similarity = traits.Enum(
         *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
@@ -118,6 +149,13 @@ class QuicksilverRegistrationOutputSpec(TraitedSpec):
     log_jacobian = File(exists=True, desc="log of the Jacobian determinant of the displacement")
     momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
     warped_labels = File(exists=True, desc="moving_labels on the fixed image's grid")
+    uncertainty = File(
+        exists=True,
+        desc="spread of the displacement over the samples, mm, on the fixed grid; with n_samples",
+    )
+    uncertainty_components = File(
+        exists=True, desc="its variances along x, y and z, mm^2; where they are asked for"
+    )
     summary = File(exists=True, desc="measures of the registration (JSON)")
 
 
@@ -134,8 +172,8 @@ class QuicksilverRegistration(QuicksilverCommand):
     (None, None)
     >>> node = QuicksilverRegistration(fixed_image=fixed, moving_image=moving, random_seed=1)
     >>> node.cmdline
-    '...register --fixed /...fixed.nii.gz --interpolation Linear --method optimize
-    --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
+    '...register --brain-extraction deepbet --fixed /...fixed.nii.gz --interpolation Linear
+    --method optimize --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
     --similarity lncc --device cpu'
     """
 
@@ -146,8 +184,13 @@ class QuicksilverRegistration(QuicksilverCommand):
     def _list_outputs(self):
         folder = os.path.abspath(self.inputs.output_dir)
         outputs = {name: os.path.join(folder, file) for name, file in _FILES.items()}
-        if isdefined(self.inputs.moving_labels):
-            outputs["warped_labels"] = os.path.join(folder, "warped_labels.nii.gz")
+        for name, given in (
+            ("warped_labels", self.inputs.moving_labels),
+            ("uncertainty", self.inputs.n_samples),
+            ("uncertainty_components", self.inputs.uncertainty_components),
+        ):
+            if isdefined(given) and given:
+                outputs[name] = os.path.join(folder, f"{name}.nii.gz")
         forward = [outputs["composite_transform"]]
         reverse = [outputs["inverse_composite_transform"]]
         # A composite is never inverted: the inverse is the other file.

@@ -65,21 +65,35 @@ def registration_maps(
     """
     geodesic = shoot(momentum, operator, steps=steps, both=True)
     assert geodesic.forward is not None
-    shape = [n * factor for n in operator.shape]
     spacing = tuple(h / factor for h in operator.spacing)
-    taper = _taper(shape, spacing, momentum)
-    inverse = upsample(geodesic.inverse, factor) * taper
-    forward = invert(
-        inverse,
-        upsample(geodesic.forward, factor) * taper,
-        spacing,
-        iterations=ITERATIONS,
-        tolerance=TOLERANCE * min(spacing),
+    inverse, forward = (
+        on_working_grid(field, operator, factor) for field in (geodesic.inverse, geodesic.forward)
     )
+    tolerance = TOLERANCE * min(spacing)
+    forward = invert(inverse, forward, spacing, iterations=ITERATIONS, tolerance=tolerance)
     return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
 
 
-def _taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+def on_working_grid(
+    displacement: torch.Tensor, operator: KernelOperator, factor: int
+) -> torch.Tensor:
+    """Return a displacement as files hold it: trilinear on the finer grid, zero at its border.
+
+    Parameters
+    ----------
+    displacement : torch.Tensor
+        (B, 3, x, y, z), on the momentum's grid.
+    operator : KernelOperator
+        Of that grid.
+    factor : int
+        From the finer grid to that one.
+    """
+    shape = [n * factor for n in operator.shape]
+    spacing = tuple(h / factor for h in operator.spacing)
+    return upsample(displacement, factor) * taper(shape, spacing, displacement)
+
+
+def taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     """Return a window (X, Y, Z): 0 on the border, 1 from `RIM` inwards, a raised cosine between."""
     window = torch.ones(shape, dtype=like.dtype, device=like.device)
     for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):

@@ -60,8 +60,38 @@ class Stage:
 
 DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 16))
 
-# From a predicted momentum on the half grid, what is left is fine.
+# From a predicted momentum, what is left is fine.
 REFINEMENT_STAGES = (Stage(2, 2, 8), Stage(1, 2, 4))
+
+#: Schedules by name: from nothing, and from a predicted momentum.
+SCHEDULES = {"full": DEFAULT_STAGES, "refine": REFINEMENT_STAGES}
+
+
+def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]:
+    """Return a schedule that can go on from a momentum.
+
+    Parameters
+    ----------
+    stages : tuple of Stage
+    velocity : int
+        The momentum lives on the working grid pooled by this factor.
+
+    Returns
+    -------
+    tuple of Stage
+        The same; if the momentum is finer than all of it, its last stage on the momentum's grid.
+
+    Examples
+    --------
+    >>> stages_onward(REFINEMENT_STAGES, 4) == REFINEMENT_STAGES
+    True
+    >>> stages_onward(REFINEMENT_STAGES, 1)
+    (Stage(image=1, velocity=1, iterations=4),)
+    """
+    if any(velocity % stage.velocity == 0 for stage in stages):
+        return stages
+    last = stages[-1]
+    return (Stage(min(last.image, velocity), velocity, last.iterations),)
 
 
 @dataclass(frozen=True)
@@ -184,8 +214,8 @@ def optimize(
     moving_weight : torch.Tensor, optional
         The same on the moving image's side; it is carried along with the moving image.
     initial : torch.Tensor, optional
-        Momentum to start from (refinement), (1, 3, x, y, z) on the velocity grid of any stage;
-        the stages before the first one on that grid are left out.
+        Momentum to start from (refinement), (1, 3, x, y, z) on the working grid pooled by a whole
+        factor; stages on coarser grids than that are left out.
     spacing : float or sequence of float
         Of the working grid, in millimetres.
     progress : callable, optional
@@ -198,8 +228,8 @@ def optimize(
     Raises
     ------
     ValueError
-        If the images differ in shape or do not fit the stages, or the initial momentum is on
-        none of their grids.
+        If the images differ in shape or do not fit the stages, or the initial momentum does not
+        fit the images or is finer than all stages.
     """
     settings = settings or Settings()
     weight = torch.ones_like(fixed) if weight is None else weight
@@ -211,23 +241,46 @@ def optimize(
         if progress is not None:
             progress(iteration)
 
-    state = None
+    state: torch.Tensor | None = None
+    operator: KernelOperator | None = None
+    descent: _Descent | None = None
+    factor = 0  # a multiple of every stage's
+    if initial is not None:
+        factor = _factor(initial, fixed)
+        operator = _operator(settings, fixed, factor, spacing)
+        state = operator.apply(initial, 0.5)
     for number, stage in enumerate(settings.stages):
+        if descent is None and factor % stage.velocity:
+            continue
         problem = _Problem(fixed, moving, weight, moving_weight, stage, settings, spacing)
-        if initial is not None and state is None:
-            if initial.shape[2:] != problem.operator.shape:
-                continue
-            state, operator = problem.operator.apply(initial, 0.5), problem.operator
-            descent = _Descent(state, operator, stage.velocity, settings)
-        if state is None or problem.operator.shape != operator.shape:
-            state = problem.start() if state is None else _carry(state, operator, problem)
-            descent = _Descent(state, problem.operator, stage.velocity, settings)
+        if state is None or operator is None:
+            state, operator = problem.start(), problem.operator
+        elif operator.shape != problem.operator.shape:
+            state, descent = _carry(state, operator, problem), None
         operator = problem.operator
+        descent = descent or _Descent(state, operator, stage.velocity, settings)
         state = _minimise(problem, state, descent, number, record)
-    if state is None:
-        raise ValueError("the initial momentum is on none of the stages' velocity grids")
-    state = unfold(state, operator, steps=settings.steps, factor=problem.stage.velocity)
+    if state is None or operator is None or descent is None:
+        raise ValueError("the initial momentum is on a finer grid than all stages")
+    state = unfold(state, operator, steps=settings.steps, factor=settings.velocity)
     return Optimum(operator.apply(state, -0.5), operator, settings.steps, history)
+
+
+def _factor(momentum: torch.Tensor, image: torch.Tensor) -> int:
+    """Return by how much a momentum's grid is coarser than that of an image."""
+    factor = image.shape[2] // momentum.shape[2]
+    if list(image.shape[2:]) != [factor * n for n in momentum.shape[2:]]:
+        raise ValueError("the initial momentum is not on the images' grid or a coarser one")
+    return factor
+
+
+def _operator(
+    settings: Settings, image: torch.Tensor, factor: int, spacing: Spacing
+) -> KernelOperator:
+    """Return the kernel on an image's grid pooled by a factor."""
+    shape = tuple(n // factor for n in image.shape[2:])
+    coarse = tuple(h * factor for h in spacing_tuple(spacing))
+    return KernelOperator(settings.kernel, shape, coarse, image.dtype, image.device)
 
 
 def _check_shapes(fixed: torch.Tensor, moving: torch.Tensor, settings: Settings) -> None:
@@ -283,14 +336,7 @@ class _Problem:
         self.settings = settings
         self.stage = stage
         self.image_spacing = tuple(h * stage.image for h in full)
-        shape = tuple(n // stage.velocity for n in fixed.shape[2:])
-        self.operator = KernelOperator(
-            settings.kernel,
-            shape,
-            tuple(h * stage.velocity for h in full),
-            fixed.dtype,
-            fixed.device,
-        )
+        self.operator = _operator(settings, fixed, stage.velocity, spacing)
         self.moving = pool(moving, stage.image)
         self.weight = pool(weight, stage.image) * math.prod(self.image_spacing)
         self.moving_weight = None if moving_weight is None else pool(moving_weight, stage.image)

@@ -213,7 +213,7 @@ class PatchPredictor:
             with half:
                 return replica.network(patches[:, :1], patches[:, 1:]).float()[:size]
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Out of the handler: the error holds the tensors of the failed pass alive.
         _shrink(replica, size + missing)
@@ -307,7 +307,8 @@ def _box(start: Sequence[int], side: int) -> tuple[slice, ...]:
     return tuple(slice(first, first + side) for first in start)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that the memory of a device did not suffice."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(text in str(error) for text in _NO_MEMORY)
 

@@ -115,13 +115,18 @@ def run_networks(
     State or None
         On the last network's velocity grid; the start if there are no networks.
     """
-    for network in chain.from_iterable([each] * each.passes for each in networks):
+    for network in networks:
         operator = images.operator(kernel, network.velocity)
         if start is None:
             start = predict(network, images, operator), operator
         else:
-            start = correct(network, images, _carried(start, operator), operator, steps), operator
+            start = correct(network, images, on_grid(start, operator), operator, steps), operator
     return start
+
+
+def repeated(networks: Sequence[Network]) -> list[Network]:
+    """Return networks with each as many times in a row as it is made to be applied."""
+    return list(chain.from_iterable([network] * network.passes for network in networks))
 
 
 def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:
@@ -164,7 +169,7 @@ def correct(
     return state + network(moving, target, weight * moving_weight, state, operator)
 
 
-def _carried(state: State, operator: KernelOperator) -> torch.Tensor:
+def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:
     """Return a whitened momentum on the same or a finer grid: the same velocity, interpolated."""
     momentum, old = state
     factor = operator.shape[0] // old.shape[0]

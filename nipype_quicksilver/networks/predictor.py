@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -12,16 +13,26 @@ import torch
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.folding import unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.maps import on_working_grid
+from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.networks.prediction import Images, Network, State, run_networks
+from nipype_quicksilver.networks.prediction import Images, Network, State, repeated, run_networks
+from nipype_quicksilver.networks.sampling import RunningMoments, is_probabilistic, without_dropout
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
 
-#: The shipped networks, in the package's data.
+#: The shipped networks, in the package's data; the probabilistic one predicts where samples are
+#: asked for.
 PREDICTION, CORRECTION = "prediction.safetensors", "correction.safetensors"
+PROBABILISTIC = "probabilistic.safetensors"
+
+# The working grid's dimensions are multiples of it.
+MULTIPLE = 8
+
+_logger = logging.getLogger(__name__)
 
 
 class PatchedImages:
@@ -30,12 +41,15 @@ class PatchedImages:
     Parameters
     ----------
     network : PatchNetwork
+    factor : int
+        From the working grid to that of the momenta that it was trained on.
     """
 
-    image = velocity = passes = 1
+    passes = 1
 
-    def __init__(self, network: PatchNetwork) -> None:
+    def __init__(self, network: PatchNetwork, factor: int = 1) -> None:
         self._network = network
+        self.image = self.velocity = factor
 
     def __call__(
         self,
@@ -48,6 +62,26 @@ class PatchedImages:
         """Return the whitened momentum that the windows predict."""
         momentum = PatchPredictor(self._network, devices=[moving.device])(moving, target)
         return operator.apply(momentum, 0.5)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the samples of a probabilistic network tell together.
+
+    Attributes
+    ----------
+    state : torch.Tensor
+        Mean of the whitened momenta, without folds as of :meth:`Predictor.predict`.
+    operator : KernelOperator
+        Of its grid.
+    variance : torch.Tensor
+        (1, 3, X, Y, Z), on the working grid: variance of each component of the displacement
+        ``phi^-1`` over the shot samples, in the square of the spacing's unit.
+    """
+
+    state: torch.Tensor
+    operator: KernelOperator
+    variance: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -78,7 +112,8 @@ class Predictor:
             0 is LP, 1 is LPC, N is LPCn. Without a correction network the prediction network
             corrects itself (LPP).
         """
-        return [self.prediction] + [self.correction or self.prediction] * corrections
+        again = self.correction or self.prediction
+        return repeated([self.prediction] + [again] * corrections)
 
     def to(self, device: torch.device) -> Predictor:
         """Return the same on a device."""
@@ -100,17 +135,73 @@ class Predictor:
         -------
         State
         """
-        kernel, steps = Kernel(**self.card.kernel), self.card.steps
-        networks = self.networks(corrections)
-        result = run_networks(networks, images, kernel, steps)
+        state, operator = self._run(images, corrections)
+        return self._unfolded(state, operator, corrections), operator
+
+    @torch.no_grad()
+    def sample(self, images: Images, corrections: int, number: int) -> Samples:
+        """Return what so many samples of the networks tell; no more than one is kept at a time.
+
+        Parameters
+        ----------
+        images : Images
+            One pair, normalised as the card says.
+        corrections : int
+            See :meth:`networks`.
+        number : int
+            At least 2; random numbers are those of torch's own generator.
+
+        Returns
+        -------
+        Samples
+        """
+        states, displacements = RunningMoments(), RunningMoments()
+        factor = self.velocity(corrections)
+        for index in range(number):
+            state, operator = self._run(images, corrections)
+            # On its own grid, which is cheap and enough for a sample of the spread.
+            state = unfold(state, operator, steps=self.card.steps, factor=1)
+            states.add(state)
+            momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
+            geodesic = shoot(momentum, operator, steps=self.card.steps, velocity=velocity)
+            displacements.add(on_working_grid(geodesic.inverse, operator, factor))
+            _logger.debug("%d of %d samples", index + 1, number)
+        mean = self._unfolded(states.mean, operator, corrections)
+        return Samples(mean, operator, displacements.variance())
+
+    def velocity(self, corrections: int) -> int:
+        """Return by how much the predicted momentum's grid is coarser than the working grid."""
+        return self.networks(corrections)[-1].velocity
+
+    def _run(self, images: Images, corrections: int) -> State:
+        kernel = Kernel(**self.card.kernel)
+        result = run_networks(self.networks(corrections), images, kernel, self.card.steps)
         assert result is not None
-        state, operator = result
-        factor = networks[-1].velocity
-        return unfold(state, operator, steps=steps, factor=factor), operator
+        return result
+
+    def _unfolded(
+        self, state: torch.Tensor, operator: KernelOperator, corrections: int
+    ) -> torch.Tensor:
+        factor = self.velocity(corrections)
+        return unfold(state, operator, steps=self.card.steps, factor=factor)
+
+
+def shipped_networks() -> tuple[Path, Path]:
+    """Return the checkpoints of the prediction and the correction network in the package."""
+    return shipped_network(PREDICTION), shipped_network(CORRECTION)
+
+
+def shipped_network(name: str) -> Path:
+    """Return where a checkpoint in the package is, if there is one of this name."""
+    return Path(str(files("nipype_quicksilver.data"))) / "networks" / name
 
 
 def load_predictor(
-    prediction: PathLike | None = None, correction: PathLike | None = None
+    prediction: PathLike | None = None,
+    correction: PathLike | None = None,
+    *,
+    probabilistic: bool = False,
+    correcting: bool = True,
 ) -> Predictor:
     """Load networks.
 
@@ -121,6 +212,11 @@ def load_predictor(
     correction : path-like, optional
         Of the correction network; the shipped one for the shipped prediction network, none for
         another.
+    probabilistic : bool
+        Keep dropout on, to draw samples; networks that were trained with it predict without it
+        otherwise.
+    correcting : bool
+        False where the prediction alone is wanted: there is no correction network then.
 
     Returns
     -------
@@ -129,15 +225,28 @@ def load_predictor(
     Raises
     ------
     InputError
-        If a checkpoint cannot be used, or the two do not belong together.
+        If a checkpoint cannot be used, the two do not belong together, or the prediction network
+        has no dropout and is to be sampled.
     """
-    folder = Path(str(files("nipype_quicksilver.data"))) / "networks"
     if prediction is None:
-        prediction, correction = folder / PREDICTION, correction or folder / CORRECTION
-    paths = [Path(path) for path in (prediction, correction) if path is not None]
+        prediction = _existing(shipped_network(PROBABILISTIC if probabilistic else PREDICTION))
+        if correcting and correction is None:
+            correction = _existing(shipped_network(CORRECTION))
+    used = (prediction, correction if correcting else None)
+    paths = [Path(path) for path in used if path is not None]
     loaded = [load_checkpoint(path) for path in paths]
-    networks = [_of_whole_images(network) for network, _ in loaded]
     cards = [card for _, card in loaded]
+    if probabilistic and not is_probabilistic(cards[0]):
+        raise InputError(
+            f"{paths[0]}: has no dropout, so that its samples are all the same; give a network "
+            "trained with dropout, or ask for no samples"
+        )
+    networks = [
+        _of_whole_images(network if probabilistic else without_dropout(network, card), card)
+        for network, card in loaded
+    ]
+    for path, network, card in zip(paths, networks, cards, strict=True):
+        _check_grid(path, network, card)
     if len(cards) == 2 and _model(cards[0]) != _model(cards[1]):
         raise InputError(
             f"{paths[1]}: was trained for another kernel, grid or normalisation than "
@@ -153,13 +262,32 @@ def load_predictor(
     )
 
 
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"{path}: the package comes without it; give a prediction network")
+    return path
+
+
+def _check_grid(path: Path, network: Network, card: Card) -> None:
+    if network.velocity != card.velocity_factor:
+        raise InputError(
+            f"{path}: its momentum is on a grid coarser by {network.velocity}, by its card "
+            f"{card.velocity_factor}; correct the card"
+        )
+    if MULTIPLE % network.velocity or MULTIPLE % network.image:
+        raise InputError(
+            f"{path}: works on a grid coarser by {max(network.velocity, network.image)}; only "
+            f"divisors of {MULTIPLE} fit the working grid"
+        )
+
+
 def _moved(network: Network, device: torch.device) -> Network:
     return network.to(device) if isinstance(network, ForceUNet) else network
 
 
-def _of_whole_images(network: torch.nn.Module) -> Network:
+def _of_whole_images(network: torch.nn.Module, card: Card) -> Network:
     if isinstance(network, PatchNetwork):
-        return PatchedImages(network)
+        return PatchedImages(network, card.velocity_factor)
     assert isinstance(network, ForceUNet)
     return network
 

@@ -73,6 +73,23 @@ class Ranges:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """A real image of a brain.
+
+    Attributes
+    ----------
+    image, brain : torch.Tensor
+        (1, 1, X, Y, Z), 0 outside the brain, robust maximum 1; share of the brain in each voxel.
+    classes : torch.Tensor, optional
+        (C, X, Y, Z): share of each class, where it is known.
+    """
+
+    image: torch.Tensor
+    brain: torch.Tensor
+    classes: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two brains to be registered.
 
@@ -82,8 +99,9 @@ class Pair:
         (1, 1, X, Y, Z), intensities from 0 to 1.5 with robust maximum 1.
     weight : torch.Tensor
         (1, 1, X, Y, Z): 1 in both brains and their rim.
-    fixed_classes, moving_classes : torch.Tensor
-        (C, X, Y, Z): share of each class, before the brains were moved.
+    fixed_classes, moving_classes : torch.Tensor or None
+        (C, X, Y, Z): share of each class, before the brains were moved; None where the labels of
+        one of them are not known.
     fixed_pose, moving_pose : torch.Tensor
         (1, 3, X, Y, Z): displacement in voxels by which each brain was moved,
         ``classes o (id + pose)``.
@@ -92,8 +110,8 @@ class Pair:
     fixed: torch.Tensor
     moving: torch.Tensor
     weight: torch.Tensor
-    fixed_classes: torch.Tensor
-    moving_classes: torch.Tensor
+    fixed_classes: torch.Tensor | None
+    moving_classes: torch.Tensor | None
     fixed_pose: torch.Tensor
     moving_pose: torch.Tensor
 
@@ -133,21 +151,72 @@ def synthesize_pair(
         own = _random_matrix(ranges.rotation, ranges.scaling, ranges.translation, generator)
         pose = _affine_displacement(own @ common, shape, spacing)
         bend = _random_geodesic(shape, spacing, ranges.geodesic * _uniform(generator), generator)
-        pose = compose(pose, bend, spacing)
+        pose = compose(pose, bend, spacing).to(classes.device)
         image, brain = _image(classes, mean[list(tissues.groups)], pose, ranges, spacing, generator)
         poses.append(pose)
         images.append(image)
         brains.append(brain)
-    inside = functional.max_pool3d(torch.maximum(*brains), 3, stride=1, padding=1)
     return Pair(
         fixed=images[0],
         moving=images[1],
-        weight=(inside > 0.5).float(),
+        weight=_compared(*brains),
         fixed_classes=fixed,
         moving_classes=moving,
         fixed_pose=poses[0] / spacing,
         moving_pose=poses[1] / spacing,
     )
+
+
+def pair_scans(
+    fixed: Scan, moving: Scan, ranges: Ranges, spacing: float, generator: torch.Generator
+) -> Pair:
+    """Make a pair of two real images: moved at random, otherwise as they are.
+
+    Parameters
+    ----------
+    fixed, moving : Scan
+    ranges : Ranges
+        Of the poses; the rest does not matter.
+    spacing : float
+        Of the grid, in millimetres.
+    generator : torch.Generator
+        Source of all random numbers.
+
+    Returns
+    -------
+    Pair
+        With the classes if both images have them.
+    """
+    shape: Shape = (fixed.image.shape[2], fixed.image.shape[3], fixed.image.shape[4])
+    common = _random_matrix(ranges.common_rotation, 0.03, 0.0, generator)
+    if _uniform(generator) < 0.5:
+        common = common @ torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+    images, brains, poses = [], [], []
+    for scan in (fixed, moving):
+        own = _random_matrix(ranges.rotation, ranges.scaling, ranges.translation, generator)
+        pose = _affine_displacement(own @ common, shape, spacing).to(scan.image.device)
+        both = torch.cat([scan.image, scan.brain], dim=1)
+        image, brain = sample(both, pose, spacing).split(1, dim=1)
+        mask = (brain > 0.5).float()
+        images.append(image * mask)
+        brains.append(mask)
+        poses.append(pose / spacing)
+    known = fixed.classes is not None and moving.classes is not None
+    return Pair(
+        fixed=images[0],
+        moving=images[1],
+        weight=_compared(*brains),
+        fixed_classes=fixed.classes if known else None,
+        moving_classes=moving.classes if known else None,
+        fixed_pose=poses[0],
+        moving_pose=poses[1],
+    )
+
+
+def _compared(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return where images are compared: 1 in both brains and their rim."""
+    inside = functional.max_pool3d(torch.maximum(first, second), 3, stride=1, padding=1)
+    return (inside > 0.5).float()
 
 
 def overlap_loss(
@@ -171,12 +240,13 @@ def overlap_loss(
     torch.Tensor
         A number.
     """
+    assert pair.fixed_classes is not None and pair.moving_classes is not None
     start = torch.randint(2, (3,), generator=generator).tolist()
     x, y, z = (slice(s, None, 2) for s in start)
-    shape = pair.fixed_classes.shape[1:]
+    shape = displacement.shape[2:]
     index = torch.stack(
         torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij")
-    )[None]
+    )[None].to(displacement.device)
     there = (index + displacement)[..., x, y, z]
     fixed_at = (index + pair.fixed_pose)[..., x, y, z]
     # The pose of the moving brain at the point that the registration leads to.
@@ -192,7 +262,7 @@ def overlap_loss(
 def _at(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Return an image (1, C, X, Y, Z) at points (1, 3, x, y, z) given in voxels; 0 outside."""
     scale = torch.tensor([2 / (n - 1) for n in image.shape[2:]])[None, :, None, None, None]
-    grid = (points * scale - 1).flip(1).permute(0, 2, 3, 4, 1)
+    grid = (points * scale.to(points.device) - 1).flip(1).permute(0, 2, 3, 4, 1)
     return functional.grid_sample(image, grid, align_corners=True)
 
 
@@ -206,19 +276,19 @@ def _image(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return an image of a brain in a pose, and the brain's mask."""
     shape = classes.shape[1:]
-    both = torch.stack([means, torch.ones_like(means)]) @ classes.flatten(1)
+    place = classes.device  # random numbers are drawn on the CPU: the same on every device
+    both = torch.stack([means, torch.ones_like(means)]).to(place) @ classes.flatten(1)
     image, brain = both.reshape(1, 2, *shape).split(1, dim=1)
-    texture = box_mean(torch.randn((1, 1, *shape), generator=generator), 1) * 27**0.5
+    texture = box_mean(torch.randn((1, 1, *shape), generator=generator).to(place), 1) * 27**0.5
     image = image + ranges.texture * _uniform(generator) * texture * brain
     image, brain = sample(torch.cat([image, brain], 1), pose, spacing).split(1, dim=1)
-    coarse = torch.randn((1, 1, 4, 4, 4), generator=generator)
+    coarse = torch.randn((1, 1, 4, 4, 4), generator=generator).to(place)
     bias = functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
     image = image * torch.exp(ranges.bias * _uniform(generator) * bias)
     if _uniform(generator) < 0.3:  # a lower resolution
         image = torch.lerp(image, box_mean(image, 1), _uniform(generator))
-    image = image + ranges.noise * _uniform(generator) * torch.randn(
-        image.shape, generator=generator
-    )
+    level = ranges.noise * _uniform(generator)
+    image = image + level * torch.randn(image.shape, generator=generator).to(place)
     # A brain mask that is somewhat too small or too large, as extraction makes it.
     mask = (brain > 0.2 + 0.6 * _uniform(generator)).float()
     image = image.clamp_min(0) * mask

@@ -6,8 +6,8 @@ dropout from a seed of its own, so that a training that was interrupted goes on 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,15 +15,18 @@ from torch import nn
 
 from nipype_quicksilver.lddmm.fields import jacobian_shortfall, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.maps import taper
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
-from nipype_quicksilver.networks.prediction import Images, run_networks
+from nipype_quicksilver.networks.prediction import Images, State, on_grid, repeated, run_networks
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
+    Scan,
     Tissues,
     overlap_loss,
+    pair_scans,
     synthesize_pair,
 )
 from nipype_quicksilver.networks.unet import ForceUNet
@@ -48,10 +51,15 @@ class Recipe:
     steps : int
         Time steps of the shooting.
     kernel : Kernel
+    crop : int
+        Side of the box, in voxels of the training's grid, in which a correction is trained; 0 for
+        whole images.
+    boxes : int
+        Boxes of each pair.
     factor : int
         By which the training's grid is coarser than the working grid.
-    corrections : int
-        A correction network is trained after so many earlier ones of itself at most.
+    passes : int
+        The network is trained to be applied up to so many times in a row.
     clipping : float
         Longest gradient.
     averaging : float
@@ -60,6 +68,8 @@ class Recipe:
     ranges : Ranges
     low_precision : bool
         Convolutions in bfloat16.
+    scans : float
+        Share of pairs of real images, where there are also label maps to make images from.
     """
 
     iterations: int = 2000
@@ -69,13 +79,16 @@ class Recipe:
     regularization: float = 1.6
     steps: int = 3
     kernel: Kernel = field(default_factory=Kernel)
+    crop: int = 0
+    boxes: int = 1
     factor: int = 2
-    corrections: int = 1
+    passes: int = 1
     clipping: float = 1.0
     averaging: float = 0.995
     seed: int = 0
     ranges: Ranges = field(default_factory=Ranges)
     low_precision: bool = True
+    scans: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,16 @@ class Training:
     network : ForceUNet
         Prediction network, or correction network if there are `before`.
     brains : sequence of torch.Tensor
-        (C, X, Y, Z) each: shares of classes on the training's grid.
+        (C, X, Y, Z) each: shares of classes on the training's grid, from 0 to 1, or to 255 as
+        bytes. Images are made from them.
     tissues : Tissues
     recipe : Recipe
     before : sequence of ForceUNet
         Networks whose momentum this one corrects, in their order; they are not changed.
+    scans : sequence of Scan
+        Real images.
+    rank, ranks : int
+        Number of this process, and of all that train the network together, on pairs of their own.
     """
 
     def __init__(
@@ -112,8 +130,14 @@ class Training:
         tissues: Tissues,
         recipe: Recipe,
         before: Sequence[ForceUNet] = (),
+        scans: Sequence[Scan] = (),
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.network, self.before = network, list(before)
+        self.network, self.before = network, repeated(before)
+        #: What is called to predict: the network, or what distributes it over processes.
+        self.runner: ForceUNet = network
+        self.scans, self.rank, self.ranks = list(scans), rank, ranks
         self.brains, self.tissues, self.recipe = list(brains), tissues, recipe
         self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
         self.average = {name: t.clone() for name, t in network.state_dict().items()}
@@ -138,54 +162,75 @@ class Training:
     def step(self) -> Losses:
         """Do one iteration."""
         recipe = self.recipe
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.iteration)
-        torch.manual_seed(recipe.seed * 1_000_003 + self.iteration)  # dropout
-        with torch.no_grad():
-            pair = self._draw(generator)
-        images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
-        state, operator = self.predicted(images, generator)
-        loss, seen = training_loss(
-            pair, images, state, operator, self.network, recipe, self.tissues, generator
-        )
+        seed = recipe.seed * 1_000_003 + self.iteration * self.ranks + self.rank
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        seen = []
+        for pair, images, start in self._starts(generator):
+            state, operator = self._predict(images, start)
+            loss, facts = training_loss(
+                pair, images, state, operator, self.network, recipe, self.tissues, generator
+            )
+            (loss / self._boxes()).backward()
+            seen.append(facts)
         self.norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clipping))
         self.optimizer.step()
         self._update_average()
         self.iteration += 1
-        return Losses(self.iteration, **seen)
+        means = {name: sum(facts[name] for facts in seen) / len(seen) for name in seen[0]}
+        return Losses(self.iteration, **means)
 
-    def predicted(
-        self, images: Images, generator: torch.Generator | None = None
-    ) -> tuple[torch.Tensor, KernelOperator]:
-        """Return the state that the networks predict, with gradients of the last one only."""
+    def _boxes(self) -> int:
+        return self.recipe.boxes if self.recipe.crop and self.before else 1
+
+    @torch.no_grad()
+    def _starts(self, generator: torch.Generator) -> Iterator[tuple[Pair, Images, State | None]]:
+        """Draw a pair; yield it, or boxes of it, with the state that the network goes on from."""
         recipe = self.recipe
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.low_precision):
-            with torch.no_grad():
-                start = run_networks(self.before, images, recipe.kernel, recipe.steps)
-                if start is not None and generator is not None and recipe.corrections > 1:
-                    # The network also learns to correct what it corrected before.
-                    more = int(torch.randint(recipe.corrections, (), generator=generator))
-                    start = run_networks(
-                        [self.network] * more, images, recipe.kernel, recipe.steps, start
-                    )
-            result = run_networks([self.network], images, recipe.kernel, recipe.steps, start)
+        kernel, steps = recipe.kernel, recipe.steps
+        pair = self._draw(generator)
+        images = _images_of(pair, recipe)
+        with self._autocast():
+            start = run_networks(self.before, images, kernel, steps)
+        for _ in range(self._boxes()):
+            part, begun = pair, start
+            if recipe.crop and start is not None:
+                grid = images.operator(kernel, self.network.velocity)
+                part, begun = _box(pair, on_grid(start, grid), grid, recipe, generator)
+            seen = _images_of(part, recipe)
+            # The network also learns to correct what it did itself.
+            earlier = int(recipe.passes * torch.rand((), generator=generator))
+            with self._autocast():
+                begun = run_networks([self.network] * earlier, seen, kernel, steps, begun)
+            yield part, seen, begun
+
+    def _autocast(self) -> torch.autocast:
+        device = next(self.network.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.recipe.low_precision)
+
+    def _predict(self, images: Images, start: State | None) -> State:
+        recipe = self.recipe
+        with self._autocast():
+            result = run_networks([self.runner], images, recipe.kernel, recipe.steps, start)
         assert result is not None
         return result
 
     def _draw(self, generator: torch.Generator) -> Pair:
-        first, second = torch.randperm(len(self.brains), generator=generator)[:2].tolist()
-        spacing = float(self.recipe.factor)
-        return synthesize_pair(
-            self.brains[first],
-            self.brains[second],
-            self.tissues,
-            self.recipe.ranges,
-            spacing,
-            generator,
-        )
+        ranges, spacing = self.recipe.ranges, float(self.recipe.factor)
+        real = len(self.brains) < 2
+        if not real and len(self.scans) > 1:
+            real = float(torch.rand((), generator=generator)) < self.recipe.scans
+        number = len(self.scans if real else self.brains)
+        first, second = torch.randperm(number, generator=generator)[:2].tolist()
+        device = next(self.network.parameters()).device
+        if real:
+            fixed, moving = (scan_on(self.scans[k], device) for k in (first, second))
+            return pair_scans(fixed, moving, ranges, spacing, generator)
+        fixed_brain, moving_brain = (shares_on(self.brains[k], device) for k in (first, second))
+        return synthesize_pair(fixed_brain, moving_brain, self.tissues, ranges, spacing, generator)
 
     def _rate(self) -> float:
         recipe = self.recipe
@@ -199,6 +244,64 @@ class Training:
         decay = min(self.recipe.averaging, (1 + self.iteration) / (10 + self.iteration))
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
+
+
+def shares_on(brain: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return shares of classes on a device, from 0 to 1; many brains are kept as bytes."""
+    brain = brain.to(device)
+    return brain.float().div_(255) if brain.dtype == torch.uint8 else brain
+
+
+def scan_on(scan: Scan, device: torch.device) -> Scan:
+    """Return a real image on a device."""
+    classes = None if scan.classes is None else shares_on(scan.classes, device)
+    return Scan(scan.image.to(device), scan.brain.to(device), classes)
+
+
+def _images_of(pair: Pair, recipe: Recipe) -> Images:
+    return Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
+
+
+def _box(
+    pair: Pair,
+    state: torch.Tensor,
+    operator: KernelOperator,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> tuple[Pair, State]:
+    """Return a box around a random voxel of the brains, and the state there.
+
+    The velocity falls to zero over the box's rim, where images are not compared: beyond it the
+    grid is periodic.
+    """
+    ratio = pair.fixed.shape[2] // operator.shape[0]
+    inside = pair.weight[0, 0].nonzero()
+    middle = inside[int(torch.randint(len(inside), (), generator=generator))].tolist()
+    slices, coarse = [], []
+    for centre, size in zip(middle, pair.fixed.shape[2:], strict=True):
+        start = min(max(centre - recipe.crop // 2, 0), size - recipe.crop) // ratio * ratio
+        slices.append(slice(start, start + recipe.crop))
+        coarse.append(slice(start // ratio, (start + recipe.crop) // ratio))
+    x, y, z = slices
+    offset = pair.fixed.new_tensor([s.start for s in slices])[None, :, None, None, None]
+    spacing = [float(recipe.factor)] * 3
+    window = taper([recipe.crop] * 3, spacing, pair.weight)
+    part = replace(
+        pair,
+        fixed=pair.fixed[..., x, y, z],
+        moving=pair.moving[..., x, y, z],
+        weight=pair.weight[..., x, y, z] * (window == 1),
+        fixed_pose=pair.fixed_pose[..., x, y, z] + offset,
+        moving_pose=pair.moving_pose[..., x, y, z] + offset,
+    )
+    i, j, k = coarse
+    velocity = operator.apply(state, 0.5)[..., i, j, k]
+    shape = velocity.shape[2:]
+    smaller = KernelOperator(
+        operator.kernel, shape, operator.spacing, velocity.dtype, velocity.device
+    )
+    velocity = velocity * taper(smaller.shape, operator.spacing, velocity)
+    return part, (smaller.apply(velocity, -0.5), smaller)
 
 
 def training_loss(
@@ -223,8 +326,11 @@ def training_loss(
     dissimilarity = LocalCorrelation(pair.fixed)(warped, pair.weight).sum() * cell / volume
     energy = operator.inner(state, state).sum() / volume
     barrier = BARRIER * shortfall * operator.cell_volume / volume
-    overlap = overlap_loss(pair, fine / recipe.factor, tissues.scored, generator)
-    loss = dissimilarity + recipe.regularization * energy + barrier + recipe.overlap * overlap
+    loss = dissimilarity + recipe.regularization * energy + barrier
+    overlap = loss.new_full((), math.nan)
+    if pair.fixed_classes is not None:
+        overlap = overlap_loss(pair, fine / recipe.factor, tissues.scored, generator)
+        loss = loss + recipe.overlap * overlap
     seen = {
         "loss": float(loss.detach()),
         "dissimilarity": float(dissimilarity.detach()),

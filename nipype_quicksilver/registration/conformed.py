@@ -1,4 +1,4 @@
-"""A pair that is on the working grid already: read, checked, optimised from file to file."""
+"""A pair that is on the working grid already, from files to the momentum between them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nipype_quicksilver.registration.preparation import (
     lesion_weight,
     lesions_on_grid,
     mask_facts,
-    native_brain,
     similarity_weight,
     without_lesion,
 )
 from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name
@@ -38,7 +38,7 @@ _BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are b
 
 
 @dataclass(frozen=True)
-class Optimized:
+class Found:
     """The momentum between two conformed images, and how it was found.
 
     Attributes
@@ -47,10 +47,14 @@ class Optimized:
         With its kernel and grids.
     summary : dict
         What is written as JSON.
+    variance : ndarray or None
+        (X, Y, Z, 3), float32, mm^2: of the components of the displacement over samples, where
+        there are any.
     """
 
     momentum: Momentum
     summary: dict[str, Any]
+    variance: np.ndarray | None = None
 
 
 def optimize_files(
@@ -63,8 +67,8 @@ def optimize_files(
     device: torch.device,
     seed: int,
     progress: engine.Progress | None = None,
-) -> Optimized:
-    """Find the momentum between two images on one working grid.
+) -> Found:
+    """Optimise the momentum between two images on one working grid.
 
     Parameters
     ----------
@@ -86,7 +90,7 @@ def optimize_files(
 
     Returns
     -------
-    Optimized
+    Found
         Momentum and summary.
 
     Raises
@@ -114,13 +118,77 @@ def optimize_files(
         progress=progress,
     )
     start = None if initial_momentum is None else str(Path(initial_momentum).absolute())
+    return _found(fit, {**inputs.files, "initial_momentum": start}, clock)
+
+
+def predict_files(
+    fixed: PathLike,
+    moving: PathLike,
+    *,
+    masks: dict[str, PathLike | None],
+    prediction_network: PathLike | None = None,
+    correction_network: PathLike | None = None,
+    corrections: int = 1,
+    samples: int | None = None,
+    device: torch.device,
+    seed: int,
+) -> Found:
+    """Predict the momentum between two images on one working grid.
+
+    Parameters
+    ----------
+    fixed, moving : path-like
+        Images on the working grid, normalised.
+    masks : dict
+        As for :func:`optimize_files`.
+    prediction_network, correction_network : path-like, optional
+        Checkpoints; the shipped networks unless given.
+    corrections : int
+        0 for the prediction alone (LP), N for LPCn.
+    samples : int, optional
+        Of a probabilistic network, whose mean is taken.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Of the samples.
+
+    Returns
+    -------
+    Found
+        Momentum and summary; the variance with samples only.
+
+    Raises
+    ------
+    InputError
+        If a file or a network cannot be used, or the images are not on one working grid.
+    """
+    if correction_network is not None and not corrections:
+        raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
+    method = engine.choose_method(
+        "correct" if corrections else "predict",
+        prediction_network=prediction_network,
+        correction_network=correction_network,
+        corrections=corrections or None,
+        samples=samples,
+    )
+    clock = Clock()
+    with clock.part("read"):
+        inputs = read_inputs(fixed, moving, **masks)
+    with clock.part("prepare"):
+        pair = prepare_conformed(inputs)
+    return _found(
+        engine.fit(pair, method, device=device, seed=seed, clock=clock), inputs.files, clock
+    )
+
+
+def _found(fit: engine.Fit, files: dict[str, str | None], clock: Clock) -> Found:
     summary = {
         "versions": versions(),
-        "inputs": {**inputs.files, "initial_momentum": start},
+        "inputs": files,
         **fit.facts,
         "seconds": clock.with_total(),
     }
-    return Optimized(fit.momentum, summary)
+    return Found(fit.momentum, summary, fit.variance)
 
 
 def prepare_conformed(inputs: Inputs) -> Prepared:

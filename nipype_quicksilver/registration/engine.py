@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import check_method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
 from nipype_quicksilver.spatial.files import PathLike
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     Progress = Callable[[Iteration], None]
 
 
-#: Where the momentum comes from.
-METHODS = ("correct", "predict", "refine", "optimize")
+# From the working grid, whose dimensions are multiples of 8, to those of momenta.
+FACTORS = (1, 2, 4, 8)
 
 SIMILARITY = "mean squared local correlation over the compared voxels, at half resolution"
 
@@ -65,11 +66,15 @@ class Fit:
         At the end of its geodesic.
     facts : dict
         For the summary: parameters, grids, masks, similarity, energy, stages.
+    variance : ndarray or None
+        (X, Y, Z, 3), float32, on the working grid, mm^2: of each component of the displacement
+        of phi^-1 over the samples of a probabilistic network; None without samples.
     """
 
     momentum: Momentum
     maps: Maps
     facts: dict[str, Any]
+    variance: np.ndarray | None = None
 
 
 def select_device(name: str | torch.device) -> torch.device:
@@ -120,12 +125,15 @@ class Method:
         Networks; all methods but ``optimize`` need them.
     corrections : int
         Times that the prediction is corrected, for ``correct`` and ``refine``.
+    samples : int
+        Of the momentum, whose mean is taken; 0 for a deterministic prediction.
     """
 
     name: str
     settings: Settings
     predictor: Predictor | None = None
     corrections: int = 1
+    samples: int = 0
 
 
 def choose_method(
@@ -134,20 +142,23 @@ def choose_method(
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
     correction_network: PathLike | None = None,
-    corrections: int = 1,
+    corrections: int | None = None,
+    samples: int | None = None,
 ) -> Method:
     """Return a method with its networks.
 
     Parameters
     ----------
     name : str
-        One of :data:`METHODS`.
+        One of :data:`nipype_quicksilver.methods.METHODS`.
     settings : Settings, optional
         Of the optimisation; the full schedule unless given, for ``refine`` a short one.
     prediction_network, correction_network : path-like, optional
         Checkpoints; the shipped networks unless given.
-    corrections : int
-        Times that the prediction is corrected.
+    corrections : int, optional
+        Times that the prediction is corrected, for ``correct`` and ``refine``; once unless given.
+    samples : int, optional
+        Of a probabilistic network, whose mean is taken; none unless given.
 
     Returns
     -------
@@ -156,18 +167,38 @@ def choose_method(
     Raises
     ------
     InputError
-        If there is no such method, or a checkpoint cannot be used.
+        If there is no such method, it has no use for what is given, or a checkpoint cannot be
+        used.
     """
-    from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, Settings
+    from nipype_quicksilver.lddmm.optimize import SCHEDULES, Settings
     from nipype_quicksilver.networks.predictor import load_predictor
 
-    if name not in METHODS:
-        raise InputError(f"method '{name}' is unknown; give {', '.join(METHODS)}")
+    check_method(
+        name,
+        corrections=corrections,
+        samples=samples,
+        prediction_network=prediction_network,
+        correction_network=correction_network,
+    )
     if name == "optimize":
         return Method(name, settings or Settings())
-    predictor = load_predictor(prediction_network, correction_network)
-    settings = settings or Settings(stages=REFINEMENT_STAGES)
-    return Method(name, settings, predictor, 0 if name == "predict" else corrections)
+    if samples is not None and samples < 2:
+        raise InputError(f"samples: {samples} tell no spread; give at least 2")
+    predictor = load_predictor(
+        prediction_network,
+        correction_network,
+        probabilistic=samples is not None,
+        correcting=name != "predict",
+    )
+    if name == "predict":
+        corrections = 0
+    return Method(
+        name,
+        settings or Settings(stages=SCHEDULES["refine"]),
+        predictor,
+        1 if corrections is None else corrections,
+        samples or 0,
+    )
 
 
 def fit(
@@ -191,7 +222,7 @@ def fit(
     device : torch.device
         Where to compute.
     seed : int
-        Set and recorded; neither optimisation nor deterministic networks draw random numbers.
+        Set and recorded; samples are drawn from it, nothing else needs random numbers.
     clock : Clock
         Told the seconds of ``predict``, ``optimize`` and ``maps``.
     initial : Momentum, optional
@@ -209,10 +240,10 @@ def fit(
     torch.manual_seed(seed)
     history: list[Iteration] = []
     settings = method.settings
-    momentum = initial
+    momentum, variance = initial, None
     if method.predictor is not None:
         with clock.part("predict"):
-            momentum = _predict_momentum(prepared, method, device)
+            momentum, variance = _predict_momentum(prepared, method, device)
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
@@ -235,16 +266,19 @@ def fit(
         "energy": describe_energies(maps),
         "stages": describe_history(history),
     }
-    return Fit(momentum, maps, facts)
+    return Fit(momentum, maps, facts, variance)
 
 
-def _predict_momentum(prepared: Prepared, method: Method, device: torch.device) -> Momentum:
+def _predict_momentum(
+    prepared: Prepared, method: Method, device: torch.device
+) -> tuple[Momentum, np.ndarray | None]:
     """Run the networks on arrays."""
     from nipype_quicksilver.networks.prediction import Images
 
     assert method.predictor is not None
     predictor = method.predictor.to(device)
     card = predictor.card
+    _check_spacing(predictor, prepared.grid)
     fixed, moving = (
         _to_tensor(_normalized_for(card, image), device)
         for image in (prepared.fixed, prepared.moving)
@@ -257,14 +291,30 @@ def _predict_momentum(prepared: Prepared, method: Method, device: torch.device) 
         None if lesion is None else _to_tensor(lesion, device),
         spacing=prepared.grid.spacing,
     )
-    state, operator = predictor.predict(images, method.corrections)
-    return Momentum(
+    variance = None
+    if method.samples:
+        samples = predictor.sample(images, method.corrections, method.samples)
+        state, operator, variance = samples.state, samples.operator, _to_array(samples.variance)
+    else:
+        state, operator = predictor.predict(images, method.corrections)
+    momentum = Momentum(
         data=_to_array(operator.apply(state, -0.5)),
-        grid=prepared.grid.subsampled(prepared.grid.shape[0] // operator.shape[0]),
+        grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
         kernel=card.kernel,
         steps=card.steps,
         working_grid=prepared.grid,
     )
+    return momentum, variance
+
+
+def _check_spacing(predictor: Predictor, grid: Grid) -> None:
+    """Refuse networks that were trained at another resolution."""
+    expected = predictor.card.spacing
+    if not np.allclose(grid.spacing, expected, rtol=1e-3):
+        raise InputError(
+            f"{predictor.files[0]}: was trained for voxels of {expected:g} mm, not for the "
+            f"{grid.spacing[0]:g} mm of the working grid; give a network for these"
+        )
 
 
 def _normalized_for(card: Card, image: np.ndarray) -> np.ndarray:
@@ -275,10 +325,12 @@ def _normalized_for(card: Card, image: np.ndarray) -> np.ndarray:
 
 
 def _settings_from(settings: Settings, momentum: Momentum) -> Settings:
-    """Return the settings that go on from a predicted momentum: its kernel and time steps."""
+    """Return the settings that go on from a momentum: its kernel, time steps and grid."""
     from nipype_quicksilver.lddmm.kernel import Kernel
+    from nipype_quicksilver.lddmm.optimize import stages_onward
 
-    return replace(settings, kernel=Kernel(**momentum.kernel), steps=momentum.steps)
+    stages = stages_onward(settings.stages, momentum.factor)
+    return replace(settings, stages=stages, kernel=Kernel(**momentum.kernel), steps=momentum.steps)
 
 
 def _describe_method(method: Method, settings: Settings) -> dict[str, Any]:
@@ -289,6 +341,7 @@ def _describe_method(method: Method, settings: Settings) -> dict[str, Any]:
         facts |= {
             "networks": list(method.predictor.files),
             "corrections": method.corrections,
+            "samples": method.samples,
             "kernel": card.kernel,
             "steps": card.steps,
         }
@@ -431,7 +484,7 @@ def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -
 
 
 def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name: str) -> Settings:
-    """Return the settings with which a momentum is refined: its own kernel and steps.
+    """Return the settings with which the optimisation goes on from a momentum.
 
     Parameters
     ----------
@@ -447,18 +500,17 @@ def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name:
     Returns
     -------
     Settings
-        The same with the kernel and the steps of the momentum.
+        The same with the kernel and the steps of the momentum, and with a stage on its grid.
 
     Raises
     ------
     InputError
-        If the momentum is on none of the grids of the schedule.
+        If the momentum is on another grid than the images'.
     """
-    factors = {stage.velocity for stage in settings.stages}
-    if not any(initial.grid.equals(grid.subsampled(factor), tol=1e-2) for factor in factors):
+    if not any(initial.grid.equals(grid.subsampled(factor), tol=1e-2) for factor in FACTORS):
         raise InputError(
             f"{name}: the momentum is not on the images' working grid, coarser by one of "
-            f"{sorted(factors)}; give one that was made for these images"
+            f"{FACTORS}; give one that was made for these images"
         )
     return _settings_from(settings, initial)
 

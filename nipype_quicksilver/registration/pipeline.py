@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +11,19 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.heads import (
+    WorkFolder,
+    affine_file,
+    named_file,
+    to_aligned_brains,
+)
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, index_box
@@ -47,35 +57,44 @@ def register(
     moving_lesion_mask: PathLike | None = None,
     fixed_labels: PathLike | None = None,
     moving_labels: PathLike | None = None,
-    affine: PathLike | None = None,
-    method: str = "optimize",
+    brain_extraction: str = "deepbet",
+    affine: PathLike | None = "simpleitk",
+    method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
     correction_network: PathLike | None = None,
-    corrections: int = 1,
+    corrections: int | None = None,
+    samples: int | None = None,
+    uncertainty_components: bool = False,
     interpolation: str = "Linear",
     device: str | torch.device = "auto",
     seed: int = 0,
     progress: engine.Progress | None = None,
+    work_dir: PathLike | None = None,
 ) -> Registration:
     """Register a moving image to a fixed image.
 
-    Both are brains without skull, or come with masks of the brain, and are aligned already, by
-    their headers or by `affine`. Nothing is written: see :meth:`Registration.save`.
+    Both are heads as they come from a scanner, or brains without skull. Nothing is written: see
+    :meth:`Registration.save`.
 
     Parameters
     ----------
     fixed, moving : path-like
-        3-D images (NIfTI, MGH), any grid and orientation.
+        3-D images (NIfTI, MGH), any grid and orientation. ``MNI152`` is the template that comes
+        inside nilearn.
     fixed_mask, moving_mask : path-like, optional
-        Their brains, on any grid in the same world space; what is not zero unless given.
+        Their brains, on any grid in the same world space; used as they are.
     fixed_lesion_mask, moving_lesion_mask : path-like, optional
         What has no counterpart in the other image; left out of the comparison.
     fixed_labels, moving_labels : path-like, optional
         Label maps on the grids of their images: moving labels are warped, and compared with
         fixed labels where these are given too.
-    affine : path-like, optional
-        ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
+    brain_extraction : {'deepbet', 'none'}
+        How brains are found where no mask is given; images without skull are left alone. With
+        ``none``, what is not zero is brain.
+    affine : path-like or None
+        ``simpleitk``: the affine is found; ``none`` or None: the headers align the images; else
+        the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
         the prediction alone (LP); the corrected prediction, optimised further; optimisation from
@@ -85,16 +104,25 @@ def register(
         `nipype_quicksilver.lddmm.optimize`.
     prediction_network, correction_network : path-like, optional
         Checkpoints (``.safetensors``); those of the package unless given.
-    corrections : int
-        Times that the prediction is corrected (LPCn).
+    corrections : int, optional
+        Times that the prediction is corrected (LPCn), for ``correct`` and ``refine``; once unless
+        given.
+    samples : int, optional
+        Of a probabilistic network: the mean of so many momenta is taken, and the spread of the
+        maps that they lead to is given as uncertainty; with ``refine``, that of the prediction.
+    uncertainty_components : bool
+        Also give the variance of each component of the displacement; with `samples` only.
     interpolation : str
         Of the warped images: a key of `spatial.resampling.INTERPOLATIONS` that is not for labels.
     device : str or torch.device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     seed : int
-        Set and recorded; optimisation itself draws no random numbers.
+        Set and recorded; only samples draw random numbers.
     progress : callable, optional
         Called with an `lddmm.optimize.Iteration` after each iteration.
+    work_dir : path-like, optional
+        An existing folder where brain masks and affines are kept, and found again by the next run
+        with the same images.
 
     Returns
     -------
@@ -112,22 +140,33 @@ def register(
         prediction_network=prediction_network,
         correction_network=correction_network,
         corrections=corrections,
+        samples=samples,
     )
+    if uncertainty_components and not chosen.samples:
+        raise InputError("uncertainty components: there are none without samples; give samples")
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
     clock = Clock()
-    with clock.part("read"):
+    with clock.part("read"), ExitStack() as stack:
         inputs = read_inputs(
-            fixed,
-            moving,
+            named_file(fixed, stack, work_dir),
+            named_file(moving, stack, work_dir),
             fixed_mask=fixed_mask,
             moving_mask=moving_mask,
             fixed_lesion_mask=fixed_lesion_mask,
             moving_lesion_mask=moving_lesion_mask,
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
-            affine=affine,
+            affine=affine_file(affine, brain_extraction),
         )
+    inputs, preprocessing = to_aligned_brains(
+        inputs,
+        brain_extraction=brain_extraction,
+        affine=affine,
+        work=WorkFolder(work_dir),
+        device=engine.select_device(device),
+        clock=clock,
+    )
     with clock.part("prepare"):
         prepared = prepare(inputs)
     fit = engine.fit(
@@ -139,7 +178,11 @@ def register(
         progress=progress,
     )
     composite, inverse = _transforms(fit, inputs.affine)
-    return _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
+    result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
+    if fit.variance is not None:
+        result = _with_uncertainty(result, prepared, fit.variance, uncertainty_components)
+    result.summary["preprocessing"] = preprocessing
+    return result
 
 
 def _transforms(fit: engine.Fit, affine: np.ndarray | None) -> tuple[Composite, Composite]:
@@ -203,6 +246,19 @@ def _finish(
     )
 
 
+def _with_uncertainty(
+    result: Registration, prepared: Prepared, variance: np.ndarray, components: bool
+) -> Registration:
+    """Bring the spread of the samples to the fixed image's grid, and measure it in the brain."""
+    grid = Grid.from_image(result.fixed)
+    whole = nifti(standard_deviation(variance), prepared.grid.affine)
+    uncertainty = resample(whole, grid)
+    inside = uncertainty[np.asanyarray(prepared.fixed_brain.dataobj) != 0].astype(float)
+    result.summary["uncertainty_mm"] = _spread(inside)
+    parts = resample(nifti(variance, prepared.grid.affine), grid) if components else None
+    return replace(result, uncertainty=uncertainty, uncertainty_components=parts)
+
+
 def _warp_labels(inputs: Inputs, transform: sitk.Transform) -> np.ndarray | None:
     """Return the moving labels on the fixed image's grid."""
     if inputs.moving_labels is None:
@@ -229,8 +285,12 @@ def _inverse_consistency(
     around = displacement_on_grid(compose([inverse, composite]), grid.cropped(box))
     there_and_back = around[brain[box]]
     distance = np.linalg.norm(there_and_back.astype(float), axis=-1)
+    return _spread(distance)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
     return {
-        "mean": float(distance.mean()),
-        "p99": float(np.percentile(distance, 99)),
-        "max": float(distance.max()),
+        "mean": float(values.mean()),
+        "p99": float(np.percentile(values, 99)),
+        "max": float(values.max()),
     }

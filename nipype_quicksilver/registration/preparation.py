@@ -10,11 +10,11 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.inputs import Inputs
+from nipype_quicksilver.spatial.brains import mask_on_image, named, native_brain
 from nipype_quicksilver.spatial.grids import Grid, check_overlap, working_grid
 from nipype_quicksilver.spatial.images import image_name, nifti
-from nipype_quicksilver.spatial.intensity import foreground, normalize
-from nipype_quicksilver.spatial.resampling import conform, resample
-from nipype_quicksilver.spatial.transforms import affine_transform
+from nipype_quicksilver.spatial.intensity import normalize
+from nipype_quicksilver.spatial.resampling import conform
 
 # The edge of the brain against the dark around it counts as well: it drives the outline.
 DILATION = 2  # voxels
@@ -105,35 +105,6 @@ def prepare(inputs: Inputs) -> Prepared:
         moving_brain=moving_brain,
         masks=mask_facts(inputs.files, covered),
     )
-
-
-def native_brain(image: Nifti1Image, mask: Nifti1Image | None) -> Nifti1Image:
-    """Return the brain of an image on its own grid.
-
-    Parameters
-    ----------
-    image : Nifti1Image
-        (X, Y, Z).
-    mask : Nifti1Image, optional
-        Its mask, on any grid in the same world space; what is not zero unless given.
-
-    Returns
-    -------
-    Nifti1Image
-        On the grid of `image`, uint8, 0 or 1.
-
-    Raises
-    ------
-    InputError
-        If the mask and what is not zero in the image do not overlap.
-    """
-    occupied = foreground(np.asanyarray(image.dataobj))
-    if mask is None:
-        return _named(occupied, image)
-    inside = _on_image(mask, image)
-    if not np.any(inside & occupied):
-        raise InputError(_apart(mask, image))
-    return _named(inside, mask, grid_of=image)
 
 
 def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.ndarray) -> Grid:
@@ -244,7 +215,7 @@ def _lesion(
 ) -> np.ndarray | None:
     if mask is None:
         return None
-    _on_image(mask, image)
+    mask_on_image(mask, image)
     inside = conform_mask(mask, grid, matrix)
     if not inside.any():
         warnings.warn(
@@ -372,33 +343,6 @@ def _intensities(
         raise InputError(f"{image_name(image)}: {error}") from error
 
 
-def _on_image(mask: Nifti1Image, image: Nifti1Image) -> np.ndarray:
-    """Return a mask on the grid of its image, bool; refuse one that lies elsewhere."""
-    grid = Grid.from_image(image)
-    inside = resample(mask, grid, affine_transform(np.eye(4)), interpolation="NearestNeighbor") != 0
-    if not inside.any():
-        raise InputError(_apart(mask, image))
-    return inside
-
-
-def _apart(mask: Nifti1Image, image: Nifti1Image) -> str:
-    return (
-        f"{image_name(mask)}: does not overlap {image_name(image)} in space; "
-        "give the mask of that image"
-    )
-
-
 def _inside(image: Nifti1Image, brain: Nifti1Image) -> Nifti1Image:
     """Return an image that is zero outside its brain."""
-    return _named(np.asanyarray(image.dataobj) * np.asanyarray(brain.dataobj), image)
-
-
-def _named(
-    data: np.ndarray, source: Nifti1Image, *, grid_of: Nifti1Image | None = None
-) -> Nifti1Image:
-    """Return data as an image that messages call by the file of `source`."""
-    if data.dtype == bool:
-        data = data.astype(np.uint8)
-    image = nifti(data, (grid_of or source).affine)
-    image.extra["path"] = image_name(source)
-    return image
+    return named(np.asanyarray(image.dataobj) * np.asanyarray(brain.dataobj), image)

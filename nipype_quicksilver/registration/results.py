@@ -29,6 +29,8 @@ FILES = {
     "inverse_displacement": "inverse_displacement.nii.gz",
     "log_jacobian": "log_jacobian.nii.gz",
     "momentum": "momentum.nii.gz",
+    "uncertainty": "uncertainty.nii.gz",
+    "uncertainty_components": "uncertainty_components.nii.gz",
     "summary": "summary.json",
 }
 
@@ -64,6 +66,12 @@ class Registration:
         Initial momentum, with its kernel and grids.
     summary : dict
         What is written as ``summary.json``.
+    uncertainty : ndarray or None
+        (X, Y, Z), float32, mm, on the fixed grid, with samples only: square root of the summed
+        variances of the components of the displacement, without the affine, over the samples.
+    uncertainty_components : ndarray or None
+        (X, Y, Z, 3), float32, mm^2, on the fixed grid: these variances, along x, y and z of the
+        world; where they were asked for.
     """
 
     fixed: Nifti1Image
@@ -78,6 +86,8 @@ class Registration:
     log_jacobian: np.ndarray
     momentum: Momentum
     summary: dict[str, Any] = field(repr=False)
+    uncertainty: np.ndarray | None = None
+    uncertainty_components: np.ndarray | None = None
 
     def save(self, output_dir: PathLike) -> dict[str, Path]:
         """Write all files, or none.
@@ -117,8 +127,9 @@ class Registration:
         paths = {name: folder / file for name, file in FILES.items()}
         fixed_grid, moving_grid = Grid.from_image(self.fixed), Grid.from_image(self.moving)
         on_fixed = {"warped": self.warped, "log_jacobian": self.log_jacobian}
-        if self.warped_labels is not None:
-            on_fixed["warped_labels"] = self.warped_labels
+        for name in ("warped_labels", "uncertainty", "uncertainty_components"):
+            if getattr(self, name) is not None:
+                on_fixed[name] = getattr(self, name)
         for name, data in on_fixed.items():
             write_image(paths[name], data, self.fixed.affine, like=self.fixed)
         write_image(

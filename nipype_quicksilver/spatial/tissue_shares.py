@@ -1,6 +1,7 @@
 """Label maps as training wants them: aligned to each other, the share of each class per voxel."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,18 +9,20 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import apply_affine
-from nibabel.nifti1 import Nifti1Image
+from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.images import image_name, read_labels
+from nipype_quicksilver.spatial.images import read_labels
 
 FLUID = 24  # FreeSurfer's code of the fluid around the brain
 CLOSING = 4  # voxels of 1 mm over which sulci are bridged to find the inside of the skull
 RIM = 2  # mm of fluid around that which a brain mask may or may not hold
 FULL = 255
+SPREAD = 10.0  # mm; points that are less far apart say little about an affine
+FEWEST = 4  # classes that an affine can be fitted to
+SMALLEST_SHARE = 0.9  # of a brain that must lie on the common grid
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def read_tissue_table(path: PathLike | None = None) -> TissueTable:
         )
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # also where it is no text
         raise InputError(
             f"{path}: is no table of tissues; it needs the columns label, tissue, t1w, t2w, scored"
         ) from error
@@ -110,74 +113,202 @@ def read_tissue_shares(
     Raises
     ------
     InputError
-        If a file cannot be read, or has fewer than four of the table's labels.
+        If a file cannot be read, has fewer than four of the table's labels, or does not fit into
+        the grid.
     """
-    images = [nib.as_closest_canonical(read_labels(path)) for path in paths]
-    centres = [_centres(image, table) for image in images]
-    mean = np.nanmean([c - np.nanmean(c, axis=0) for c in centres], axis=0)
+    maps = [_read_rows(path, table) for path in paths]
+    centres = [_centres(rows, affine, len(table.labels)) for rows, affine in maps]
+    mean = _mean([c - np.nanmean(c, axis=0) for c in centres])
     result = []
-    for image, own in zip(images, centres, strict=True):
+    for path, (rows, affine), own in zip(paths, maps, centres, strict=True):
         matrix = _least_squares_affine(mean, own)
-        result.append(
-            _shares(_on_common_grid(image, table, matrix, shape), len(table.labels), factor)
-        )
+        common = on_common_grid(rows, affine, table, matrix, shape)
+        _check_extent(rows, affine, matrix, common, table, path)
+        result.append(count_shares(common, len(table.labels), factor))
     return result
 
 
-def _centres(image: Nifti1Image, table: TissueTable) -> np.ndarray:
-    """Return the centre of mass of each class in the world, NaN where there is none."""
-    labels = np.asanyarray(image.dataobj)
-    present = [n for n, label in enumerate(table.labels) if np.any(labels == label)]
-    if len(present) < 4:
+def rows_of_labels(labels: np.ndarray, table: TissueTable) -> np.ndarray:
+    """Return the row of the table of each voxel, -1 where it has none.
+
+    Examples
+    --------
+    >>> table = TissueTable((2, 41), (0, 0), (0.9,), (0.4,), 2)
+    >>> rows_of_labels(np.array([0, 41, 2, 502, -1]), table).tolist()
+    [-1, 1, 0, -1, -1]
+    """
+    largest = max(table.labels)
+    rows = np.full(largest + 2, -1, np.int16)  # the last entry is for all labels beyond
+    rows[list(table.labels)] = np.arange(len(table.labels))
+    # Label 0 may be a class of the table, a negative one cannot.
+    return rows[np.where(labels < 0, largest + 1, np.minimum(labels, largest + 1)).astype(np.int32)]
+
+
+def _read_rows(path: PathLike, table: TissueTable) -> tuple[np.ndarray, np.ndarray]:
+    """Read a label map: rows of the table inside the box of the brain, RAS, and its affine."""
+    image = nib.as_closest_canonical(read_labels(path, what="label map"))
+    rows = rows_of_labels(np.asanyarray(image.dataobj), table)
+    counts = np.bincount(rows[rows >= 0], minlength=1)
+    number = int(np.count_nonzero(counts))
+    if number < FEWEST:
         raise InputError(
-            f"{image_name(image)}: has {len(present)} of the labels in the table of tissues; "
-            "give label maps with these labels, or another table"
+            f"{path}: has {number} of the labels in the table of tissues; give label maps with "
+            "these labels, or another table"
         )
-    centres = np.full((len(table.labels), 3), np.nan)
-    index = [table.labels[n] for n in present]
-    found = ndimage.center_of_mass(np.ones(labels.shape, np.uint8), labels, index)
-    centres[present] = apply_affine(image.affine, np.array(found))
-    return centres
+    (box,) = ndimage.find_objects((rows >= 0).view(np.int8))
+    low = [part.start for part in box]
+    # A copy, so that the whole head is not kept in memory.
+    return rows[box].copy(), image.affine @ from_matvec(np.eye(3), low)
+
+
+def _centres(rows: np.ndarray, affine: np.ndarray, classes: int) -> np.ndarray:
+    """Return the centre of mass of each class in the world, NaN where there is none."""
+    inside = np.nonzero(rows >= 0)
+    own = rows[inside]
+    counts = np.bincount(own, minlength=classes).astype(float)
+    counts[counts == 0] = np.nan
+    sums = [np.bincount(own, weights=index, minlength=classes) for index in inside]
+    return apply_affine(affine, np.column_stack(sums) / counts[:, None])
+
+
+def _mean(centres: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of the centres that there are, NaN for a class that no map has."""
+    stacked = np.stack(centres)
+    known = np.isfinite(stacked)
+    count = known.sum(axis=0)
+    total = np.where(known, stacked, 0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _least_squares_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the affine that maps points onto others; rows with NaN are left out."""
+    """Return the affine that maps points onto others; rows with NaN are left out.
+
+    Points that tell nothing of a direction, as where all lie in a plane, leave it as it is.
+    """
     known = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
-    homogeneous = np.column_stack([source[known], np.ones(known.sum())])
-    matrix = np.eye(4)
-    matrix[:3] = np.linalg.lstsq(homogeneous, target[known], rcond=None)[0].T
-    return matrix
+    start, end = source[known], target[known]
+    middle, offset = start.mean(axis=0), end.mean(axis=0)
+    start, change = start - middle, (end - offset) - (start - middle)
+    stretch = np.linalg.solve(start.T @ start + SPREAD**2 * np.eye(3), start.T @ change).T
+    linear = np.eye(3) + stretch
+    return from_matvec(linear, offset - linear @ middle)
 
 
-def _on_common_grid(
-    image: Nifti1Image, table: TissueTable, matrix: np.ndarray, shape: tuple[int, int, int]
+def _check_extent(
+    rows: np.ndarray,
+    affine: np.ndarray,
+    matrix: np.ndarray,
+    common: np.ndarray,
+    table: TissueTable,
+    path: PathLike,
+) -> None:
+    """Refuse a brain of which the common grid holds too little."""
+    scale = abs(np.linalg.det(affine[:3, :3]) / np.linalg.det(matrix[:3, :3]))
+    # Not the fluid, of which a label map may hold much more than the rim that is kept.
+    before, after = (_tissue(part, table).sum() for part in (rows, common))
+    share = after / (before * scale)
+    if share < SMALLEST_SHARE:
+        raise InputError(
+            f"{path}: only {100 * share:.0f}% of this brain lie on the training's grid of "
+            f"{'x'.join(map(str, common.shape))} mm; check its voxel sizes and labels, or give a "
+            "recipe with a larger grid"
+        )
+
+
+def on_common_grid(
+    rows: np.ndarray,
+    affine: np.ndarray,
+    table: TissueTable,
+    matrix: np.ndarray,
+    shape: tuple[int, int, int],
 ) -> np.ndarray:
-    """Return the row of the table of each voxel of the common grid, -1 outside the brain."""
-    rows = np.full(int(max(table.labels)) + 1, -1, np.int16)
-    rows[list(table.labels)] = np.arange(len(table.labels))
-    labels = np.asanyarray(image.dataobj)
-    native = np.where(labels <= max(table.labels), rows[np.minimum(labels, max(table.labels))], -1)
-    centred = np.eye(4)
-    centred[:3, 3] = [-(n - 1) / 2 for n in shape]
-    to_voxel = np.linalg.inv(image.affine) @ matrix @ centred
+    """Bring rows to a grid of 1 mm, and fill the inside of the skull with fluid.
+
+    Parameters
+    ----------
+    rows : ndarray
+        (X, Y, Z), row of the table, -1 where there is no brain.
+    affine : ndarray
+        4x4, voxel indices of `rows` to RAS mm.
+    table : TissueTable
+    matrix : ndarray
+        4x4, from millimetres about the centre of the common grid to the world of `affine`.
+    shape : tuple of int
+        Of the common grid.
+
+    Returns
+    -------
+    ndarray
+        On the common grid, row of the table, -1 outside the brain.
+    """
+    centred = from_matvec(np.eye(3), [-(n - 1) / 2 for n in shape])
+    to_voxel = np.linalg.inv(affine) @ matrix @ centred
     common = ndimage.affine_transform(
-        native, to_voxel[:3, :3], to_voxel[:3, 3], shape, order=0, mode="constant", cval=-1
+        rows, to_voxel[:3, :3], to_voxel[:3, 3], shape, order=0, mode="constant", cval=-1
     )
-    fluid = table.labels.index(FLUID) if FLUID in table.labels else -1
-    tissue = (common >= 0) & (common != fluid)
+    fluid = _fluid(table)
+    tissue = _tissue(common, table)
     ball = ndimage.generate_binary_structure(3, 1)
-    inside = ndimage.binary_fill_holes(ndimage.binary_closing(tissue, ball, iterations=CLOSING))
+    inside = _filled(ndimage.binary_closing(tissue, ball, iterations=CLOSING))
     common[inside & ~tissue] = fluid
-    rim = ndimage.binary_dilation(inside, ball, iterations=RIM)
-    common[~rim] = -1
+    common[~ndimage.binary_dilation(inside, ball, iterations=RIM)] = -1
     return common
 
 
-def _shares(rows: np.ndarray, classes: int, factor: int) -> np.ndarray:
-    """Count the rows in blocks of voxels."""
-    x, y, z = (n // factor for n in rows.shape)
-    blocks = rows.reshape(x, factor, y, factor, z, factor)
-    result = np.empty((classes, x, y, z), np.uint8)
-    for row in range(classes):
-        result[row] = np.rint((blocks == row).mean(axis=(1, 3, 5)) * FULL)
-    return result
+def _fluid(table: TissueTable) -> int:
+    """Return the row of the fluid around the brain, -1 where the table has none."""
+    return table.labels.index(FLUID) if FLUID in table.labels else -1
+
+
+def _tissue(rows: np.ndarray, table: TissueTable) -> np.ndarray:
+    """Return where there is brain that is no fluid around it."""
+    return (rows >= 0) & (rows != _fluid(table))
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """Return a mask with what it encloses: all but the background that reaches the border.
+
+    One labelling, where `ndimage.binary_fill_holes` grows the background voxel by voxel.
+    """
+    parts, number = ndimage.label(~mask)
+    outside = np.zeros(number + 1, bool)
+    for axis in range(3):
+        for side in (0, -1):
+            outside[parts.take(side, axis=axis)] = True
+    outside[0] = False
+    return ~outside[parts]
+
+
+def count_shares(rows: np.ndarray, classes: int, factor: int) -> np.ndarray:
+    """Count the rows in blocks of voxels.
+
+    Parameters
+    ----------
+    rows : ndarray
+        (X, Y, Z), from -1 for none to one less than `classes`; sides are multiples of `factor`.
+    classes : int
+    factor : int
+        Side of a block, at most 6.
+
+    Returns
+    -------
+    ndarray
+        (classes, x, y, z), bytes: :data:`FULL` is all of the block.
+
+    Examples
+    --------
+    >>> rows = np.array([0, 0, 0, 0, 0, 0, 1, -1]).reshape(2, 2, 2)
+    >>> count_shares(rows, 2, 2).ravel().tolist()
+    [191, 32]
+    """
+    blocks = tuple(n // factor for n in rows.shape)
+    number = math.prod(blocks)
+    # One class more takes what is no brain. At one offset no block comes twice, so that adding
+    # by index is safe.
+    counts = np.zeros((classes + 1) * number, np.uint8)
+    block = np.arange(number)
+    for offset in np.ndindex(factor, factor, factor):
+        row = rows[tuple(slice(start, None, factor) for start in offset)].ravel().astype(np.intp)
+        counts[np.where(row < 0, classes, row) * number + block] += 1
+    scale = np.rint(np.arange(factor**3 + 1) * (FULL / factor**3)).astype(np.uint8)
+    return scale[counts[: classes * number]].reshape(classes, *blocks)

@@ -48,7 +48,8 @@ def test_version(capsys):
 def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {module.__name__.rsplit('.', 1)[1]} " in text for module in COMMANDS)
+    names = [module.__name__.rsplit(".", 1)[1].replace("_", "-") for module in COMMANDS]
+    assert all(f"  {name} " in text for name in names)
 
 
 def test_every_command_has_the_common_options():

@@ -57,3 +57,30 @@ def test_workflow_is_drawn(pair, tmp_path, monkeypatch):
             raise
     assert list(Path("work/volumes_wf").glob("*.dot"))
     assert not Path("out").exists()
+
+
+def train(*arguments):
+    """Run the training example, which has no stages of an optimisation."""
+    runpy.run_path(str(EXAMPLES / "train.py"))["main"]([str(argument) for argument in arguments])
+
+
+def test_train_on_label_maps(label_maps, recipe, tmp_path, capsys):
+    out = tmp_path / "training"
+    train(label_maps[0].parent, "--output-dir", out, "--recipe", recipe)
+    curve = out / "run" / "curve.png"
+    assert capsys.readouterr().out.endswith(f"prediction.safetensors\n{curve}\n")
+    with open(out / "run" / "validation.csv", newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert min(losses[1:]) < losses[0]  # the first is that of no deformation
+    assert curve.read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_without_a_folder(tmp_path, capsys):
+    out = tmp_path / "training"
+    train("--output-dir", out, "--phantoms", 4, "--iterations", 1)
+    maps = sorted((out / "phantoms").glob("*.nii.gz"))
+    assert len(maps) == 4
+    labels = [np.asanyarray(nib.load(path).dataobj) for path in maps]
+    assert np.unique(labels[0]).tolist() == list(range(7))
+    assert 0.6 < np.mean(labels[0][labels[0] > 0] == labels[1][labels[0] > 0]) < 0.99
+    assert "validation Dice 0." in capsys.readouterr().out

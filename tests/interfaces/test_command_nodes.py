@@ -9,11 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nipype import Node
+from nipype.interfaces.base import Undefined, isdefined
 from nipype.pipeline.engine.nodes import NodeExecutionError
 
 from nipype_quicksilver import interfaces
 from nipype_quicksilver.spatial import transforms
 from nipype_quicksilver.spatial.momentum import read_momentum
+from tests.tiny_networks import save_unet
 
 ITERATIONS = [10, 4, 1, 1]
 
@@ -31,6 +33,8 @@ def registration(pair):
         fixed_labels=pair.fixed_labels,
         moving_labels=pair.moving_labels,
         initial_moving_transform=pair.affine,
+        brain_extraction="none",
+        method="optimize",
         iterations=ITERATIONS,
         random_seed=3,
     )
@@ -96,6 +100,74 @@ def test_registration_runs_again_only_for_other_results(registered, pair):
     other.interface._cmd = "nothing"
     with pytest.raises(NodeExecutionError, match=r"quicksilver: error: .*nothing"):
         other.run()
+
+
+def test_registration_by_networks(pair, tiny_networks, tmp_path):
+    node = interfaces.QuicksilverRegistration(
+        fixed_image=pair.fixed,
+        moving_image=pair.moving,
+        initial_moving_transform=pair.affine,
+        method="correct",
+        corrections=2,
+        prediction_network=tiny_networks["probabilistic"],
+        n_samples=2,
+        uncertainty_components=True,
+    )
+    outputs = node.run(cwd=tmp_path).outputs
+    parameters = json.loads(Path(outputs.summary).read_text())["parameters"]
+    assert (parameters["method"], parameters["corrections"], parameters["samples"]) == (
+        "correct",
+        2,
+        2,
+    )
+    assert load(outputs.uncertainty).max() > 0
+    assert load(outputs.uncertainty_components).shape == (*load(pair.fixed).shape, 3)
+
+
+@pytest.fixture
+def predicting(conformed_pair, tiny_networks):
+    """A node that predicts for the conformed pair."""
+    return interfaces.PredictMomentum(
+        fixed_image=conformed_pair["fixed"],
+        moving_image=conformed_pair["moving"],
+        fixed_image_mask=conformed_pair["fixed_mask"],
+        prediction_network=tiny_networks["prediction_network"],
+        correction_network=tiny_networks["correction_network"],
+    )
+
+
+def test_predict(predicting, tmp_path):
+    outputs = predicting.run(cwd=tmp_path).outputs
+    assert Path(outputs.momentum).name == "moving_momentum.nii.gz"
+    assert np.any(read_momentum(outputs.momentum).data)
+    parameters = json.loads(Path(outputs.summary).read_text())["parameters"]
+    assert parameters["corrections"] == 1
+    assert not isdefined(outputs.uncertainty)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "moving_momentum.nii.gz",
+        "moving_momentum.json",
+    }
+
+
+def test_predict_samples(predicting, tiny_networks, tmp_path):
+    predicting.inputs.prediction_network = tiny_networks["probabilistic"]
+    predicting.inputs.correction_network = Undefined
+    predicting.inputs.corrections = 0
+    predicting.inputs.n_samples = 2
+    predicting.inputs.out_uncertainty_components = "parts.nii.gz"
+    outputs = predicting.run(cwd=tmp_path).outputs
+    assert Path(outputs.uncertainty).name == "moving_uncertainty.nii.gz"
+    parts = load(outputs.uncertainty_components)
+    np.testing.assert_allclose(load(outputs.uncertainty), np.sqrt(parts.sum(-1)), rtol=1e-5)
+
+
+def test_predict_runs_again_for_other_weights_only(predicting, tiny_networks, tmp_path):
+    inputs = predicting.inputs
+    before = inputs.get_hashval()[1]
+    inputs.use_gpu, inputs.num_threads = True, 2
+    assert inputs.get_hashval()[1] == before
+    inputs.prediction_network = save_unet(tmp_path / "other.safetensors", seed=3)
+    assert inputs.get_hashval()[1] != before
 
 
 @pytest.fixture(scope="module")

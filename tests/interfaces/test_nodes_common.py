@@ -100,12 +100,22 @@ def test_threads_and_device_are_not_hashed(node_class, filled):
         (interfaces.ApplyTransforms, {"interpolation": "BSpline", "default_value": 1.0}),
         (interfaces.LabelOverlap, {"labels": [1]}),
         (
+            interfaces.TrainNetwork,
+            {"random_seed": 1, "role": "correction", "iterations": 5, "half": True},
+        ),
+        (
             interfaces.OptimizeMomentum,
             {"random_seed": 1, "similarity": "ssd", "iterations": [5], "args": "--verbose"},
         ),
+        (interfaces.OptimizeMomentum, {"schedule": "refine"}),
+        (interfaces.PredictMomentum, {"random_seed": 1, "corrections": 0, "n_samples": 5}),
         (
             interfaces.QuicksilverRegistration,
             {"random_seed": 1, "similarity": "mind", "iterations": [1, 2]},
+        ),
+        (
+            interfaces.QuicksilverRegistration,
+            {"method": "predict", "corrections": 2, "n_samples": 5, "uncertainty_components": True},
         ),
     ],
 )
@@ -232,6 +242,17 @@ def test_paths_with_spaces(filled, tmp_path):
     )
 
 
+def test_lists_of_paths_with_spaces(tmp_path):
+    files = [tmp_path / f"a {name}.nii" for name in ("recipe", "map", "second map", "network")]
+    for file in files:
+        file.touch()
+    node = interfaces.TrainNetwork(recipe=files[0], labels=files[1:3], before=files[3:] * 2)
+    node.inputs.licence = "CC BY 4.0"
+    assert f" --labels '{files[1]}' '{files[2]}' " in node.cmdline
+    assert f" --before '{files[3]}' --before '{files[3]}' " in node.cmdline
+    assert " --licence 'CC BY 4.0' " in node.cmdline
+
+
 def test_error_and_environment_of_the_command(monkeypatch, tmp_path, filled):
     script = tmp_path / "quicksilver.py"
     script.write_text(
@@ -304,4 +325,6 @@ def test_choices_are_those_of_the_layers_below():
     assert tuple(INTERPOLATIONS) == nodes.INTERPOLATIONS
     assert tuple(registration._OF_IMAGES) == register.INTERPOLATIONS
     assert lddmm.SIMILARITIES == fitting.SIMILARITIES
-    assert {*registration._FILES.values(), "warped_labels.nii.gz"} == set(FILES.values())
+    optional = ("warped_labels", "uncertainty", "uncertainty_components")
+    files = {*registration._FILES.values(), *(f"{name}.nii.gz" for name in optional)}
+    assert files == set(FILES.values())

@@ -38,7 +38,8 @@ def run(workflow, folder, plugin="Linear", plugin_args=None, **inputs):
     host.connect([(workflow, sink, [(f"outputnode.{name}", name) for name in names])])
     for name, value in inputs.items():
         setattr(workflow.inputs.inputnode, name, str(value))
-    workflow.get_node("optimize").inputs.iterations = ITERATIONS
+    if workflow.get_node("predict") is None:
+        workflow.get_node("optimize").inputs.iterations = ITERATIONS
     host.run(plugin=plugin, plugin_args=plugin_args or {})
     found = {name: list((folder / "out" / name).iterdir()) for name in names}
     return {name: files[0] for name, files in found.items() if len(files) == 1}
@@ -46,9 +47,15 @@ def run(workflow, folder, plugin="Linear", plugin_args=None, **inputs):
 
 def of_command(pair, folder, **inputs):
     """Run the node that does the same in one step; return its outputs."""
+    inputs = {"method": "optimize", **inputs}
+    if inputs["method"] == "optimize":
+        inputs["iterations"] = ITERATIONS
     node = interfaces.QuicksilverRegistration(
-        fixed_image=pair.fixed, moving_image=pair.moving, iterations=ITERATIONS, **inputs
+        fixed_image=pair.fixed, moving_image=pair.moving, **inputs
     )
+    node.inputs.brain_extraction = "none"
+    if "initial_moving_transform" not in inputs:
+        node.inputs.affine = "none"
     return node.run(cwd=folder).outputs
 
 
@@ -77,7 +84,7 @@ def expected(pair, optional, tmp_path_factory):
 
 @pytest.mark.parametrize(("plugin", "arguments"), PLUGINS)
 def test_as_the_command(plugin, arguments, pair, optional, expected, tmp_path):
-    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True)
+    workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1, labels=True)
     images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
     found = run(workflow, tmp_path, plugin, arguments, **images, **optional)
     assert set(found) == set(fields(workflow, "outputnode"))
@@ -102,35 +109,100 @@ def test_as_the_command(plugin, arguments, pair, optional, expected, tmp_path):
 
 
 def test_without_anything_optional(pair, tmp_path):
-    workflow = init_quicksilver_wf(omp_nthreads=1)
+    workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1)
     found = run(workflow, tmp_path, fixed_image=pair.fixed, moving_image=pair.moving)
     expected = of_command(pair, tmp_path)
     np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("method", "networks", "options"),
+    [
+        ("refine", ("prediction_network", "correction_network"), {"corrections": 2}),
+        ("predict", ("probabilistic",), {"n_samples": 2}),
+    ],
+)
+def test_predicting_as_the_command(
+    method, networks, options, pair, optional, tiny_networks, tmp_path
+):
+    given = {"prediction_network": tiny_networks[networks[0]], **options}
+    if len(networks) == 2:
+        given["correction_network"] = tiny_networks[networks[1]]
+    workflow = init_quicksilver_wf(omp_nthreads=1, method=method, **given)
+    inputs = {name: path for name, path in optional.items() if "labels" not in name}
+    images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
+    found = run(workflow, tmp_path, **images, **inputs)
+    assert set(found) == set(fields(workflow, "outputnode"))
+    assert ("uncertainty" in found) == ("n_samples" in options)
+    expected = of_command(pair, tmp_path, method=method, **inputs, **given)
+    np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=1)
+    for name in ("displacement", "inverse_displacement"):
+        np.testing.assert_allclose(load(found[name]), load(getattr(expected, name)), atol=5e-3)
+    if "uncertainty" in found:
+        uncertainty = load(expected.uncertainty)
+        assert uncertainty.max() > 0
+        np.testing.assert_allclose(load(found["uncertainty"]), uncertainty, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "nodes"),
+    [
+        ("predict", {"predict": 0}),
+        ("correct", {"predict": 1}),
+        ("refine", {"predict": 1, "optimize": "refine"}),
+        ("optimize", {"optimize": "full"}),
+    ],
+)
+def test_nodes_of_the_methods(method, nodes):
+    workflow = init_quicksilver_wf(omp_nthreads=1, method=method)
+    for name, expected in {"predict": None, "optimize": None, **nodes}.items():
+        node = workflow.get_node(name)
+        if expected is None:
+            assert node is None
+            continue
+        assert (node.inputs.corrections if name == "predict" else node.inputs.schedule) == expected
+
+
+def test_what_a_method_cannot_use_is_refused(tiny_networks):
+    with pytest.raises(ValueError, match="method 'guess' is unknown"):
+        init_quicksilver_wf(omp_nthreads=1, method="guess")
+    with pytest.raises(ValueError, match="'optimize' has no use for samples"):
+        init_quicksilver_wf(omp_nthreads=1, method="optimize", n_samples=5)
+    with pytest.raises(ValueError, match="'predict' has no use for corrections"):
+        init_quicksilver_wf(omp_nthreads=1, method="predict", corrections=2)
+
+
 def test_names_of_inputs_and_outputs():
-    workflow = init_quicksilver_wf(omp_nthreads=1)
+    workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1)
     command_inputs = set(interfaces.QuicksilverRegistration.input_spec().trait_get())
     command_outputs = set(interfaces.QuicksilverRegistration.output_spec().trait_get())
     assert set(fields(workflow, "inputnode")) <= command_inputs
     assert set(fields(workflow, "outputnode")) - command_outputs == {"jacobian_summary"}
     documented = inspect.getdoc(init_quicksilver_wf)
-    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True)
+    workflow = init_quicksilver_wf(method="predict", omp_nthreads=1, labels=True, n_samples=5)
     for name in (*fields(workflow, "inputnode"), *fields(workflow, "outputnode")):
         assert name in documented
 
 
 @pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize("use_gpu", [False, True])
-def test_resources(labels, use_gpu):
-    workflow = init_quicksilver_wf(omp_nthreads=3, use_gpu=use_gpu, labels=labels, name="pair_wf")
+@pytest.mark.parametrize("n_samples", [None, 3])
+def test_resources(labels, use_gpu, n_samples):
+    workflow = init_quicksilver_wf(
+        method="refine",
+        omp_nthreads=3,
+        use_gpu=use_gpu,
+        labels=labels,
+        n_samples=n_samples,
+        name="pair_wf",
+    )
     assert workflow.name == "pair_wf"
     nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
     for node in nodes:
         if isinstance(node.interface, IdentityInterface) or node.name.startswith("merge_"):
             continue
         assert isinstance(node.mem_gb, float) and 0 < node.mem_gb < 8
-        on_gpu = use_gpu and node.name in ("optimize", "shoot")
+        on_gpu = use_gpu and node.name in ("predict", "optimize", "shoot")
         assert node.is_gpu_node() == on_gpu, node.name
         # A GPU node takes as many GPU slots as processors.
         assert node.n_procs in ((1,) if on_gpu else (1, 3)), node.name
@@ -146,8 +218,8 @@ def test_arguments_are_keywords():
 def test_inside_a_host(pair):
     host = Workflow(name="host")
     before = Node(IdentityInterface(fields=["t1w"]), name="before")
-    first = init_quicksilver_wf(omp_nthreads=1, name="first_wf")
-    second = init_quicksilver_wf(omp_nthreads=1, name="second_wf")
+    first = init_quicksilver_wf(method="optimize", omp_nthreads=1, name="first_wf")
+    second = init_quicksilver_wf(method="optimize", omp_nthreads=1, name="second_wf")
     host.connect([
         (before, first, [("t1w", "inputnode.fixed_image")]),
         (first, second, [("outputnode.warped_image", "inputnode.moving_image")]),
@@ -158,7 +230,7 @@ def test_inside_a_host(pair):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Folder with the graph, described by pydot and networkx."""
-    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True)
+    workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1, labels=True)
     workflow.base_dir = tmp_path_factory.mktemp("drawn")
     return workflow, Path(workflow.base_dir) / workflow.name
 

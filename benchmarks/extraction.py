@@ -1,0 +1,93 @@
+"""Brain extraction on heads with a known brain, and its consistency on real heads."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.data import SUBJECTS, data_folder, synthesize_head
+from benchmarks.measuring import Cost, run
+
+# What is done to a real head; the brain must stay where it is.
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "orientation": lambda image: nib.as_closest_canonical(image).slicer[::-1, :, ::-1],
+    "intensity": lambda image: nib.Nifti1Image(
+        (7.3 * image.get_fdata()).astype(np.float32), image.affine
+    ),
+}
+
+
+def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
+    """Extract brains of synthetic and real heads; print and return the figures."""
+    data = data_folder()
+    rows: dict[str, Any] = {}
+    for subject in SUBJECTS:
+        head, truth, tissue = synthesize_head(data, subject, work)
+        mask = work / f"subject-{subject}_found.nii.gz"
+        cost = extract(head, mask, threads)
+        found, inside, matter = (_load(path) for path in (mask, truth, tissue))
+        rows[subject] = {
+            "dice": _dice(found, inside),
+            "recall": float(np.mean(found[matter])),
+            **_facts(mask),
+            **vars(cost),
+        }
+    for head in sorted((data / "heads").glob("*.nii.gz")):
+        rows[head.name.removesuffix("_T1w.nii.gz")] = _consistency(head, work, threads)
+    Console().print(_table(rows))
+    return rows
+
+
+def extract(head: Path, mask: Path, threads: int) -> Cost:
+    """Find a brain with the command, from file to file."""
+    command = [sys.executable, "-m", "nipype_quicksilver.cli", "extract-brain", "--quiet"]
+    command += ["--input", head, "--output-mask", mask, "--output-json", _json(mask)]
+    return run([*command, "--num-threads", str(threads)], threads)
+
+
+def _consistency(head: Path, work: Path, threads: int) -> dict[str, Any]:
+    """Return how alike the masks of a head and of the same head, changed, are."""
+    usual = work / f"{head.name.removesuffix('.nii.gz')}_mask.nii.gz"
+    row: dict[str, Any] = vars(extract(head, usual, threads)) | _facts(usual)
+    image = nib.load(head)
+    expected = nib.as_closest_canonical(nib.load(usual))
+    for name, change in CHANGES.items():
+        changed, mask = work / f"changed_{name}.nii.gz", work / f"changed_{name}_mask.nii.gz"
+        nib.save(change(image), changed)
+        extract(changed, mask, threads)
+        found = nib.as_closest_canonical(nib.load(mask))
+        row[name] = _dice(np.asanyarray(found.dataobj) > 0, np.asanyarray(expected.dataobj) > 0)
+    return row
+
+
+def _json(mask: Path) -> Path:
+    return mask.with_name(mask.name.replace(".nii.gz", ".json"))
+
+
+def _facts(mask: Path) -> dict[str, Any]:
+    facts = json.loads(_json(mask).read_text())
+    return {"how": facts["how"], "volume_ml": facts["volume_ml"]}
+
+
+def _load(path: Path) -> np.ndarray:
+    return np.asanyarray(nib.load(path).dataobj) > 0
+
+
+def _dice(first: np.ndarray, second: np.ndarray) -> float:
+    return float(2 * np.sum(first & second) / (np.sum(first) + np.sum(second)))
+
+
+def _table(rows: dict[str, Any]) -> Table:
+    keys = {"dice": 4, "recall": 4, "orientation": 4, "intensity": 4}
+    keys |= {"volume_ml": 0, "cpu": 1, "memory": 2}
+    table = Table("head", *keys, title="Brain extraction, whole commands")
+    for name, row in rows.items():
+        cells = [f"{row[key]:.{digits}f}" if key in row else "" for key, digits in keys.items()]
+        table.add_row(name, *cells)
+    return table

@@ -1,0 +1,153 @@
+"""`quicksilver affine`: align a moving image to a fixed image by an affine."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nipype_quicksilver.cli import common
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.preprocessing.affine import Aligned
+
+#: As `nipype_quicksilver.preprocessing.affine` has them; that module is heavy to import.
+DOF = (6, 7, 9, 12)
+AFFINES = (".mat", ".txt", ".tfm", ".h5")
+
+_DESCRIPTION = """\
+Find the affine between two brains, without skull or with brain masks, of the same or of different
+contrasts. Neither the headers' world spaces nor the orientations need agree. The result is the
+same at any number of threads, and exchanging the images inverts it.
+"""
+_EPILOG = """\
+Example:
+  quicksilver affine --fixed MNI152 --moving brain.nii.gz --output affine.mat
+
+The transform maps points of the fixed image to points of the moving one, as ANTs and ITK write it:
+'quicksilver register --affine affine.mat', 'quicksilver apply --transform affine.mat'.
+"""
+
+_logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "affine",
+        summary="align a moving image to a fixed image by an affine",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--fixed",
+        type=Path,
+        required=True,
+        metavar="FILE|MNI152",
+        help="fixed image, a brain (NIfTI, MGH), or the template that nilearn holds",
+    )
+    parser.add_argument(
+        "--moving", type=Path, required=True, metavar="FILE", help="moving image, a brain"
+    )
+    for side in ("fixed", "moving"):
+        parser.add_argument(
+            f"--{side}-mask",
+            type=Path,
+            metavar="FILE",
+            help=f"brain of the {side} image (default: what is not zero)",
+        )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="ITK transform, fixed to moving points (.mat, .txt, .tfm, .h5)",
+    )
+    parser.add_argument(
+        "--dof",
+        type=int,
+        choices=DOF,
+        default=12,
+        help="6: rigid; 7: and one scale; 9: and a scale along each axis; 12: affine (default: 12)",
+    )
+    parser.add_argument(
+        "--initial",
+        type=Path,
+        metavar="FILE",
+        help="ITK affine to start from (default: many rotations about the centres are tried)",
+    )
+    parser.add_argument(
+        "--output-inverse", type=Path, metavar="FILE", help="also write the inverse transform"
+    )
+    parser.add_argument(
+        "--output-image",
+        type=Path,
+        metavar="FILE",
+        help="also write the moving image on the fixed image's grid (.nii, .nii.gz)",
+    )
+    parser.add_argument(
+        "--output-json", type=Path, metavar="FILE", help="also write how it went (.json)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    for path, suffixes in (
+        (args.output, AFFINES),
+        (args.output_inverse, AFFINES),
+        (args.output_image, (".nii", ".nii.gz")),
+        (args.output_json, (".json",)),
+    ):
+        if path is not None:
+            common.check_output(path, suffixes)
+    common.start_itk(args)
+    from nipype_quicksilver.preprocessing.affine import align_files
+    from nipype_quicksilver.preprocessing.templates import template_file
+
+    with common.work_dir(args) as folder:
+        aligned = align_files(
+            template_file(args.fixed, folder),
+            args.moving,
+            fixed_mask=args.fixed_mask,
+            moving_mask=args.moving_mask,
+            initial=args.initial,
+            dof=args.dof,
+            num_threads=args.num_threads,
+        )
+    _write(args, aligned)
+    similarity = aligned.alignment.facts["similarity"]
+    _logger.info(
+        "mutual information %.4f before, %.4f after; wrote %s",
+        similarity["before"],
+        similarity["after"],
+        args.output,
+    )
+    return 0
+
+
+def _write(args: argparse.Namespace, aligned: Aligned) -> None:
+    """Write what is asked for, the transform last."""
+    import numpy as np
+
+    from nipype_quicksilver.spatial import files, grids, images, resampling, transforms
+
+    matrix = aligned.alignment.matrix
+    if args.output_image is not None:
+        fixed = aligned.fixed
+        warped = resampling.resample(
+            aligned.moving, grids.Grid.from_image(fixed), transforms.affine_transform(matrix)
+        )
+        images.write_image(args.output_image, warped, fixed.affine, like=fixed)
+    if args.output_json is not None:
+        inputs = {
+            name: None if getattr(args, name) is None else str(getattr(args, name))
+            for name in ("fixed", "moving", "fixed_mask", "moving_mask", "initial")
+        }
+        facts = {"inputs": inputs, **aligned.alignment.facts, "matrix": matrix}
+        files.write_json(args.output_json, facts)
+    if args.output_inverse is not None:
+        transforms.write_affine(args.output_inverse, np.linalg.inv(matrix))
+    transforms.write_affine(args.output, matrix)

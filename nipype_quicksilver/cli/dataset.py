@@ -1,0 +1,74 @@
+"""`quicksilver dataset`: pairs and their optimised momenta, to train the paper's networks on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from nipype_quicksilver.cli import common
+
+_DESCRIPTION = """\
+Put pairs of images and their optimised momenta together, for 'quicksilver train --momenta'. The
+images are on working grids, normalised, as 'quicksilver optimize' takes them; its momenta come
+along.
+
+With --prediction, the data set is for the correction network of that prediction network: the
+target is carried back to the moving image by the predicted momentum, and what is left of the
+optimised momentum is to be learnt.
+"""
+_EPILOG = """\
+Example:
+  quicksilver dataset --fixed a.nii.gz b.nii.gz --moving b.nii.gz a.nii.gz \\
+      --momenta ab_momentum.nii.gz ba_momentum.nii.gz --output-dir dataset
+"""
+
+_logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "dataset",
+        summary="put pairs and their momenta together, to train on",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    for option, text in (
+        ("--fixed", "fixed image of each pair"),
+        ("--moving", "moving image of each pair, in the same order"),
+        ("--momenta", "momentum of each pair, in the same order"),
+    ):
+        parser.add_argument(option, type=Path, nargs="+", required=True, metavar="FILE", help=text)
+    parser.add_argument(
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
+    )
+    parser.add_argument(
+        "--prediction",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="patch network whose momenta are to be corrected",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    from nipype_quicksilver.registration.folders import check_output_dir
+
+    check_output_dir(args.output_dir)
+    common.start_itk(args)
+    device = common.start_torch(args)
+    from nipype_quicksilver.registration.momentum_dataset import build_momentum_dataset
+
+    build_momentum_dataset(
+        args.fixed,
+        args.moving,
+        args.momenta,
+        args.output_dir,
+        prediction=args.prediction,
+        device=device,
+        progress=lambda done, number: _logger.info("pair %d of %d", done, number),
+    )
+    return 0

@@ -1,0 +1,129 @@
+"""`quicksilver extract-brain`: find the brain in an image of a head."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from nipype_quicksilver.cli import common
+from nipype_quicksilver.errors import InputError
+
+_DESCRIPTION = """\
+Find the brain in a T1-weighted image of a head, of any orientation and resolution. The network is
+deepbet's, whose weights are installed with it. A brain that is without skull already is left alone.
+"""
+_EPILOG = """\
+Example:
+  quicksilver extract-brain --input head.nii.gz --output-mask mask.nii.gz --output brain.nii.gz
+"""
+
+_IMAGES = (".nii", ".nii.gz")
+_HOW = {
+    "stripped": "has no skull already and is left alone",
+    "given": "comes with a mask, which is used as it is",
+    "deepbet": "",
+}
+
+_logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "extract-brain",
+        summary="find the brain in an image of a head",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--input", type=Path, required=True, metavar="FILE", help="T1-weighted image (NIfTI, MGH)"
+    )
+    parser.add_argument(
+        "--output-mask", type=Path, metavar="FILE", help="brain mask (.nii, .nii.gz)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="image that is zero outside (.nii, .nii.gz)"
+    )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="a mask that there is already, on any grid: used as it is",
+    )
+    add_settings(parser)
+    parser.add_argument(
+        "--output-json", type=Path, metavar="FILE", help="how it was found, volume (.json)"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add `--threshold` and `--n-dilate`."""
+    parser.add_argument(
+        "--threshold",
+        type=probability,
+        default=0.5,
+        metavar="P",
+        help="probability from which a voxel is brain; lower gives more brain (default: 0.5)",
+    )
+    parser.add_argument(
+        "--n-dilate",
+        type=int,
+        default=0,
+        metavar="N",
+        help="layers of voxels to add to the mask, or to take away if negative (default: 0)",
+    )
+
+
+def probability(text: str) -> float:
+    """Return the number between 0 and 1 that `text` holds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    if args.output is None and args.output_mask is None:
+        raise InputError("nothing to write: give --output-mask, --output or both")
+    for path in (args.output, args.output_mask):
+        if path is not None:
+            common.check_output(path, _IMAGES)
+    if args.output_json is not None:
+        common.check_output(args.output_json, (".json",))
+    common.start_itk(args)
+    device = common.start_torch(args)
+    import numpy as np
+
+    from nipype_quicksilver.preprocessing.brain import extract_file, masked
+    from nipype_quicksilver.spatial.files import write_json
+    from nipype_quicksilver.spatial.images import write_image
+
+    image, found = extract_file(
+        args.input,
+        mask=args.mask,
+        threshold=args.threshold,
+        n_dilate=args.n_dilate,
+        device=device,
+    )
+    if args.output_json is not None:
+        inputs = {"input": str(args.input), "mask": None if args.mask is None else str(args.mask)}
+        write_json(args.output_json, {"inputs": inputs, **found.facts})
+    if args.output is not None:
+        brain = masked(image, found.mask)
+        write_image(args.output, np.asanyarray(brain.dataobj), image.affine, like=image)
+    if args.output_mask is not None:
+        mask = np.asanyarray(found.mask.dataobj)
+        write_image(args.output_mask, mask, image.affine, like=image)
+    remark = _HOW[found.facts["how"]]
+    if remark:
+        _logger.info("%s: %s", args.input, remark)
+    written = " and ".join(str(p) for p in (args.output_mask, args.output) if p is not None)
+    _logger.info("brain of %.0f ml; wrote %s", found.facts["volume_ml"], written)
+    return 0

@@ -1,0 +1,101 @@
+"""`quicksilver predict`: predict the momentum that warps one prepared image onto another."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nipype_quicksilver.cli import common, fitting
+from nipype_quicksilver.errors import InputError
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.registration.conformed import Found
+
+_DESCRIPTION = """\
+Predict the initial momentum of the geodesic that warps a moving image onto a fixed one, by a
+prediction network and corrections of it. Both images are on one working grid (isotropic, RAS,
+dimensions a multiple of 8) with intensities from 0 to about 1, as the nodes ConformToGrid and
+NormalizeIntensity make them; masks may be on any grid in the same world space. 'quicksilver
+register' does all of that itself.
+"""
+_EPILOG = """\
+Example:
+  quicksilver predict --fixed fixed_conformed.nii.gz --moving moving_conformed.nii.gz \\
+      --output momentum.nii.gz --output-json momentum.json
+"""
+
+
+def add_parser(subparsers: common.Subparsers) -> None:
+    """Add the sub-command."""
+    parser = common.add_command(
+        subparsers,
+        "predict",
+        summary="predict the momentum between two prepared images",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    fitting.add_images(parser, "on the working grid, normalised")
+    fitting.add_momentum_outputs(parser)
+    parser.add_argument(
+        "--corrections",
+        type=common.whole_number,
+        default=1,
+        metavar="N",
+        help="times that the prediction is corrected; 0 is the prediction alone (default: 1)",
+    )
+    fitting.add_networks(parser)
+    for option, text in (
+        ("--output-uncertainty", "also write the uncertainty, in mm, on the working grid"),
+        ("--output-uncertainty-components", "also write its variances along x, y and z, in mm^2"),
+    ):
+        parser.add_argument(option, type=Path, metavar="FILE", help=f"{text}; with --samples")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sub-command on parsed arguments and return its exit code."""
+    from nipype_quicksilver.registration.conformed import predict_files
+
+    fitting.check_momentum_outputs(args)
+    for file in (args.output_uncertainty, args.output_uncertainty_components):
+        if file is not None:
+            common.check_output(file, (".nii", ".nii.gz"))
+            if args.samples is None:
+                raise InputError(f"{file}: there is no uncertainty without samples; give --samples")
+    common.start_itk(args)
+    device = common.start_torch(args)
+    result = predict_files(
+        args.fixed,
+        args.moving,
+        masks={name: getattr(args, name) for name in fitting.mask_names()},
+        prediction_network=args.prediction_network,
+        correction_network=args.correction_network,
+        corrections=args.corrections,
+        samples=args.samples,
+        device=device,
+        seed=args.seed,
+    )
+    fitting.write_found(args, result, _uncertainties(args, result))
+    fitting.log_momentum(args, result)
+    return 0
+
+
+def _uncertainties(args: argparse.Namespace, result: Found) -> dict[Path, fitting.Writer]:
+    """Return what writes the files of the uncertainty that are asked for."""
+    from nipype_quicksilver.registration.uncertainty import standard_deviation
+    from nipype_quicksilver.spatial.images import write_image
+
+    if result.variance is None:
+        return {}
+    variance, affine = result.variance, result.momentum.working_grid.affine
+    contents = {
+        args.output_uncertainty: standard_deviation(variance),
+        args.output_uncertainty_components: variance,
+    }
+    return {
+        file: partial(write_image, data=data, affine=affine)
+        for file, data in contents.items()
+        if file is not None
+    }

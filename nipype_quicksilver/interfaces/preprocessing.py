@@ -1,0 +1,307 @@
+"""Nodes for what comes before a registration."""
+
+import os
+
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
+
+from nipype_quicksilver.interfaces.base import (
+    CommandInputSpec,
+    LightInterface,
+    QuicksilverCommand,
+    output_name,
+)
+
+DOF = (12, 6, 7, 9)  # the default first
+
+
+def named_after(source, template, output, argstr, desc):
+    """Return an input that is the name of an output."""
+    return File(
+        name_source=source,
+        name_template=template,
+        keep_extension=False,
+        output_name=output,
+        argstr=argstr,
+        desc=desc,
+    )
+
+
+class AffineRegistrationInputSpec(CommandInputSpec):
+    """Inputs of `AffineRegistration`."""
+
+    fixed_image = File(
+        exists=True, mandatory=True, argstr="--fixed %s", desc="brain that stays where it is"
+    )
+    moving_image = File(
+        exists=True, mandatory=True, argstr="--moving %s", desc="brain that is aligned"
+    )
+    fixed_image_mask = File(
+        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; else what is not 0"
+    )
+    moving_image_mask = File(
+        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; else what is not 0"
+    )
+    initial_moving_transform = File(
+        exists=True,
+        argstr="--initial %s",
+        desc="ITK affine to start from; many rotations are tried otherwise",
+    )
+    dof = traits.Enum(
+        *DOF,
+        usedefault=True,
+        argstr="--dof %d",
+        desc="6: rigid; 7: and one scale; 9: and a scale along each axis; 12: affine",
+    )
+    out_transform = named_after(
+        "moving_image",
+        "%s_affine.mat",
+        "affine_transform",
+        "--output %s",
+        "name of the transform",
+    )
+    out_inverse = named_after(
+        "moving_image",
+        "%s_inverse_affine.mat",
+        "inverse_affine_transform",
+        "--output-inverse %s",
+        "name of the inverse transform",
+    )
+    out_image = named_after(
+        "moving_image",
+        "%s_aligned.nii.gz",
+        "warped_image",
+        "--output-image %s",
+        "name of the moving image on the fixed grid",
+    )
+    out_summary = named_after(
+        "moving_image", "%s_affine.json", "summary", "--output-json %s", "name of the summary"
+    )
+
+
+class AffineRegistrationOutputSpec(TraitedSpec):
+    """Outputs of `AffineRegistration`."""
+
+    affine_transform = File(exists=True, desc="ITK affine, maps fixed to moving points")
+    inverse_affine_transform = File(exists=True, desc="its inverse")
+    warped_image = File(exists=True, desc="moving image on the fixed image's grid")
+    summary = File(exists=True, desc="similarity, rotation and scales (JSON)")
+
+
+class AffineRegistration(QuicksilverCommand):
+    """Find the affine between two brains, of the same or of different contrasts.
+
+    The output is what `QuicksilverRegistration` takes as `initial_moving_transform`.
+
+    Examples
+    --------
+    >>> fixed, moving = (getfixture("tmp_path") / f"{x}.nii.gz" for x in ("fixed", "moving"))
+    >>> fixed.touch(), moving.touch()
+    (None, None)
+    >>> AffineRegistration(fixed_image=fixed, moving_image=moving, dof=9).cmdline
+    '...affine --dof 9 --fixed /...fixed.nii.gz --moving /...moving.nii.gz --num-threads 1
+    --output-image moving_aligned.nii.gz --output-inverse moving_inverse_affine.mat
+    --output-json moving_affine.json --output moving_affine.mat --device cpu'
+    """
+
+    _cmd = "affine"
+    input_spec = AffineRegistrationInputSpec
+    output_spec = AffineRegistrationOutputSpec
+
+
+class BrainExtractionInputSpec(CommandInputSpec):
+    """Inputs of `BrainExtraction`."""
+
+    in_file = File(
+        exists=True, mandatory=True, argstr="--input %s", desc="T1-weighted image of a head"
+    )
+    mask = File(exists=True, argstr="--mask %s", desc="a mask that there is: used as it is")
+    threshold = traits.Range(
+        low=0.0,
+        high=1.0,
+        value=0.5,
+        exclude_low=True,
+        exclude_high=True,
+        usedefault=True,
+        argstr="--threshold %g",
+        desc="probability from which a voxel is brain",
+    )
+    n_dilate = traits.Int(
+        0,
+        usedefault=True,
+        argstr="--n-dilate %d",
+        desc="layers of voxels to add to the mask, or to take away if negative",
+    )
+    out_mask = named_after(
+        "in_file", "%s_brainmask.nii.gz", "out_mask", "--output-mask %s", "name of the mask"
+    )
+    out_file = named_after(
+        "in_file", "%s_brain.nii.gz", "out_file", "--output %s", "name of the brain"
+    )
+    out_summary = named_after(
+        "in_file", "%s_brain.json", "summary", "--output-json %s", "name of the summary"
+    )
+
+
+class BrainExtractionOutputSpec(TraitedSpec):
+    """Outputs of `BrainExtraction`."""
+
+    out_file = File(exists=True, desc="the image, zero outside the brain")
+    out_mask = File(exists=True, desc="brain mask on the image's grid")
+    summary = File(exists=True, desc="how the brain was found, and its volume (JSON)")
+
+
+class BrainExtraction(QuicksilverCommand):
+    """Find the brain in an image of a head; leave a brain without skull alone.
+
+    Examples
+    --------
+    >>> head = getfixture("tmp_path") / "head.nii.gz"
+    >>> head.touch()
+    >>> BrainExtraction(in_file=head, n_dilate=1).cmdline
+    '...extract-brain --input /...head.nii.gz --n-dilate 1 --num-threads 1
+    --output head_brain.nii.gz --output-mask head_brainmask.nii.gz
+    --output-json head_brain.json --threshold 0.5 --device cpu'
+    """
+
+    _cmd = "extract-brain"
+    input_spec = BrainExtractionInputSpec
+    output_spec = BrainExtractionOutputSpec
+
+
+class ConvertAffineInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `ConvertAffine`."""
+
+    in_file = File(exists=True, mandatory=True, desc="affine in another program's format")
+    in_format = traits.Enum(
+        "ras",
+        "fsl",
+        "itk",
+        usedefault=True,
+        desc="ras: in world coordinates (greedy, NiftyReg); fsl: FLIRT's; itk: as it is",
+    )
+    fixed_image = File(exists=True, desc="fixed (reference) image; for 'fsl'")
+    moving_image = File(exists=True, desc="moving (input) image; for 'fsl'")
+
+
+class ConvertAffineOutputSpec(TraitedSpec):
+    """Outputs of `ConvertAffine`."""
+
+    affine_transform = File(exists=True, desc="ITK affine, maps fixed to moving points")
+    inverse_affine_transform = File(exists=True, desc="its inverse")
+
+
+class ConvertAffine(LightInterface):
+    """Turn an affine of another program into ITK's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> folder = getfixture("tmp_path")
+    >>> getfixture("monkeypatch").chdir(folder)
+    >>> matrix = np.eye(4)
+    >>> matrix[:3, 3] = 1, 2, 3
+    >>> np.savetxt(folder / "greedy.txt", matrix)
+    >>> outputs = ConvertAffine(in_file=folder / "greedy.txt").run().outputs
+    >>> transforms.read_affine(outputs.affine_transform)[:3, 3]
+    array([1., 2., 3.])
+    """
+
+    input_spec = ConvertAffineInputSpec
+    output_spec = ConvertAffineOutputSpec
+
+    def _run_interface(self, runtime):
+        import numpy as np
+
+        from nipype_quicksilver.spatial import transforms
+
+        outputs, matrix = self._list_outputs(), self._matrix()
+        transforms.write_affine(outputs["affine_transform"], matrix)
+        transforms.write_affine(outputs["inverse_affine_transform"], np.linalg.inv(matrix))
+        return runtime
+
+    def _matrix(self):
+        """Return the matrix, fixed to moving points, RAS mm."""
+        import numpy as np
+
+        from nipype_quicksilver.errors import InputError
+        from nipype_quicksilver.spatial import transforms
+
+        inputs = self.inputs
+        if inputs.in_format == "itk":
+            return transforms.read_affine(inputs.in_file)
+        try:
+            matrix = np.loadtxt(inputs.in_file)
+        except ValueError as error:
+            raise InputError(f"{inputs.in_file}: is no matrix; give one of 4 by 4") from error
+        if matrix.shape != (4, 4) or abs(np.linalg.det(matrix)) < 1e-9:
+            raise InputError(f"{inputs.in_file}: is no invertible matrix of 4 by 4; make it again")
+        if inputs.in_format == "ras":
+            return matrix
+        if not (isdefined(inputs.fixed_image) and isdefined(inputs.moving_image)):
+            raise InputError(f"{inputs.in_file}: FSL's matrices need fixed_image and moving_image")
+        from nitransforms.io.fsl import FSLLinearTransform
+
+        return FSLLinearTransform.from_filename(inputs.in_file).to_ras(
+            moving=inputs.moving_image, reference=inputs.fixed_image
+        )
+
+    def _list_outputs(self):
+        names = {"affine_transform": "_affine", "inverse_affine_transform": "_inverse_affine"}
+        return {n: output_name(self.inputs.in_file, end, ".mat") for n, end in names.items()}
+
+
+class SelectTemplateInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `SelectTemplate`."""
+
+    template = traits.Str(
+        mandatory=True,
+        desc="MNI152, the path of an image, or a name of TemplateFlow's such as "
+        "MNI152NLin2009cAsym or MNIPediatricAsym:cohort-4",
+    )
+    image_type = traits.Enum("T1w", "T2w", usedefault=True, desc="contrast; for TemplateFlow")
+    resolution = traits.Enum(1, 2, usedefault=True, desc="voxel size, mm; for TemplateFlow")
+
+
+class SelectTemplateOutputSpec(TraitedSpec):
+    """Outputs of `SelectTemplate`."""
+
+    template_file = File(exists=True, desc="image of the template")
+    template_mask = File(exists=True, desc="its brain, where the template has a mask")
+    template = traits.Str(desc="name, with cohort")
+    template_spec = traits.Dict(desc="specifications in the name: resolution, ...")
+
+
+class SelectTemplate(LightInterface):
+    """Find the file of a template by its name.
+
+    Examples
+    --------
+    >>> getfixture("monkeypatch").chdir(getfixture("tmp_path"))
+    >>> outputs = SelectTemplate(template="MNI152").run().outputs
+    >>> outputs.template, outputs.template_spec
+    ('MNI152', {})
+    """
+
+    input_spec = SelectTemplateInputSpec
+    output_spec = SelectTemplateOutputSpec
+
+    def _run_interface(self, runtime):
+        self._list_outputs()
+        return runtime
+
+    def _list_outputs(self):
+        from nipype_quicksilver.preprocessing.templates import find_template
+
+        found = find_template(
+            self.inputs.template,
+            os.getcwd(),
+            suffix=self.inputs.image_type,
+            resolution=self.inputs.resolution,
+        )
+        outputs = {
+            "template_file": str(found.image),
+            "template": found.name,
+            "template_spec": found.spec,
+        }
+        return outputs if found.mask is None else {**outputs, "template_mask": str(found.mask)}

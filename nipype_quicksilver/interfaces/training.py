@@ -1,0 +1,188 @@
+"""Nodes that train networks, and put the data of the paper's way of training together."""
+
+import os
+
+from nipype.interfaces.base import Directory, File, InputMultiObject, TraitedSpec, traits
+
+from nipype_quicksilver.interfaces.base import (
+    CommandInputSpec,
+    QuicksilverCommand,
+    SeededInputSpec,
+)
+
+ROLES = ("prediction", "correction")
+
+
+class BuildMomentumDatasetInputSpec(CommandInputSpec):
+    """Inputs of `BuildMomentumDataset`."""
+
+    fixed_images = InputMultiObject(
+        File(exists=True),
+        mandatory=True,
+        argstr="--fixed %s",
+        desc="fixed image of each pair, on the working grid, normalised",
+    )
+    moving_images = InputMultiObject(
+        File(exists=True),
+        mandatory=True,
+        argstr="--moving %s",
+        desc="moving image of each pair, on the same grid",
+    )
+    momenta = InputMultiObject(
+        File(exists=True),
+        mandatory=True,
+        argstr="--momenta %s",
+        desc="optimised momentum of each pair",
+    )
+    prediction = File(
+        exists=True,
+        argstr="--prediction %s",
+        desc="checkpoint of a patch network: the data set is for its correction network",
+    )
+    output_dir = Directory(
+        "momenta", usedefault=True, argstr="--output-dir %s", desc="folder of the data set"
+    )
+
+
+class BuildMomentumDatasetOutputSpec(TraitedSpec):
+    """Outputs of `BuildMomentumDataset`."""
+
+    dataset = Directory(exists=True, desc="folder of the data set")
+    index = File(exists=True, desc="its pairs and their files (TSV)")
+
+
+class BuildMomentumDataset(QuicksilverCommand):
+    """Put pairs of images and their momenta together, to train a patch network on.
+
+    Examples
+    --------
+    >>> files = [getfixture("tmp_path") / f"{x}.nii.gz" for x in ("fixed", "moving", "momentum")]
+    >>> [file.touch() for file in files]
+    [None, None, None]
+    >>> node = BuildMomentumDataset(fixed_images=files[0], moving_images=files[1])
+    >>> node.inputs.momenta = [files[2]]
+    >>> node.cmdline
+    '...dataset --fixed /...fixed.nii.gz --momenta /...momentum.nii.gz
+    --moving /...moving.nii.gz --num-threads 1 --output-dir momenta --device cpu'
+    """
+
+    _cmd = "dataset"
+    input_spec = BuildMomentumDatasetInputSpec
+    output_spec = BuildMomentumDatasetOutputSpec
+
+    def _list_outputs(self):
+        folder = os.path.abspath(self.inputs.output_dir)
+        return {"dataset": folder, "index": os.path.join(folder, "index.tsv")}
+
+
+class TrainNetworkInputSpec(SeededInputSpec):
+    """Inputs of `TrainNetwork`."""
+
+    recipe = File(
+        exists=True,
+        mandatory=True,
+        argstr="--recipe %s",
+        desc="recipe (JSON); `nipype_quicksilver.workflows.training.RECIPES` names those that come "
+        "with the package",
+    )
+    labels = InputMultiObject(
+        File(exists=True), argstr="--labels %s", desc="label maps to make images from"
+    )
+    validation_labels = InputMultiObject(
+        File(exists=True), argstr="--validation %s", desc="label maps to be judged on"
+    )
+    images = InputMultiObject(
+        File(exists=True),
+        argstr="--images %s",
+        desc="brains without skull, aligned to each other by their headers",
+    )
+    validation_images = InputMultiObject(
+        File(exists=True), argstr="--validation-images %s", desc="brains to be judged on"
+    )
+    image_labels = InputMultiObject(
+        File(exists=True),
+        argstr="--image-labels %s",
+        desc="label maps of images, then of validation_images, on their grids",
+    )
+    momenta = Directory(
+        exists=True, argstr="--momenta %s", desc="data set of `BuildMomentumDataset`"
+    )
+    validation_momenta = Directory(
+        exists=True, argstr="--validation-momenta %s", desc="data set to be judged on"
+    )
+    tissues = File(exists=True, argstr="--tissues %s", desc="table of the labels")
+    role = traits.Enum(*ROLES, usedefault=True, argstr="--role %s", desc="what the network is for")
+    before = InputMultiObject(
+        File(exists=True),
+        argstr="--before %s...",
+        desc="checkpoints whose momentum a correction network corrects, in their order",
+    )
+    start = File(
+        exists=True,
+        argstr="--start %s",
+        desc="checkpoint whose weights the training begins with; random ones otherwise",
+    )
+    iterations = traits.Range(low=1, argstr="--iterations %d", desc="instead of the recipe's")
+    patience = traits.Range(
+        low=0, argstr="--patience %d", desc="validations without improvement before it stops"
+    )
+    licence = traits.Str(argstr="--licence %s", desc="licence of the weights, for the card")
+    half = traits.Bool(argstr="--half", desc="store the weights as float16")
+    output_dir = Directory(
+        "training",
+        usedefault=True,
+        argstr="--output-dir %s",
+        desc="folder of the training; one outside the node's own lets it go on when the node is "
+        "run again, which empties that",
+    )
+
+
+class TrainNetworkOutputSpec(TraitedSpec):
+    """Outputs of `TrainNetwork`."""
+
+    checkpoint = File(exists=True, desc="weights, with their card beside them")
+    card = File(exists=True, desc="the card (JSON)")
+    log = File(exists=True, desc="losses of every iteration (CSV)")
+    validation = File(exists=True, desc="what each validation measured (CSV)")
+    curve = File(exists=True, desc="both as a picture")
+
+
+class TrainNetwork(QuicksilverCommand):
+    """Train a network on label maps, images or momenta.
+
+    The checkpoint needs its card beside it. Nipype removes outputs that no other node asks for, so
+    connect `card` too, or give the node an `output_dir` of its own.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> files = [folder / f"{x}" for x in ("recipe.json", "a_dseg.nii.gz", "b_dseg.nii.gz")]
+    >>> [file.touch() for file in files]
+    [None, None, None]
+    >>> node = TrainNetwork(recipe=files[0], labels=files[1:], iterations=100)
+    >>> node.cmdline
+    '...train --iterations 100 --labels /...a_dseg.nii.gz /...b_dseg.nii.gz --num-threads 1
+    --output-dir training --seed 0 --recipe /...recipe.json --role prediction --device cpu'
+    """
+
+    _cmd = "train"
+    input_spec = TrainNetworkInputSpec
+    output_spec = TrainNetworkOutputSpec
+
+    def _format_arg(self, name, trait_spec, value):
+        if name == "licence":
+            import shlex
+
+            value = shlex.quote(value)
+        return super()._format_arg(name, trait_spec, value)
+
+    def _list_outputs(self):
+        folder = os.path.abspath(self.inputs.output_dir)
+        files = {
+            "checkpoint": f"{self.inputs.role}.safetensors",
+            "card": f"{self.inputs.role}.json",
+            "log": "log.csv",
+            "validation": "validation.csv",
+            "curve": "curve.png",
+        }
+        return {name: os.path.join(folder, file) for name, file in files.items()}

@@ -1,0 +1,156 @@
+"""Templates that come with what is installed, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.images import write_image
+
+#: ICBM 152 nonlinear symmetric 2009a at 1 mm, without skull; it comes inside nilearn.
+MNI152 = "MNI152"
+TEMPLATES = (MNI152,)
+
+
+def is_template(name: PathLike) -> bool:
+    """Tell whether an argument is the name of a template rather than a path.
+
+    Examples
+    --------
+    >>> is_template("MNI152"), is_template("./MNI152"), is_template("brain.nii.gz")
+    (True, False, False)
+    """
+    return str(name) in TEMPLATES
+
+
+def template_file(name: PathLike, folder: PathLike) -> Path:
+    """Return the file of a template, or of the image a path names.
+
+    Parameters
+    ----------
+    name : path-like
+        One of :data:`TEMPLATES`, which is written into the folder unless it is there already; any
+        other is a path and returned as it is.
+    folder : path-like
+        An existing folder.
+
+    Returns
+    -------
+    Path
+        The file of the image.
+    """
+    if not is_template(name):
+        return Path(name)
+    path = Path(folder) / f"{name}_brain.nii.gz"
+    if not path.exists():
+        # nilearn takes seconds to import.
+        from nilearn.datasets import load_mni152_template
+
+        template = load_mni152_template(resolution=1)
+        data = np.asarray(template.dataobj, dtype=np.float32)
+        write_image(path, data, template.affine)
+    return path
+
+
+@dataclass(frozen=True)
+class Template:
+    """The files of a template.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for, without specifications other than the cohort.
+    image : Path
+        The image.
+    mask : Path or None
+        Its brain.
+    spec : dict
+        What the name specified.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+
+
+def find_template(
+    name: str, folder: PathLike, *, suffix: str = "T1w", resolution: int = 1
+) -> Template:
+    """Find a template by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`TEMPLATES`, the path of an image, or a name that TemplateFlow knows, with
+        specifications after colons (``MNIPediatricAsym:cohort-4``).
+    folder : path-like
+        Where a template that comes with nilearn is written.
+    suffix : str
+        Contrast, for TemplateFlow.
+    resolution : int
+        Voxel size, mm, for TemplateFlow.
+
+    Returns
+    -------
+    Template
+        Its files.
+
+    Raises
+    ------
+    InputError
+        If there is no such template or file, or TemplateFlow is needed and not installed.
+    """
+    if is_template(name):
+        return Template(name, template_file(name, Path(folder).absolute()))
+    if name.endswith((".nii", ".nii.gz", ".mgz", ".mgh")):
+        path = Path(name).absolute()
+        if not path.exists():
+            raise InputError(f"{name}: no such file; check the path of the template")
+        return Template(path.name.split(".")[0], path)
+    return _of_templateflow(name, suffix, resolution)
+
+
+def parse_name(name: str) -> tuple[str, dict[str, Any]]:
+    """Split a template's name from its specifications.
+
+    Examples
+    --------
+    >>> parse_name("MNIPediatricAsym:cohort-4:res-2")
+    ('MNIPediatricAsym', {'cohort': '4', 'res': '2'})
+    """
+    identifier, *parts = name.split(":")
+    pairs = [part.partition("-") for part in parts]
+    if not identifier or not all(key and value for key, _, value in pairs):
+        raise InputError(f"template '{name}': give NAME or NAME:key-value, such as X:cohort-4")
+    return identifier, {key: value for key, _, value in pairs}
+
+
+def _of_templateflow(name: str, suffix: str, resolution: int) -> Template:
+    """Ask TemplateFlow, which downloads what it does not have."""
+    identifier, spec = parse_name(name)
+    try:
+        from templateflow import api
+    except ImportError as error:
+        raise InputError(
+            f"template '{name}': only {', '.join(TEMPLATES)} comes with this package; give a file, "
+            "or install templateflow (pip install templateflow)"
+        ) from error
+    query: dict[str, Any] = {"resolution": resolution}
+    query |= {{"res": "resolution"}.get(key, key): value for key, value in spec.items()}
+    images = _listed(api.get(identifier, desc=None, suffix=suffix, extension=".nii.gz", **query))
+    if not images:
+        raise InputError(f"template '{name}': TemplateFlow has no {suffix} of it; check the name")
+    masks = _listed(api.get(identifier, desc="brain", suffix="mask", extension=".nii.gz", **query))
+    cohort = spec.pop("cohort", None)
+    full = identifier if cohort is None else f"{identifier}:cohort-{cohort}"
+    return Template(full, images[0], masks[0] if masks else None, spec)
+
+
+def _listed(found: Any) -> list[Path]:
+    return [Path(path) for path in (found if isinstance(found, list) else [found])]

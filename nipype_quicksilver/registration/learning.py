@@ -1,0 +1,733 @@
+"""`train`: from files to a checkpoint, by way of a folder from which it can go on at any time."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.registration import momentum_dataset, training_inputs
+from nipype_quicksilver.registration.curve import draw_curve
+from nipype_quicksilver.registration.recipes import Plan
+from nipype_quicksilver.registration.summary import versions
+from nipype_quicksilver.registration.training_inputs import Files, find_images
+from nipype_quicksilver.registration.training_run import (
+    CURVE,
+    LOG,
+    TENSORBOARD,
+    VALIDATION,
+    Board,
+    Run,
+    Table,
+    read_table,
+)
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.tissue_shares import TissueTable, read_tissue_table
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nipype_quicksilver.networks.card import Card
+    from nipype_quicksilver.networks.processes import Processes
+    from nipype_quicksilver.networks.unet import ForceUNet
+
+ROLES = ("prediction", "correction")
+PERCENTILE = 99.5  # of the images' normalisation, see `spatial.intensity.normalize`
+
+# Rows of the log are written together, to spare the disk; and before every state.
+_ROWS = 20
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network is trained and judged on, as files and folders.
+
+    Attributes
+    ----------
+    labels, validation_labels : sequence of path-like
+        Label maps from which images are synthesised.
+    images, validation_images : sequence of path-like
+        Brains without skull, aligned to each other.
+    image_labels : sequence of path-like
+        Label maps of `images` and then of `validation_images`, on their grids, in their order.
+    momenta, validation_momenta : path-like, optional
+        Data sets of momenta, see `momentum_dataset`; instead of all others.
+    tissues : path-like, optional
+        Table of tissues; that of FreeSurfer's segmentation unless given.
+    """
+
+    labels: Sequence[PathLike] = ()
+    validation_labels: Sequence[PathLike] = ()
+    images: Sequence[PathLike] = ()
+    validation_images: Sequence[PathLike] = ()
+    image_labels: Sequence[PathLike] = ()
+    momenta: PathLike | None = None
+    validation_momenta: PathLike | None = None
+    tissues: PathLike | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a training goes.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+    loss : float
+        Running mean.
+    validation : dict
+        The last numbers, empty before the first.
+    seconds_left : float
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    validation: dict[str, float]
+    seconds_left: float
+
+
+Progress = Callable[[Status], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ended with.
+
+    Attributes
+    ----------
+    checkpoint : Path
+    card : Card
+    iteration : int
+        After which it ended.
+    validation : dict
+        Of the weights that were kept: ``before`` any deformation and ``after``; may be empty.
+    """
+
+    checkpoint: Path
+    card: Card
+    iteration: int
+    validation: dict[str, Any]
+
+
+def train(
+    output_dir: PathLike,
+    data: Data,
+    plan: Plan,
+    *,
+    role: str = "prediction",
+    before: Sequence[PathLike] = (),
+    start: PathLike | None = None,
+    name: str | None = None,
+    licence: str = "not stated",
+    half: bool = False,
+    save_every: int = 100,
+    processes: Processes,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a network, or go on with a training that was interrupted.
+
+    Parameters
+    ----------
+    output_dir : path-like
+        Folder of the training; one that holds an unfinished training with the same inputs and
+        recipe is gone on with, to the bit.
+    data : Data
+    plan : Plan
+        The recipe.
+    role : {'prediction', 'correction'}
+    before : sequence of path-like
+        Checkpoints that a correction network corrects, in their order.
+    start : path-like, optional
+        Checkpoint of a network with the same weights, from which the training begins.
+    name : str, optional
+        Of the checkpoint, ``NAME.safetensors``; the role unless given.
+    licence : str
+        Of the weights, for the card.
+    half : bool
+        Store the weights as float16.
+    save_every : int
+        Iterations between two states.
+    processes : Processes
+        This one and its device, see `networks.processes.joined`.
+    progress : callable, optional
+        Called after each iteration, by the first process.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    InputError
+        If an input cannot be used, the folder holds another training, the disk is full or the
+        memory of the device does not suffice; what was reached stays.
+    QuicksilverError
+        If the training diverges.
+    """
+    _check_data(data, plan, role, before)
+    inputs = _find(data)
+    facts = {
+        "format": "quicksilver-training",
+        "version": 1,
+        "versions": versions(),
+        "command": shlex.join(sys.argv),
+        "role": role,
+        "recipe": plan.as_json(),
+        "before": _digests(before),
+        "start": _digests([] if start is None else [start]),
+        "inputs": inputs.digests(),
+        "processes": processes.ranks,
+        "device": processes.device.type,
+    }
+    run = Run(output_dir, facts, writes=processes.first)
+    task = _task(plan, data, inputs, role, before, start, processes)
+    run.start()  # nothing is left behind by inputs that cannot be used
+    loop = _Loop(run, task, plan, processes, save_every, progress)
+    loop.go()
+    return _finish(run, task, loop, plan, facts, name or role, licence, half, processes)
+
+
+def _check_data(data: Data, plan: Plan, role: str, before: Sequence[PathLike]) -> None:
+    """Refuse what does not go together, before anything is read."""
+    if role not in ROLES:
+        raise InputError(f"role '{role}' is not known; give {' or '.join(ROLES)}")
+    pictures = (*data.labels, *data.images)
+    if (data.momenta is None) == (not pictures):
+        raise InputError("give label maps, images, or a data set of momenta to train on")
+    if plan.architecture == "patch" and data.momenta is None:
+        raise InputError(
+            "a patch network is trained on momenta; give a data set of 'quicksilver dataset', or "
+            "a recipe with another architecture"
+        )
+    if plan.architecture != "patch" and data.momenta is not None:
+        raise InputError(
+            f"{data.momenta}: momenta are for patch networks; give a recipe with that architecture"
+        )
+    if data.momenta is None and (role == "correction") != bool(before):
+        raise InputError(
+            "a correction network needs the networks before it, a prediction network none; give "
+            "the checkpoint of the prediction network and the role 'correction'"
+        )
+    judged = data.validation_labels or data.validation_images or data.validation_momenta
+    if plan.patience and not judged:
+        raise InputError(
+            "patience counts validations; give data to be judged on, or a patience of 0"
+        )
+    if data.validation_labels and not data.labels:
+        raise InputError("validation label maps are for training on label maps; give those too")
+    if data.validation_images and not data.images:
+        raise InputError("validation images are for training on images; give those too")
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The files of a training."""
+
+    labels: Files = field(default_factory=Files)
+    images: Files = field(default_factory=Files)
+    image_labels: list[Path] = field(default_factory=list)
+    tissues: Path | None = None
+    momenta: list[tuple[Path, str]] = field(default_factory=list)
+    validation_momenta: list[tuple[Path, str]] = field(default_factory=list)
+
+    def digests(self) -> list[dict[str, str]]:
+        """Return every file with its use and its SHA-256."""
+        uses = {
+            "labels": self.labels.training,
+            "validation labels": self.labels.validation,
+            "image": self.images.training,
+            "validation image": self.images.validation,
+            "labels of an image": self.image_labels,
+            "tissues": [] if self.tissues is None else [self.tissues],
+        }
+        hashed = [
+            (use, path, training_inputs.sha256_of(path))
+            for use, paths in uses.items()
+            for path in paths
+        ]
+        hashed += [("momenta", *item) for item in self.momenta]
+        hashed += [("validation momenta", *item) for item in self.validation_momenta]
+        return [
+            {"use": use, "file": str(path.absolute()), "sha256": digest}
+            for use, path, digest in hashed
+        ]
+
+
+def _find(data: Data) -> _Inputs:
+    if data.momenta is not None:
+        digests = momentum_dataset.dataset_digests
+        judged = data.validation_momenta
+        return _Inputs(
+            momenta=digests(data.momenta),
+            validation_momenta=[] if judged is None else digests(judged),
+        )
+    inputs = _Inputs(
+        labels=Files(
+            find_images(data.labels, "label maps"),
+            find_images(data.validation_labels, "validation label maps"),
+        ),
+        images=Files(
+            find_images(data.images, "images"),
+            find_images(data.validation_images, "validation images"),
+        ),
+        image_labels=find_images(data.image_labels, "label maps of the images"),
+        tissues=None if data.tissues is None else Path(data.tissues),
+    )
+    for files in (inputs.labels, inputs.images):
+        both = {path.absolute() for path in files.training} & {
+            path.absolute() for path in files.validation
+        }
+        if both:
+            raise InputError(
+                f"{min(both)}: is given for training and for validation; judge on others"
+            )
+    return inputs
+
+
+def _digests(paths: Sequence[PathLike]) -> list[dict[str, str]]:
+    return [
+        {"file": str(Path(path).absolute()), "sha256": training_inputs.sha256_of(path)}
+        for path in paths
+    ]
+
+
+class Trainer(Protocol):
+    """What does the iterations: `networks.training.Training`, `networks.regression`'s."""
+
+    network: Any
+    average: dict[str, torch.Tensor]
+    iteration: int
+
+    def step(self) -> Any:
+        """Do one iteration."""
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a continuation needs."""
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A trainer and what belongs to its kind.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    judge : callable or None
+        Given a network, and whether to judge no deformation instead, it returns the numbers of
+        the validation.
+    model : dict
+        What the card tells of the LDDMM model: spacing, velocity_factor, kernel, steps.
+    columns : tuple of str
+        Numbers of an iteration.
+    before : list of dict or None
+        The networks before this one.
+    """
+
+    trainer: Trainer
+    judge: Callable[[nn.Module, bool], dict[str, float]] | None
+    model: dict[str, Any]
+    columns: tuple[str, ...]
+    before: Any = None
+
+
+def _task(
+    plan: Plan,
+    data: Data,
+    inputs: _Inputs,
+    role: str,
+    before: Sequence[PathLike],
+    start: PathLike | None,
+    processes: Processes,
+) -> _Task:
+    import torch
+
+    from nipype_quicksilver.networks.checkpoint import build_network
+
+    torch.manual_seed(plan.training.seed)
+    network = build_network(plan.architecture, dict(plan.parameters))
+    if start is not None:
+        _begin_with(network, start)
+    network.to(processes.device)
+    if plan.architecture == "patch":
+        return _momentum_task(network, plan, data, role, processes)
+    return _end_to_end_task(network, plan, inputs, before, processes)
+
+
+def _begin_with(network: nn.Module, path: PathLike) -> None:
+    """Give a network the weights of a checkpoint."""
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
+
+    known, _ = load_checkpoint(path)
+    try:
+        network.load_state_dict(known.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: has other weights than the network of the recipe; give a recipe with the "
+            "same widths and scales"
+        ) from error
+
+
+def _end_to_end_task(
+    network: Any, plan: Plan, inputs: _Inputs, before: Sequence[PathLike], processes: Processes
+) -> _Task:
+    from nipype_quicksilver.networks.synthesis import Tissues
+    from nipype_quicksilver.networks.training import Losses, Recipe, Training
+    from nipype_quicksilver.networks.validation import Judges, mean_of, validate
+
+    recipe = plan.training
+    assert isinstance(recipe, Recipe)
+    table = read_tissue_table(inputs.tissues)
+    earlier = [_load_before(path, recipe).to(processes.device) for path in before]
+    brains, judging = _read_brains(inputs, table, plan)
+    scans, judging_scans = training_inputs.read_scans(
+        inputs.images, inputs.image_labels, table, plan.grid, recipe.factor
+    )
+    tissues = Tissues(table.tissues, table.t1w, table.t2w, table.scored)
+    training = Training(
+        network, brains, tissues, recipe, earlier, scans, processes.rank, processes.ranks
+    )
+    training.runner = processes.distribute(network)
+    judges = Judges(judging, judging_scans, tissues, plan.validation, plan.pairs)
+
+    def judge(trial: nn.Module, identity: bool) -> dict[str, float]:
+        networks: list[ForceUNet] = [*earlier, trial]  # type: ignore[list-item]
+        rows = validate(
+            networks,
+            judges,
+            recipe,
+            identity=identity,
+            rank=processes.rank,
+            ranks=processes.ranks,
+        )
+        return mean_of([row for part in processes.gather(rows) for row in part])
+
+    return _Task(
+        trainer=training,
+        judge=judge if len(judges) else None,
+        model={
+            "spacing": 1.0,
+            "velocity_factor": network.velocity,
+            "kernel": recipe.kernel.as_dict(),
+            "steps": recipe.steps,
+        },
+        columns=tuple(item.name for item in dataclasses.fields(Losses)),
+        before=[_named(item) for item in _digests(before)],
+    )
+
+
+def _read_brains(
+    inputs: _Inputs, table: TissueTable, plan: Plan
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    files = inputs.labels
+    if files.all:
+        _logger.info("reading %d label maps", len(files.all))
+    factor = getattr(plan.training, "factor", 1)
+    return training_inputs.read_brains(files, table, plan.grid, factor)
+
+
+def _load_before(path: PathLike, recipe: Any) -> ForceUNet:
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
+    from nipype_quicksilver.networks.unet import ForceUNet
+
+    network, card = load_checkpoint(path)
+    if not isinstance(network, ForceUNet):
+        raise InputError(
+            f"{path}: is a {card.architecture} network; correct those with a data set of momenta"
+        )
+    if card.kernel != recipe.kernel.as_dict() or card.steps != recipe.steps:
+        raise InputError(
+            f"{path}: was trained with another kernel or number of steps than the recipe has; "
+            "give a recipe with the same"
+        )
+    if network.image % recipe.factor:
+        raise InputError(
+            f"{path}: looks at a finer grid than the recipe trains on; give a smaller factor"
+        )
+    return network.requires_grad_(False)
+
+
+def _momentum_task(network: Any, plan: Plan, data: Data, role: str, processes: Processes) -> _Task:
+    from nipype_quicksilver.networks.regression import (
+        MomentumTraining,
+        PatchRecipe,
+        RegressionLosses,
+    )
+
+    recipe = plan.training
+    assert isinstance(recipe, PatchRecipe) and data.momenta is not None
+    dataset = _read_momenta(data.momenta, role, network.patch_size)
+    training = MomentumTraining(network, dataset.examples, recipe, processes.rank, processes.ranks)
+    if not training.windows:
+        raise InputError(f"{data.momenta}: its images show nothing; build it of brains")
+    training.runner = processes.distribute(network)
+    judge = None
+    if data.validation_momenta is not None:
+        judging = _read_momenta(data.validation_momenta, role, network.patch_size)
+        model = ("kernel", "steps", "velocity_factor", "spacing", "before")
+        if any(getattr(judging, key) != getattr(dataset, key) for key in model):
+            raise InputError(
+                f"{data.validation_momenta}: is of another model than {data.momenta}; build both "
+                "in the same way"
+            )
+        measured = MomentumTraining(network, judging.examples, recipe)
+
+        def judge(trial: nn.Module, identity: bool) -> dict[str, float]:
+            mine = measured.zero_error() if identity else measured.error(trial)
+            # All processes see the same; rounding may differ between devices.
+            return {"loss": processes.gather(mine)[0]}
+
+    return _Task(
+        trainer=training,
+        judge=judge,
+        model={
+            key: getattr(dataset, key) for key in ("spacing", "velocity_factor", "kernel", "steps")
+        },
+        columns=tuple(item.name for item in dataclasses.fields(RegressionLosses)),
+        before=[] if dataset.before is None else [dataset.before],
+    )
+
+
+def _read_momenta(folder: PathLike, role: str, side: int) -> momentum_dataset.MomentumDataset:
+    dataset = momentum_dataset.read_momentum_dataset(folder)
+    if dataset.role != role:
+        raise InputError(
+            f"{folder}: is for a {dataset.role} network, not a {role} network; give that role, or "
+            "another data set"
+        )
+    for example in dataset.examples:
+        if min(example.moving.shape[2:]) < side:
+            raise InputError(
+                f"{folder}: its grid {tuple(example.moving.shape[2:])} is smaller than a patch of "
+                f"{side} voxels; give a recipe with smaller patches"
+            )
+    return dataset
+
+
+class _Loop:
+    """Iterations, logs, validations and states, until the end."""
+
+    def __init__(
+        self,
+        run: Run,
+        task: _Task,
+        plan: Plan,
+        processes: Processes,
+        save_every: int,
+        progress: Progress | None,
+    ) -> None:
+        self._run, self._task, self._plan = run, task, plan
+        self._processes, self._every = processes, save_every
+        self._progress = progress
+        self.trainer = task.trainer
+        #: Weights of the best validation, its numbers, and validations since; without any
+        #: validation nothing.
+        self.best: dict[str, Any] = {"weights": None, "numbers": {}, "iteration": 0, "since": 0}
+        self.identity: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+        self.seconds = 0.0
+        state = run.load(processes.device)
+        if state is not None:
+            self.trainer.resume(state["training"])
+            self.best, self.identity = state["best"], state["identity"]
+            self.last, self.seconds = state["last"], state["seconds"]
+            _logger.info("going on after iteration %d", self.trainer.iteration)
+        # Without a state also the validation before the first iteration is done again.
+        done = -1 if state is None else self.trainer.iteration
+        self._log = Table(run.path(LOG), (*task.columns, "seconds"), done, writes=processes.first)
+        self._validations = Table(
+            run.path(VALIDATION),
+            ("iteration", "loss", *self._measured()),
+            done,
+            writes=processes.first,
+        )
+        self._board = Board(run.path(TENSORBOARD), done, writes=processes.first)
+        self._rows: list[dict[str, Any]] = []
+
+    def _measured(self) -> tuple[str, ...]:
+        return tuple(name for name in self._task.columns if name not in ("iteration", "loss"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all iterations are done, or no progress was seen for too long."""
+        patience = self._plan.patience
+        early = patience > 0 and self.best["since"] >= patience
+        return early or self.trainer.iteration >= self._plan.training.iterations
+
+    def go(self) -> None:
+        """Train to the end."""
+        try:
+            if self.trainer.iteration == 0 and not self.finished and self._task.judge is not None:
+                self.identity = self._task.judge(self.trainer.network, True)
+                self._validations.add([{"iteration": 0, **self.identity}])
+                self._board.add("validation", 0, self.identity)
+            while not self.finished:
+                self._iterate()
+        finally:
+            self._board.close()
+        if self.trainer.iteration < self._plan.training.iterations:
+            _logger.info("no better validation since iteration %d: stopped", self.best["iteration"])
+
+    def _iterate(self) -> None:
+        start = time.perf_counter()
+        losses = dataclasses.asdict(self._step())
+        iteration = self.trainer.iteration
+        if not math.isfinite(losses["loss"]):
+            raise QuicksilverError(
+                f"{self._run.folder}: the training diverged in iteration {iteration}; lower the "
+                "learning rate in the recipe and start again in another folder"
+            )
+        validated = False
+        if self._task.judge is not None and (
+            iteration % self._plan.every == 0 or iteration == self._plan.training.iterations
+        ):
+            self._validate()
+            validated = True
+        self.seconds += time.perf_counter() - start
+        self._rows.append({**losses, "seconds": self.seconds})
+        self._board.add(
+            "training", iteration, {k: v for k, v in losses.items() if k != "iteration"}
+        )
+        if len(self._rows) >= _ROWS:
+            self._flush()
+        if validated or iteration % self._every == 0 or self.finished:
+            self._save()
+        self._tell(losses["loss"])
+
+    def _step(self) -> Any:
+        from nipype_quicksilver.networks.patches import is_out_of_memory
+
+        try:
+            return self.trainer.step()
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, InputError) or not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"device {self._processes.device}: its memory does not suffice for this network "
+                "and grid; free some, or give a recipe with fewer features or a larger factor. "
+                f"{self._run.folder} holds what was reached"
+            ) from error
+
+    def _validate(self) -> None:
+        assert self._task.judge is not None
+        trial = copy.deepcopy(self.trainer.network)
+        trial.load_state_dict(self.trainer.average)
+        self.last = self._task.judge(trial.eval(), False)
+        iteration = self.trainer.iteration
+        self._validations.add([{"iteration": iteration, **self.last}])
+        self._board.add("validation", iteration, self.last)
+        best = self.best["numbers"].get("loss", math.inf)
+        if self.last["loss"] < best:
+            weights = {name: value.clone() for name, value in self.trainer.average.items()}
+            self.best = {
+                "weights": weights,
+                "numbers": self.last,
+                "iteration": iteration,
+                "since": 0,
+            }
+        else:
+            self.best = {**self.best, "since": self.best["since"] + 1}
+
+    def _save(self) -> None:
+        self._flush()
+        self._run.save(
+            {
+                "training": self.trainer.state(),
+                "best": self.best,
+                "identity": self.identity,
+                "last": self.last,
+                "seconds": self.seconds,
+            }
+        )
+
+    def _flush(self) -> None:
+        self._log.add(self._rows)
+        self._rows = []
+
+    def _tell(self, loss: float) -> None:
+        if self._progress is None or not self._processes.first:
+            return
+        done, all_of_them = self.trainer.iteration, self._plan.training.iterations
+        left = (all_of_them - done) * self.seconds / done
+        self._progress(Status(done, all_of_them, loss, self.last, left))
+
+
+def _finish(
+    run: Run,
+    task: _Task,
+    loop: _Loop,
+    plan: Plan,
+    facts: dict[str, Any],
+    name: str,
+    licence: str,
+    half: bool,
+    processes: Processes,
+) -> Trained:
+    """Write the checkpoint and the curve."""
+    import torch
+
+    from nipype_quicksilver.networks.card import Card
+    from nipype_quicksilver.networks.checkpoint import save_checkpoint
+
+    judged = loop.best["weights"] is not None
+    network = copy.deepcopy(loop.trainer.network)
+    network.load_state_dict(loop.best["weights"] if judged else loop.trainer.average)
+    validation = {}
+    if judged:
+        validation = {
+            "iteration": loop.best["iteration"],
+            "before": _numbers(loop.identity),
+            "after": _numbers(loop.best["numbers"]),
+        }
+    card = Card(
+        architecture=plan.architecture,
+        parameters=plan.parameters,
+        role=facts["role"],
+        percentile=PERCENTILE,
+        equalize=False,
+        training={
+            "inputs": [_named(item) for item in facts["inputs"]],
+            "before": task.before,
+            "start": [_named(item) for item in facts["start"]],
+            "recipe": facts["recipe"],
+            "iterations": loop.trainer.iteration,
+            "seconds": round(loop.seconds, 1),
+            "processes": facts["processes"],
+            "device": facts["device"],
+            "versions": facts["versions"],
+        },
+        validation=validation,
+        licence=licence,
+        **task.model,
+    )
+    checkpoint = run.path(f"{name}.safetensors")
+    if processes.first:
+        dtype = torch.float16 if half else None
+        card = save_checkpoint(checkpoint, network, card, dtype=dtype)
+        draw_curve(run.path(CURVE), read_table(run.path(LOG)), read_table(run.path(VALIDATION)))
+    return Trained(checkpoint, card, loop.trainer.iteration, validation)
+
+
+def _numbers(numbers: dict[str, float]) -> dict[str, float]:
+    """Return what JSON can hold."""
+    return {name: round(value, 6) for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _named(item: dict[str, str]) -> dict[str, str]:
+    """Return a file by its name alone: a card goes where paths mean nothing."""
+    return {**item, "file": Path(item["file"]).name}

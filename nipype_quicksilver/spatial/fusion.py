@@ -1,0 +1,230 @@
+"""Label maps of several atlases on one grid: fused into one, and measured."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.nifti1 import Nifti1Image
+from scipy.ndimage import gaussian_filter
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.images import check_same_grid, image_name, nifti
+
+FUSIONS = ("weighted", "staple", "majority")
+
+_RADIUS = 2.0  # voxels: of the neighbourhood in which an atlas is compared with the target
+_SHARPNESS = 2.0  # power of the squared difference by which an atlas loses weight
+_TIE = 65535  # label of the voxels on which votes are equal
+
+
+def fuse_labels(
+    labels: Sequence[Nifti1Image],
+    *,
+    method: str = "majority",
+    target: Nifti1Image | None = None,
+    images: Sequence[Nifti1Image] = (),
+) -> Nifti1Image:
+    """Fuse label maps of one grid.
+
+    Parameters
+    ----------
+    labels : sequence of Nifti1Image
+        (X, Y, Z), integers, 0 where there is none.
+    method : {'majority', 'staple', 'weighted'}
+        The most frequent label; Warfield's STAPLE for several labels, which estimates how
+        reliable each map is; or votes weighted by how alike an atlas and the target are nearby
+        (inverse of the local mean squared difference). Where votes are equal, the first map rules.
+    target : Nifti1Image, optional
+        For ``weighted``: the target image on the same grid.
+    images : sequence of Nifti1Image
+        For ``weighted``: the image of each atlas on the same grid.
+
+    Returns
+    -------
+    Nifti1Image
+        (X, Y, Z), in the smallest type that holds the types of all maps.
+
+    Raises
+    ------
+    InputError
+        If there is no map, one is on another grid, or images are missing.
+    """
+    if method not in FUSIONS:
+        raise InputError(f"fusion '{method}' is unknown; give {', '.join(FUSIONS)}")
+    if not labels:
+        raise InputError("no label map to fuse; give one at least")
+    for other in labels[1:]:
+        check_same_grid(labels[0], other)
+    maps = [np.asanyarray(image.dataobj) for image in labels]
+    dtype = np.result_type(*(data.dtype for data in maps))
+    if dtype.kind == "f":  # of a signed and an unsigned type of 64 bits
+        dtype = np.dtype(np.int64)
+    values = np.unique(np.concatenate([np.unique(data) for data in maps] + [[0]]))
+    # Where all maps agree on nothing, nothing is to be decided.
+    box = _box(maps)
+    indices = [np.searchsorted(values, data[box]).astype(np.uint16) for data in maps]
+    if method == "weighted":
+        if target is None or len(images) != len(labels):
+            raise InputError("weighted fusion needs the target and the image of each atlas")
+        weights = _weights(target, images, box)
+        fused = _vote(indices, weights, len(values))
+    elif method == "staple" and len(labels) > 1:
+        fused = _by_sitk(sitk.MultiLabelSTAPLE, indices, len(values))
+    else:
+        fused = _by_sitk(sitk.LabelVoting, indices, len(values))
+    result = np.zeros(maps[0].shape, dtype)
+    result[box] = values[fused].astype(dtype)
+    return nifti(result, labels[0].affine, like=labels[0])
+
+
+def _box(maps: Sequence[np.ndarray]) -> tuple[slice, ...]:
+    """Return the box around everything that has a label."""
+    occupied = np.logical_or.reduce([data != 0 for data in maps])
+    if not occupied.any():
+        raise InputError("the label maps are zero in every voxel; give maps of the atlases")
+    index = np.argwhere(occupied)
+    return tuple(slice(a, b + 1) for a, b in zip(index.min(0), index.max(0), strict=True))
+
+
+def _by_sitk(fuse: object, indices: Sequence[np.ndarray], number: int) -> np.ndarray:
+    """Fuse by a filter of SimpleITK, and settle ties."""
+    if number > _TIE:
+        raise InputError(f"{number} labels are more than can be fused; leave some out")
+    volumes = [sitk.GetImageFromArray(np.ascontiguousarray(data.T)) for data in indices]
+    fused = sitk.GetArrayFromImage(fuse(volumes, _TIE)).T  # type: ignore[operator]
+    return np.where(fused == _TIE, indices[0], fused).astype(np.int64)
+
+
+def _weights(
+    target: Nifti1Image, images: Sequence[Nifti1Image], box: tuple[slice, ...]
+) -> list[np.ndarray]:
+    """Return the weight of each atlas in each voxel: more where it looks like the target."""
+    for image in images:
+        check_same_grid(target, image)
+    reference, *others = (
+        _standardized(np.asanyarray(image.dataobj)[box], image) for image in (target, *images)
+    )
+    differences = [gaussian_filter((other - reference) ** 2, _RADIUS) for other in others]
+    floor = 1e-3  # of the variance: noise must not decide where all atlases fit
+    return [(difference + floor) ** -_SHARPNESS for difference in differences]
+
+
+def _standardized(data: np.ndarray, image: Nifti1Image) -> np.ndarray:
+    """Return intensities of mean 0 and deviation 1 over what is not zero."""
+    data = data.astype(np.float32)
+    inside = data[data != 0]
+    if inside.size == 0 or inside.std() == 0:
+        raise InputError(f"{image_name(image)}: has no contrast where labels are; check the image")
+    return (data - inside.mean()) / inside.std()
+
+
+def _vote(indices: Sequence[np.ndarray], weights: Sequence[np.ndarray], number: int) -> np.ndarray:
+    """Return the label with the largest sum of weights; the first map rules a tie."""
+    best = np.zeros(indices[0].shape, np.float32)
+    winner = indices[0].astype(np.int64)
+    order = [*np.unique(indices[0]).tolist()]
+    order += [label for label in range(number) if label not in set(order)]
+    for label in order:
+        votes = np.zeros_like(best)
+        for data, weight in zip(indices, weights, strict=True):
+            votes += np.where(data == label, weight, 0).astype(np.float32)
+        better = votes > best
+        best[better], winner[better] = votes[better], label
+    return winner
+
+
+def read_label_names(path: PathLike) -> dict[int, str]:
+    """Read the names of labels.
+
+    Parameters
+    ----------
+    path : path-like
+        BIDS ``dseg.tsv`` with columns ``index`` and ``name``, or a FreeSurfer look-up table
+        (number, name, red, green, blue, transparency; ``#`` begins a remark).
+
+    Returns
+    -------
+    dict
+        Name of each label.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or neither.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{path}: no such file; check the path of the label table")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix.lower() == ".tsv":
+            rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+            names = {int(row["index"]): row["name"] for row in rows}
+        else:
+            lines = (line.split("#")[0].split() for line in text.splitlines())
+            names = {int(words[0]): words[1] for words in lines if words}
+    except (ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: is no label table; give a dseg.tsv with index and name, or a FreeSurfer "
+            "look-up table"
+        ) from error
+    if not names:
+        raise InputError(f"{path}: names no label; give a label table")
+    return names
+
+
+def label_volumes(labels: Nifti1Image) -> dict[int, tuple[int, float]]:
+    """Return voxels and volume (mm3) of each label but 0.
+
+    Examples
+    --------
+    >>> label_volumes(nifti(np.eye(3, dtype=np.uint8)[None] * 7, np.diag([2.0, 1, 1, 1])))
+    {7: (3, 6.0)}
+    """
+    values, counts = np.unique(np.asanyarray(labels.dataobj), return_counts=True)
+    voxel = abs(float(np.linalg.det(labels.affine[:3, :3])))
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    return {int(value): (count, count * voxel) for value, count in pairs if value}
+
+
+def write_volumes(
+    path: PathLike, labels: Nifti1Image, names: Mapping[int, str] | None = None
+) -> Path:
+    """Write the volume of each label as TSV.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.tsv``.
+    labels : Nifti1Image
+        Label map.
+    names : mapping, optional
+        Name of each label; all of them are listed, those that are absent with 0.
+
+    Returns
+    -------
+    Path
+        The file: columns ``index``, ``name``, ``voxels``, ``volume_mm3``.
+    """
+    volumes = label_volumes(labels)
+    names = {} if names is None else names
+    listed = sorted({*volumes, *(label for label in names if label != 0)})
+    with staged(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("index", "name", "voxels", "volume_mm3"))
+        for label in listed:
+            voxels, volume = volumes.get(label, (0, 0.0))
+            writer.writerow((label, names.get(label, "n/a"), voxels, f"{volume:.3f}"))
+    return Path(path)
+
+
+def write_label_table(path: PathLike, names: Mapping[int, str]) -> Path:
+    """Write the names of labels as BIDS ``dseg.tsv``."""
+    with staged(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(("index", "name"))
+        writer.writerows(sorted(names.items()))
+    return Path(path)

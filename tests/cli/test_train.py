@@ -1,0 +1,427 @@
+"""Training from the command line: what it writes, how it goes on, and what it refuses."""
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.spatial import images
+
+PROGRAM = [sys.executable, "-m", "nipype_quicksilver.cli"]
+
+
+def arguments(label_maps, recipe, folder, *more):
+    """Return the arguments of a training on two label maps, judged on two others."""
+    first = ["train", "--quiet", "--num-threads", "1", "--labels", *label_maps[:2]]
+    first += ["--validation", *label_maps[2:], "--recipe", recipe, "--output-dir", folder, *more]
+    return [str(argument) for argument in first]
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(path):
+    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in rows(path)]
+
+
+@pytest.fixture(scope="module")
+def trained(label_maps, recipe, tmp_path_factory):
+    """The folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("trained") / "a run"
+    assert main(arguments(label_maps, recipe, folder)) == 0
+    return folder
+
+
+def same_result(first, second):
+    """Tell whether two trainings ended with the same weights and saw the same losses."""
+    name = "prediction.safetensors"
+    return (first / name).read_bytes() == (second / name).read_bytes() and all(
+        without_seconds(first / table) == without_seconds(second / table)
+        for table in ("log.csv", "validation.csv")
+    )
+
+
+def test_files(trained, label_maps):
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
+
+    network, card = load_checkpoint(trained / "prediction.safetensors")
+    assert (card.role, card.architecture, card.velocity_factor) == ("prediction", "force-unet", 4)
+    assert network.image == 2
+    used = [(item["use"], item["file"]) for item in card.training["inputs"]]
+    assert used == [("labels", path.name) for path in label_maps[:2]] + [
+        ("validation labels", path.name) for path in label_maps[2:]
+    ]
+    assert card.training["recipe"] == json.loads((trained / "recipe.json").read_text())
+    assert card.validation["before"]["energy"] == 0
+    assert card.validation["after"]["loss"] < card.validation["before"]["loss"]
+    assert [row["iteration"] for row in rows(trained / "log.csv")] == list("123456")
+    assert [row["iteration"] for row in rows(trained / "validation.csv")] == ["0", "3", "6"]
+    run = json.loads((trained / "run.json").read_text())
+    assert {"torch", "nipype-quicksilver"} <= set(run["versions"])
+    assert all(len(item["sha256"]) == 64 for item in run["inputs"])
+    assert (trained / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_weights_of_the_best_validation_are_kept(trained):
+    import torch
+
+    state = torch.load(trained / "state.pt", weights_only=True)
+    losses = {row["iteration"]: float(row["loss"]) for row in rows(trained / "validation.csv")[1:]}
+    assert state["best"]["iteration"] == int(min(losses, key=losses.get))
+
+
+def test_goes_on_after_a_kill_to_the_bit(trained, label_maps, recipe, tmp_path):
+    folder = tmp_path / "killed"
+    # The first process is killed while it computes; nothing is left to it to put in order.
+    line = [*PROGRAM, *arguments(label_maps, recipe, folder, "--save-every", "1")]
+    with subprocess.Popen(line) as process:
+        deadline = time.monotonic() + 300
+        while not (folder / "state.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "prediction.safetensors").exists()
+    assert main(arguments(label_maps, recipe, folder)) == 0
+    assert same_result(folder, trained)
+
+
+def test_runs_again_when_finished(trained, label_maps, recipe, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    (folder / "prediction.safetensors").unlink()
+    assert main(arguments(label_maps, recipe, folder)) == 0
+    assert same_result(folder, trained)
+
+
+def test_full_disk(trained, label_maps, recipe, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "full"
+    write = Path.write_bytes
+    written = []
+
+    def fill(path, data):
+        written.append(path)
+        if len(written) > 2:
+            write(path, bytes(data)[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", fill)
+        assert main(arguments(label_maps, recipe, folder, "--save-every", "2")) == 2
+    told = capsys.readouterr().err
+    assert "state.pt: no space left to write it" in told and told.count("\n") == 1
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert main(arguments(label_maps, recipe, folder)) == 0
+    assert same_result(folder, trained)
+
+
+def test_full_disk_in_the_log(label_maps, recipe, tmp_path, monkeypatch, capsys):
+    from nipype_quicksilver.registration import training_run
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(training_run.Table, "_append", fill)
+    assert main(arguments(label_maps, recipe, tmp_path / "full")) == 2
+    assert "validation.csv: no space left" in capsys.readouterr().err
+
+
+def test_another_training_is_not_gone_on_with(trained, label_maps, recipe, refused):
+    for more, told in (
+        (["--iterations", "7"], "other numbers in its recipe"),
+        (["--seed", "1"], "other numbers in its recipe"),
+    ):
+        refused(*arguments(label_maps, recipe, trained, *more), told=told)
+    swapped = [label_maps[1], label_maps[0], *label_maps[2:]]
+    refused(*arguments(swapped, recipe, trained), told="other images, label maps or momenta")
+
+
+def test_inputs_may_have_moved(trained, label_maps, recipe, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    moved = [shutil.copy(path, tmp_path / path.name) for path in label_maps]
+    assert main(arguments(moved, recipe, folder)) == 0
+
+
+def test_early_stopping(label_maps, recipe, tmp_path):
+    facts = json.loads(recipe.read_text())
+    # No network learns at such a rate: the first validation is never beaten.
+    facts["training"] |= {"iterations": 50, "learning_rate": 1e-12}
+    facts["validation"] |= {"every": 1}
+    path = tmp_path / "slow.json"
+    path.write_text(json.dumps(facts))
+    assert main(arguments(label_maps, path, tmp_path / "run", "--patience", "2")) == 0
+    assert len(rows(tmp_path / "run" / "log.csv")) < 50
+
+
+def test_correction(trained, label_maps, recipe, tmp_path, refused):
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
+
+    before = trained / "prediction.safetensors"
+    folder = tmp_path / "run"
+    more = ["--role", "correction", "--before", before, "--half", "--licence", "CC0-1.0"]
+    more += ["--name", "small", "--iterations", "2"]
+    assert main(arguments(label_maps, recipe, folder, *more)) == 0
+    _, card = load_checkpoint(folder / "small.safetensors")
+    _, earlier = load_checkpoint(before)
+    assert (card.role, card.licence) == ("correction", "CC0-1.0")
+    assert [item["sha256"] for item in card.training["before"]] == [earlier.sha256]
+    assert (folder / "small.safetensors").stat().st_size < 0.7 * before.stat().st_size
+    other = tmp_path / "other"
+    refused(*arguments(label_maps, recipe, other, "--before", before), told="networks before it")
+    refused(
+        *arguments(label_maps, recipe, other, "--role", "correction"), told="networks before it"
+    )
+    facts = json.loads(recipe.read_text())
+    facts["training"]["kernel"] = {"alpha": 0.1}
+    path = tmp_path / "kernel.json"
+    path.write_text(json.dumps(facts))
+    refused(*arguments(label_maps, path, other, *more), told="trained with another kernel")
+
+
+def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused):
+    import torch
+
+    facts = json.loads(recipe.read_text())
+    # The same weights, and so small a rate that they stay.
+    facts["architecture"]["parameters"]["dropout"] = 0.1
+    facts["training"] |= {"iterations": 1, "learning_rate": 1e-12}
+    path = tmp_path / "dropout.json"
+    path.write_text(json.dumps(facts))
+    start, folder = trained / "prediction.safetensors", tmp_path / "run"
+    assert main(arguments(label_maps, path, folder, "--start", start)) == 0
+    state = torch.load(folder / "state.pt", weights_only=True)["training"]["network"]
+    best = torch.load(trained / "state.pt", weights_only=True)["best"]["weights"]
+    for name, weights in best.items():
+        torch.testing.assert_close(state[name], weights)
+    card = json.loads((folder / "prediction.json").read_text())
+    assert [item["file"] for item in card["training"]["start"]] == [start.name]
+    facts["architecture"]["parameters"]["widths"] = [4, 6]
+    path.write_text(json.dumps(facts))
+    other = arguments(label_maps, path, tmp_path / "other", "--start", start)
+    refused(*other, told="has other weights than the network of the recipe")
+
+
+@pytest.fixture(scope="module")
+def brains(label_maps, tmp_path_factory):
+    """Brains on grids of their own, with label maps on the same grids."""
+    folder = tmp_path_factory.mktemp("brains")
+    found = []
+    for number, path in enumerate(label_maps):
+        labels = np.asanyarray(nib.load(path).dataobj)[::-1]
+        affine = np.diag([-1.0, 1.0, 1.0, 1.0])
+        affine[:3, 3] = 140, 20, -35
+        noise = np.random.default_rng(number).normal(0, 5, labels.shape)
+        data = (labels > 0) * (500 + 10 * (labels % 7) + noise)
+        image = images.write_image(folder / f"sub-{number}_T1w.nii.gz", data, affine)
+        found.append((image, images.write_image(folder / f"sub-{number}.mgz.nii", labels, affine)))
+    return found
+
+
+def image_arguments(brains, recipe, folder, *more):
+    first = ["train", "--quiet", "--num-threads", "1", "--recipe", recipe, "--output-dir", folder]
+    first += ["--images", *[image for image, _ in brains[:2]]]
+    first += ["--validation-images", *[image for image, _ in brains[2:]], *more]
+    return [str(argument) for argument in first]
+
+
+def test_images_alone(brains, recipe, tmp_path):
+    assert main(image_arguments(brains, recipe, tmp_path / "run")) == 0
+    log = rows(tmp_path / "run" / "log.csv")
+    assert {row["overlap"] for row in log} == {""}
+    assert all(0 < float(row["dissimilarity"]) < 1 for row in log)
+    card = json.loads((tmp_path / "run" / "prediction.json").read_text())
+    assert "overlap" not in card["validation"]["after"]
+
+
+def test_images_with_labels_mixed_with_label_maps(brains, label_maps, recipe, tmp_path):
+    more = ["--image-labels", *[labels for _, labels in brains], "--labels", *label_maps[:2]]
+    more += ["--iterations", "12"]
+    assert main(image_arguments(brains, recipe, tmp_path / "run", *more)) == 0
+    log = rows(tmp_path / "run" / "log.csv")
+    assert len(log) == 12 and all(0 <= float(row["overlap"]) < 1 for row in log)
+
+
+def test_image_inputs_that_cannot_be_used(brains, label_maps, recipe, tmp_path, refused):
+    far = nib.load(brains[1][0])
+    affine = far.affine.copy()
+    affine[0, 3] += 60
+    path = images.write_image(tmp_path / "far.nii.gz", np.asanyarray(far.dataobj), affine)
+    run = tmp_path / "run"
+    misplaced = [brains[0], (path, None), *brains[2:]]
+    refused(*image_arguments(misplaced, recipe, run), told="align the images to each other")
+    labels = ["--image-labels", *[labels for _, labels in brains[:3]]]
+    refused(*image_arguments(brains, recipe, run, *labels), told="3 label maps for 4 images")
+    labels = ["--image-labels", *label_maps]
+    refused(*image_arguments(brains, recipe, run, *labels), told="not on the grid of")
+
+
+def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
+    empty, broken = tmp_path / "empty folder", tmp_path / "broken_dseg.nii.gz"
+    empty.mkdir()
+    broken.write_bytes(label_maps[0].read_bytes()[:300])
+    grid = np.eye(4)
+    few = images.write_image(
+        tmp_path / "few.nii.gz", np.array(nib.load(label_maps[0]).dataobj) // 3 * 3 % 5, grid
+    )
+    run = tmp_path / "run"
+    first = label_maps[0]
+    for paths, told in (
+        ([first], "is the only one of the label maps; give at least 2"),
+        ([first, first], "is given twice"),
+        ([first, tmp_path / "missing.nii"], "missing.nii: no such file or folder"),
+        ([first, empty], "holds no image"),
+        ([first, broken], "broken_dseg.nii.gz: "),
+        ([first, few], "few.nii.gz: has "),
+    ):
+        more = ["--labels", *paths, "--recipe", recipe, "--output-dir", run]
+        refused("train", "--quiet", *more, told=told)
+    refused("train", "--output-dir", run, told="give label maps, images, or a data set")
+    both = ["--labels", *label_maps[:2], "--validation", *label_maps[1:3]]
+    refused("train", *both, "--recipe", recipe, "--output-dir", run, told="judge on others")
+    missing = tmp_path / "no recipe.json"
+    more = ["--labels", *label_maps[:2], "--output-dir", run, "--recipe"]
+    refused("train", *more, missing, told="no recipe.json: no such file; give a recipe, or one of")
+    refused("train", *more, recipe, "--device", "cuda:7", told="device cuda:7: torch")
+    refused("train", *more, recipe, "--patience", "3", told="patience counts validations")
+    refused("train", *more, recipe, "--name", "a/b", told="is no name of a file")
+    file = tmp_path / "file"
+    file.touch()
+    more[more.index(run)] = file
+    refused("train", *more, recipe, told="is no folder")
+
+
+def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch, capsys):
+    import torch
+
+    from nipype_quicksilver.networks.training import Training
+
+    step = Training.step
+
+    def greedy(self):
+        if self.iteration == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return step(self)
+
+    monkeypatch.setattr(Training, "step", greedy)
+    folder = tmp_path / "run"
+    assert main(arguments(label_maps, recipe, folder, "--save-every", "1")) == 2
+    told = capsys.readouterr().err
+    assert "its memory does not suffice for this network and grid" in told
+    assert torch.load(folder / "state.pt", weights_only=True)["training"]["iteration"] == 3
+
+
+def test_divergence_is_noticed(label_maps, recipe, tmp_path, monkeypatch, capsys):
+    import torch
+
+    from nipype_quicksilver.networks.training import Training
+
+    step = Training.step
+
+    def diverge(self):
+        losses = step(self)
+        if self.iteration == 2:
+            next(self.network.parameters()).data.fill_(torch.nan)
+        return losses
+
+    monkeypatch.setattr(Training, "step", diverge)
+    folder = tmp_path / "run"
+    assert main(arguments(label_maps, recipe, folder, "--save-every", "1")) == 1
+    assert "the training diverged" in capsys.readouterr().err
+    assert torch.load(folder / "state.pt", weights_only=True)["training"]["iteration"] == 1
+
+
+def test_progress_in_a_log(label_maps, recipe, tmp_path, capsys):
+    line = arguments(label_maps, recipe, tmp_path / "run")
+    line.remove("--quiet")
+    assert main(line) == 0
+    captured = capsys.readouterr()
+    assert "quicksilver: reading 4 label maps\n" in captured.err
+    assert "quicksilver: iteration 6 of 6, loss " in captured.err and " left\n" in captured.err
+    assert f"Checkpoint: {tmp_path / 'run' / 'prediction.safetensors'}\n" in captured.out
+
+
+def test_tensorboard(label_maps, recipe, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(arguments(label_maps, recipe, tmp_path / "run")) == 0
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("training/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("validation/overlap")] == [0, 3, 6]
+
+
+def test_without_tensorboard(label_maps, recipe, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(arguments(label_maps, recipe, tmp_path / "run", "--iterations", "1")) == 0
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_two_processes(label_maps, recipe, tmp_path):
+    """Two processes average their gradients: one iteration is Adam's step along the mean."""
+    import torch
+
+    facts = json.loads(recipe.read_text())
+    # Without the rounding of bfloat16 and without clipping, which each process does after the mean.
+    facts["training"] |= {"iterations": 1, "low_precision": False, "clipping": 1e9}
+    path = tmp_path / "exact.json"
+    path.write_text(json.dumps(facts))
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    folder = tmp_path / "run"
+    line += ["-m", "nipype_quicksilver.cli", *arguments(label_maps, path, folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((folder / "prediction.json").read_text())
+    assert card["training"]["processes"] == 2
+    assert card["validation"]["after"].keys() == card["validation"]["before"].keys()
+
+    network = mean_step(path, label_maps)
+    found = torch.load(folder / "state.pt", weights_only=True)["training"]["network"]
+    for name, weights in network.state_dict().items():
+        torch.testing.assert_close(found[name], weights, rtol=0, atol=2e-5)
+
+
+def mean_step(recipe, label_maps):
+    """Return the network after Adam's first step along the mean gradient of two pairs."""
+    import torch
+
+    from nipype_quicksilver.networks.checkpoint import build_network
+    from nipype_quicksilver.networks.synthesis import Tissues
+    from nipype_quicksilver.networks.training import Training
+    from nipype_quicksilver.registration.recipes import read_plan
+    from nipype_quicksilver.registration.training_inputs import Files, read_brains
+    from nipype_quicksilver.spatial.tissue_shares import read_tissue_table
+
+    plan, table = read_plan(recipe), read_tissue_table()
+    tissues = Tissues(table.tissues, table.t1w, table.t2w, table.scored)
+    files = Files(label_maps[:2], label_maps[2:])
+    brains, _ = read_brains(files, table, plan.grid, plan.training.factor)
+    torch.manual_seed(plan.training.seed)
+    network = build_network("force-unet", plan.parameters)
+    gradients = []
+    for rank in range(2):
+        training = Training(network, brains, tissues, plan.training, rank=rank, ranks=2)
+        training.optimizer.step = lambda: gradients.append(
+            [weights.grad.clone() for weights in network.parameters()]
+        )
+        training.step()
+    for weights, *both in zip(network.parameters(), *gradients, strict=True):
+        weights.grad = torch.stack(both).mean(dim=0)
+    rate = plan.training.learning_rate / plan.training.warm_up
+    torch.optim.Adam(network.parameters(), lr=rate).step()
+    return network

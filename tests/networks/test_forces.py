@@ -1,0 +1,81 @@
+"""The force of the similarity, against finite differences of the similarity itself."""
+
+import pytest
+import torch
+
+from nipype_quicksilver.lddmm.fields import gradient, sample
+from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.similarity import LocalCorrelation
+from nipype_quicksilver.networks.forces import TYPICAL, force_pyramid, matching_force
+
+SPACING = (2.0, 2.0, 2.0)
+
+
+def smooth(seed, shape=(12, 14, 16)):
+    """Return smooth random images (1, 1, X, Y, Z), float64."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn((1, 1, *shape), generator=generator, dtype=torch.float64)
+    return torch.nn.functional.avg_pool3d(noise, 5, stride=1, padding=2) * 10 + 1
+
+
+@pytest.fixture
+def pair():
+    weight = torch.zeros((1, 1, 12, 14, 16), dtype=torch.float64)
+    weight[..., 2:-2, 2:-2, 2:-2] = 1
+    return smooth(1), smooth(2), weight
+
+
+def dissimilarity(image, target, weight):
+    return float(LocalCorrelation(target)(image, weight).sum())
+
+
+def test_force_is_the_slope_along_a_velocity(pair):
+    """``d/de D(M - e v . grad M) = -<f, v>``: the force is the direction of descent."""
+    moving, target, weight = pair
+    velocity = torch.cat([smooth(seed) - 1 for seed in (3, 4, 5)], dim=1)
+    force = matching_force(moving, target, weight, SPACING)
+    slopes = gradient(moving, SPACING)[:, 0]
+    change = -(velocity * slopes).sum(dim=1, keepdim=True)
+    step = 1e-6
+    numeric = (
+        dissimilarity(moving + step * change, target, weight)
+        - dissimilarity(moving - step * change, target, weight)
+    ) / (2 * step)
+    assert float(-(force * velocity).sum()) == pytest.approx(numeric, rel=1e-6)
+
+
+def test_going_along_the_force_makes_images_more_alike(pair):
+    moving, target, weight = pair
+    force = matching_force(moving, target, weight, SPACING)
+    before = dissimilarity(moving, target, weight)
+    velocity = 0.05 * force / force.abs().max()
+    assert dissimilarity(sample(moving, -velocity, SPACING), target, weight) < before
+    assert dissimilarity(sample(moving, velocity, SPACING), target, weight) > before
+
+
+def test_force_does_not_depend_on_the_scale_of_intensities(pair):
+    moving, target, weight = pair
+    force = matching_force(moving, target, weight, SPACING)
+    other = matching_force(3 * moving, 0.5 * target + 0.2, weight, SPACING)
+    torch.testing.assert_close(other, force, rtol=2e-3, atol=2e-3 * float(force.abs().max()))
+
+
+def test_no_force_between_identical_images_or_without_weight(pair):
+    moving, target, weight = pair
+    scale = float(matching_force(moving, target, weight, SPACING).abs().max())
+    same = matching_force(moving, moving, weight, SPACING)
+    assert float(same.abs().max()) < 1e-3 * scale
+    assert not matching_force(moving, target, 0 * weight, SPACING).any()
+
+
+def test_pyramid_is_the_whitened_force():
+    shape = (16, 16, 16)
+    moving, target = smooth(1, shape).float(), smooth(2, shape).float()
+    weight = torch.ones_like(moving)
+    operator = KernelOperator(Kernel(), (8, 8, 8), 4.0)
+    forces = force_pyramid(moving, target, weight, operator, finest=2, scales=(1, 2, 4))
+    assert forces.shape == (1, 9, 8, 8, 8)
+    fine = matching_force(moving, target, weight, SPACING)
+    pooled = torch.nn.functional.avg_pool3d(fine, 2)
+    torch.testing.assert_close(forces[:, :3], TYPICAL * operator.apply(pooled, 0.5))
+    assert not moving.requires_grad and not forces.requires_grad

@@ -1,0 +1,220 @@
+"""Networks that are loaded, put together and sampled."""
+
+import pytest
+import torch
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
+from nipype_quicksilver.lddmm.kernel import Kernel
+from nipype_quicksilver.lddmm.maps import on_working_grid
+from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.networks.checkpoint import save_checkpoint
+from nipype_quicksilver.networks.patch_network import PatchNetwork
+from nipype_quicksilver.networks.prediction import Images, run_networks
+from nipype_quicksilver.networks.predictor import load_predictor
+from nipype_quicksilver.networks.sampling import RunningMoments
+from tests.tiny_networks import STEPS, card_of, save_unet
+
+SIZE = 32
+
+
+def ball(shift):
+    """A textured ball with soft borders, shifted as a whole along x."""
+    x, y, z = torch.meshgrid(*[torch.arange(SIZE) - 15.5] * 3, indexing="ij")
+    x = x - shift
+    waves = 1 + 0.3 * torch.sin(x / 2.5) * torch.sin(y / 3) * torch.cos(z / 4)
+    return (waves * torch.sigmoid(10 - torch.stack([x, y, z]).norm(dim=0)))[None, None]
+
+
+@pytest.fixture
+def images():
+    fixed, moving = ball(0.0), ball(1.5)
+    return Images(fixed, moving, ((fixed > 0.01) | (moving > 0.01)).float())
+
+
+@pytest.fixture
+def prediction(tmp_path):
+    return save_unet(tmp_path / "prediction.safetensors", first_step=0.1)
+
+
+@pytest.fixture
+def correction(tmp_path):
+    options = {"velocity": 2, "first_step": 0.05}
+    return save_unet(tmp_path / "c.safetensors", changes={"role": "correction"}, **options)
+
+
+@pytest.fixture
+def probabilistic(tmp_path):
+    return save_unet(tmp_path / "probabilistic.safetensors", dropout=0.3, noise=0.2)
+
+
+def warped_difference(images, state, operator):
+    """Mean squared difference after warping."""
+    fixed, moving, *_ = images.at(1)
+    inverse = shoot(operator.apply(state, -0.5), operator, steps=STEPS).inverse
+    fine = upsample(inverse, SIZE // operator.shape[0])
+    return float((sample(moving, fine, (1.0, 1.0, 1.0)) - fixed).square().mean())
+
+
+def test_corrections_bring_the_images_closer(prediction, correction, images):
+    predictor = load_predictor(prediction, correction)
+    left = [warped_difference(images, *predictor.predict(images, n)) for n in range(4)]
+    nothing = torch.zeros(1, 3, 8, 8, 8)
+    before = warped_difference(images, nothing, images.operator(Kernel(), 4))
+    assert left[3] < left[2] < left[1] < left[0] < 0.5 * before
+
+
+def test_the_networks_in_their_order(prediction, correction):
+    predictor = load_predictor(prediction, correction)
+    assert [network.velocity for network in predictor.networks(2)] == [4, 2, 2]
+    assert (predictor.velocity(0), predictor.velocity(1)) == (4, 2)
+    assert predictor.files == (str(prediction), str(correction))
+    itself = load_predictor(prediction)
+    assert itself.networks(2) == [itself.prediction] * 3
+    alone = load_predictor(prediction, correction, correcting=False)
+    assert alone.correction is None
+    assert alone.files == (str(prediction),)
+
+
+def test_a_state_is_as_the_networks_leave_it(prediction, correction, images):
+    """The correction adds to what the prediction said, on its own finer grid."""
+    predictor = load_predictor(prediction, correction)
+    state, operator = predictor.predict(images, 0)
+    corrected, finer = predictor.predict(images, 1)
+    assert operator.shape == (8, 8, 8)
+    assert finer.shape == (16, 16, 16)
+    velocity = operator.apply(state, 0.5), finer.apply(corrected, 0.5)
+    coarse = torch.nn.functional.avg_pool3d(velocity[1], 2)
+    alike = torch.nn.functional.cosine_similarity(coarse.flatten(), velocity[0].flatten(), dim=0)
+    assert alike > 0.8
+
+
+def test_no_network_leaves_a_fold(tmp_path, images):
+    """Steps that are much too long fold, and are mended."""
+    wild = {"first_step": 60.0, "noise": 0.3}
+    predictor = load_predictor(save_unet(tmp_path / "wild.safetensors", **wild))
+    raw = run_networks(predictor.networks(2), images, Kernel(), STEPS)[0]
+    state, operator = predictor.predict(images, 2)
+    raw, inverse = (
+        shoot(operator.apply(each, -0.5), operator, steps=STEPS).inverse for each in (raw, state)
+    )
+    assert corner_determinants(raw, operator.spacing).min() < 0
+    fine = upsample(inverse, 4)
+    assert state.abs().max() > 0.1
+    assert corner_determinants(inverse, operator.spacing).min() > 0
+    assert corner_determinants(fine, (1.0, 1.0, 1.0)).min() > 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel": {**Kernel().as_dict(), "alpha": 1.0}},
+        {"steps": 4},
+        {"spacing": 2.0},
+        {"percentile": 90.0},
+        {"equalize": True},
+    ],
+)
+def test_networks_of_two_models_are_refused(changes, tmp_path, prediction):
+    other = save_unet(tmp_path / "other.safetensors", changes=changes)
+    with pytest.raises(InputError, match=r"other.safetensors: was trained for another .* belong"):
+        load_predictor(prediction, other)
+
+
+def test_a_correction_on_a_coarser_grid_is_refused(prediction, correction):
+    with pytest.raises(InputError, match=r"coarser than that of .*swap them"):
+        load_predictor(correction, prediction)
+
+
+def test_cards_that_tell_another_grid_are_refused(tmp_path):
+    path = save_unet(tmp_path / "a.safetensors", changes={"velocity_factor": 2})
+    with pytest.raises(InputError, match=r"a.safetensors: .*coarser by 4, by its card 2"):
+        load_predictor(path)
+    path = save_unet(tmp_path / "b.safetensors", image=1, velocity=3, scales=[3])
+    with pytest.raises(InputError, match="only divisors of 8 fit"):
+        load_predictor(path)
+
+
+def test_without_shipped_networks_one_line_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("nipype_quicksilver.networks.predictor.files", lambda _: tmp_path)
+    with pytest.raises(InputError, match="comes without it; give a prediction network"):
+        load_predictor()
+
+
+def test_the_shipped_networks_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("nipype_quicksilver.networks.predictor.files", lambda _: tmp_path)
+    (tmp_path / "networks").mkdir()
+    for name, dropout in (("prediction", 0.0), ("correction", 0.0), ("probabilistic", 0.2)):
+        save_unet(tmp_path / "networks" / f"{name}.safetensors", dropout=dropout)
+
+    def names(**options):
+        return [file.rpartition("/")[2].split(".")[0] for file in load_predictor(**options).files]
+
+    assert names() == ["prediction", "correction"]
+    assert names(correcting=False) == ["prediction"]
+    assert names(probabilistic=True) == ["probabilistic", "correction"]
+
+
+def test_a_network_without_dropout_is_not_sampled(prediction):
+    with pytest.raises(InputError, match=r"prediction.safetensors: has no dropout.*dropout"):
+        load_predictor(prediction, probabilistic=True)
+
+
+def test_dropout_is_off_unless_samples_are_wanted(probabilistic, images):
+    predictor = load_predictor(probabilistic)
+    first, second = (predictor.predict(images, 1)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    sampling = load_predictor(probabilistic, probabilistic=True)
+    first, second = (sampling.predict(images, 1)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_samples_are_what_their_definition_says(probabilistic, images):
+    """Against all samples at once, kept."""
+    predictor = load_predictor(probabilistic, probabilistic=True)
+    torch.manual_seed(7)
+    samples = predictor.sample(images, 1, 4)
+    torch.manual_seed(7)
+    states, maps = [], []
+    for _ in range(4):
+        state, operator = predictor.predict(images, 1)
+        states.append(state)
+        inverse = shoot(operator.apply(state, -0.5), operator, steps=STEPS).inverse
+        maps.append(on_working_grid(inverse, operator, 4))
+    variance = torch.stack(maps).var(dim=0)
+    assert variance.max() > 1e-4
+    torch.testing.assert_close(samples.state, torch.stack(states).mean(dim=0))
+    torch.testing.assert_close(samples.variance, variance, rtol=1e-3, atol=1e-6)
+
+
+def test_running_moments_do_not_lose_digits():
+    """Where the mean is large against the spread, sums of squares would."""
+    generator = torch.Generator().manual_seed(0)
+    values = 1e4 + torch.randn((40, 5), generator=generator)
+    moments = RunningMoments()
+    for row in values:
+        moments.add(row)
+    torch.testing.assert_close(moments.mean, values.double().mean(0).float())
+    expected = values.double().var(dim=0).float()
+    torch.testing.assert_close(moments.variance(), expected, rtol=1e-2, atol=0)
+    single = RunningMoments()
+    single.add(values[0])
+    with pytest.raises(ValueError, match="two samples"):
+        single.variance()
+
+
+def test_the_papers_network_predicts_and_corrects(tmp_path, images):
+    torch.manual_seed(0)
+    network = PatchNetwork(features=1, dropout=0.2)
+    parameters = {"features": 1, "dropout": 0.2}
+    path = tmp_path / "patches.safetensors"
+    save_checkpoint(path, network, card_of(parameters, architecture="patch", velocity_factor=2))
+    predictor = load_predictor(path)
+    state, operator = predictor.predict(images, 1)
+    assert operator.shape == (16, 16, 16)
+    assert state.any()
+    assert torch.equal(state, predictor.predict(images, 1)[0])
+    torch.manual_seed(1)
+    samples = load_predictor(path, probabilistic=True).sample(images, 0, 2)
+    assert samples.variance.shape == (1, 3, SIZE, SIZE, SIZE)
+    assert samples.variance.max() > 0

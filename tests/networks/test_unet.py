@@ -1,0 +1,95 @@
+"""The U-shaped network that sees the forces."""
+
+import itertools
+
+import pytest
+import torch
+
+from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.networks.unet import LARGEST, ForceUNet
+
+SHAPE = (20, 16, 24)  # on the velocity grid (10, 8, 12), of which two halvings need padding
+
+
+def make(**parameters):
+    torch.manual_seed(0)
+    return ForceUNet(scales=(2, 4), widths=(4, 6, 8), **parameters)
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    moving, target = torch.rand((2, 1, 1, *SHAPE), generator=generator)
+    operator = KernelOperator(Kernel(), [n // 2 for n in SHAPE], 4.0)
+    state = torch.zeros((1, 3, *operator.shape))
+    return moving, target, torch.ones_like(moving), state, operator
+
+
+def scrambled(network, size=1.0):
+    """Give a network arbitrary weights."""
+    torch.manual_seed(5)
+    for weights in network.parameters():
+        torch.nn.init.normal_(weights, std=size)
+    return network
+
+
+def test_shape_and_bounds_whatever_the_weights(inputs):
+    momentum = scrambled(make())(*inputs)
+    assert momentum.shape == (1, 3, 10, 8, 12) and momentum.isfinite().all()
+    assert float(momentum.abs().max()) <= LARGEST
+
+
+def test_untrained_network_goes_along_the_force(inputs):
+    """Before any training the momentum lowers the energy of the matching to first order."""
+    from nipype_quicksilver.networks.forces import force_pyramid
+
+    network = make()
+    with torch.no_grad():
+        momentum = network(*inputs)
+    moving, target, weight, _, operator = inputs
+    force = force_pyramid(moving, target, weight, operator, finest=2, scales=[1, 2])
+    force = force.unflatten(1, (2, 3)).sum(dim=1)
+    cosine = torch.nn.functional.cosine_similarity(momentum.flatten(), force.flatten(), dim=0)
+    assert float(cosine) > 0.9
+
+
+def test_identical_images_are_left_alone(inputs):
+    moving, _, weight, state, operator = inputs
+    with torch.no_grad():
+        different = make()(*inputs)
+        same = make()(moving, moving, weight, state, operator)
+    assert float(same.abs().mean()) < 0.1 * float(different.abs().mean())
+
+
+def test_every_weight_is_trained(inputs):
+    network = scrambled(make(), 0.1)
+    network(*inputs).square().sum().backward()
+    for name, weights in network.named_parameters():
+        assert weights.grad is not None and weights.grad.abs().max() > 0, name
+
+
+def test_dropout_samples_also_in_evaluation(inputs):
+    network = scrambled(make(dropout=0.3)).eval()
+    with torch.no_grad():
+        torch.manual_seed(1)
+        first, second = network(*inputs), network(*inputs)
+        torch.manual_seed(1)
+        again = network(*inputs)
+        plain = scrambled(make()).eval()
+        assert torch.equal(plain(*inputs), plain(*inputs))
+    assert not torch.equal(first, second) and torch.equal(first, again)
+    assert make(dropout=0.3).state_dict().keys() == make().state_dict().keys()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    for parameters in ({"image": 2, "velocity": 3}, {"image": 2, "velocity": 4, "scales": (3,)}):
+        with pytest.raises(ValueError, match="multiples of the image's"):
+            ForceUNet(**parameters)
+
+
+def test_shipped_size():
+    network = ForceUNet()
+    weights = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for (level, wide), (_, narrow) in itertools.pairwise(enumerate((32, 48, 64, 96))):
+        assert weights[f"encoders.{level}.first.weight"] == (wide, wide, 3, 3, 3)
+        assert weights[f"down.{level}.weight"] == (narrow, wide, 2, 2, 2)

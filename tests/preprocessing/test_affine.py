@@ -1,0 +1,148 @@
+"""Affine alignment: known matrices found again, in any order, at any number of threads."""
+
+import warnings
+
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine, from_matvec
+from scipy.spatial.transform import Rotation
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing import affine
+from nipype_quicksilver.preprocessing.affine import warn_of_result
+from nipype_quicksilver.spatial.images import nifti
+
+FAST = (8.0, 4.0)  # without the finest level, to save time
+CORNERS = np.array(np.meshgrid([-65, 65], [-77, 83], [-55, 55])).reshape(3, -1).T
+
+
+def matrix_of(turn, linear, shift):
+    """Return a matrix of a rotation in degrees about an axis, a linear part and a shift."""
+    rotation = Rotation.from_rotvec(np.radians(turn)).as_matrix()
+    return from_matvec(rotation @ linear, shift)
+
+
+def align(fixed, moving, *, levels=FAST, **options):
+    return affine.align(fixed, moving, levels=levels, **options)
+
+
+def distance(first, second):
+    apart = apply_affine(first, CORNERS) - apply_affine(second, CORNERS)
+    return np.linalg.norm(apart, axis=1).max()
+
+
+SHEARED = np.array([[1.05, 0.04, 0], [0, 0.92, 0.05], [0.02, 0, 1.08]])
+TRUTH = {
+    6: matrix_of([0, 0, 12], np.eye(3), [20, -10, 15]),
+    7: matrix_of([30, 0, 20], np.eye(3) * 0.85, [-30, 20, 10]),
+    9: matrix_of([5, -5, 0], np.diag([1.08, 0.95, 1.0]), [5, 0, -25]),
+    12: matrix_of([0, 40, 0], SHEARED, [40, 30, 0]),
+}
+
+
+@pytest.mark.parametrize("dof", TRUTH)
+def test_known_matrix(dof, fixed, moved):
+    # The finest level, which takes longest, is looked at once.
+    levels = affine.LEVELS if dof == 9 else FAST
+    alignment = align(fixed, moved(TRUTH[dof]), dof=dof, levels=levels)
+    # The corners of the box lie far outside the brain.
+    assert distance(alignment.matrix, TRUTH[dof]) < (3.5 if dof == 12 else 1.5)
+    before, after = (alignment.facts["similarity"][name] for name in ("before", "after"))
+    assert after > before + 0.1
+    scales = np.linalg.svd(TRUTH[dof][:3, :3], compute_uv=False)
+    np.testing.assert_allclose(alignment.facts["scales"], scales, atol=0.015)
+
+
+def test_degrees_of_freedom_are_kept(fixed, moved):
+    moving = moved(TRUTH[12])
+    rigid, similar, scaled = (
+        align(fixed, moving, dof=dof, levels=(8.0,)).matrix[:3, :3] for dof in (6, 7, 9)
+    )
+    np.testing.assert_allclose(rigid.T @ rigid, np.eye(3), atol=1e-8)
+    size = np.cbrt(np.linalg.det(similar))
+    assert size == pytest.approx(np.cbrt(np.linalg.det(SHEARED)), abs=0.02)
+    np.testing.assert_allclose(similar.T @ similar, size**2 * np.eye(3), atol=1e-8)
+    assert np.ptp(np.linalg.svd(scaled, compute_uv=False)) > 0.08
+
+
+def test_exchanged_images_give_the_inverse(fixed, moved):
+    moving = moved(TRUTH[9])
+    there, back = (align(*pair).matrix for pair in ((fixed, moving), (moving, fixed)))
+    assert distance(back @ there, np.eye(4)) < 1e-3
+
+
+def test_same_bits_at_any_number_of_threads(fixed, moved):
+    moving = moved(TRUTH[9])
+    results = [align(fixed, moving, num_threads=n).matrix for n in (1, 2)]
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_other_contrast(fixed, moved):
+    moving = moved(TRUTH[9], lambda data: np.where(data > 0, 1000 - 2 * data, 0))
+    assert distance(align(fixed, moving).matrix, TRUTH[9]) < 2.0
+
+
+def test_masks_hide_what_is_outside(fixed, moved):
+    moving = moved(TRUTH[6])
+    inside = np.asanyarray(moving.dataobj) > 0
+    rest = np.random.default_rng(1).uniform(0, 800, inside.shape)
+    head = nifti(np.where(inside, moving.dataobj, rest).astype(np.float32), moving.affine)
+    mask = nifti(inside.astype(np.uint8), moving.affine)
+    assert distance(align(fixed, head, moving_mask=mask, dof=6).matrix, TRUTH[6]) < 1.5
+
+
+def test_mask_of_another_place_is_refused(fixed, moved):
+    moving = moved(TRUTH[6])
+    far = moving.affine.copy()
+    far[0, 3] += 1000
+    mask = nifti(np.ones(moving.shape, np.uint8), far)
+    with pytest.raises(InputError, match="does not overlap"):
+        align(fixed, moving, moving_mask=mask)
+
+
+def test_start_from_a_matrix(fixed, moved):
+    start = matrix_of([3, -3, 2], np.eye(3), [2, 3, -20])
+    assert distance(align(fixed, moved(TRUTH[9]), initial=start, dof=9).matrix, TRUTH[9]) < 2.0
+    scaled = 1.1 * TRUTH[6]
+    rigid = align(fixed, moved(TRUTH[6]), initial=scaled, dof=6, levels=(8.0,)).matrix[:3, :3]
+    np.testing.assert_allclose(rigid.T @ rigid, np.eye(3), atol=1e-8)
+
+
+def test_upside_down_is_found_and_told(fixed, moved):
+    truth = matrix_of([180, 0, 0], np.eye(3), [0, 0, 0])
+    with pytest.warns(UserWarning, match="turns by 180 degrees; check the orientation"):
+        alignment = align(fixed, moved(truth), dof=7)
+    assert distance(alignment.matrix, truth) < 1.5
+
+
+def test_good_alignments_are_quiet(fixed, moved):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        align(fixed, fixed, dof=6)
+
+
+@pytest.mark.parametrize(
+    ("facts", "linear", "told"),
+    [
+        ({"similarity": {"before": 0.5, "after": 0.4}}, np.eye(3), "no better than the start"),
+        ({"scales": [1.0, 1.0, 0.4]}, np.diag([1, 1, 0.4]), "scales by 1.00, 1.00, 0.40, more"),
+        ({}, np.diag([-1, 1, 1]), "mirrors the image"),
+    ],
+)
+def test_doubtful_results_are_told(facts, linear, told, fixed):
+    usual = {"similarity": {"before": 0.1, "after": 0.5}, "scales": [1.0, 1.0, 1.0]}
+    usual["rotation_degrees"] = 3.0
+    with pytest.warns(UserWarning, match=told) as record:
+        warn_of_result({**usual, **facts}, from_matvec(linear), fixed)
+    assert len(record) == 1
+
+
+def test_what_cannot_be_aligned_is_refused(fixed):
+    tiny = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([0.1, 0.1, 0.1, 1]))
+    with pytest.raises(InputError, match="too little to align; check the voxel sizes"):
+        align(tiny, fixed)
+    flat = nifti((np.asanyarray(fixed.dataobj) > 0).astype(np.float32), fixed.affine)
+    with pytest.raises(InputError, match="no contrast in its brain"):
+        align(fixed, flat)
+    with pytest.raises(InputError, match="dof 8: give 6, 7, 9, 12"):
+        align(fixed, fixed, dof=8)

@@ -1,0 +1,218 @@
+"""Brain extraction: what is left alone, what is found, what is warned of and refused."""
+
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.freesurfer.mghformat import MGHImage
+from scipy import ndimage
+
+from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing import brain as engine
+from nipype_quicksilver.preprocessing.brain import extract, masked
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import nifti, read_image, write_image
+from nipype_quicksilver.spatial.resampling import conform
+
+
+def shell(inside, millimeters, spacing):
+    """Return a mask grown by a width."""
+    return ndimage.distance_transform_edt(~inside, sampling=spacing) <= millimeters
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A template's brain at 2 mm in a skull and a scalp of constant width, with noise."""
+    from nilearn.datasets import load_mni152_template
+
+    template = load_mni152_template(resolution=2)
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = -111, -145, -95
+    grid = Grid((112, 128, 112), affine)
+    source = nifti(np.asarray(template.dataobj, np.float32), template.affine)
+    brain = conform(source, grid) * 600
+    inside = ndimage.binary_fill_holes(brain > 60)
+    fluid, bone, skin = (shell(inside, width, 2.0) for width in (3, 9, 15))
+    data = np.where(inside, brain, 100.0)
+    data[bone & ~fluid], data[skin & ~bone], data[~skin] = 30, 700, 0
+    data += np.random.default_rng(1).normal(0, 10, data.shape)
+    return nifti(np.clip(data, 0, None).astype(np.float32), affine), inside
+
+
+def dice(first, second):
+    return 2 * np.sum(first & second) / (np.sum(first) + np.sum(second))
+
+
+def test_brain_is_found_whatever_the_file(head, tmp_path):
+    image, inside = head
+    # A small file with a suffix and an orientation of its own, and some values missing.
+    turned = image.as_reoriented(
+        nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt("LIA")
+        )
+    )
+    data = np.asanyarray(turned.dataobj).astype(np.float32)
+    path = tmp_path / "head.mgz"
+    nib.save(MGHImage((data / 4).astype(np.uint8), turned.affine), path)
+    outputs = tmp_path / "mask.nii.gz", tmp_path / "brain.nii.gz"
+    options = ["--output-mask", str(outputs[0]), "--output", str(outputs[1]), "--num-threads", "2"]
+    assert main(["extract-brain", "--input", str(path), *options]) == 0
+    mask, brain = (nib.load(output) for output in outputs)
+    np.testing.assert_allclose(mask.affine, turned.affine)
+    assert mask.get_data_dtype() == np.uint8
+    found = np.asanyarray(nib.as_closest_canonical(mask).dataobj) > 0
+    assert dice(found, inside) > 0.9
+    assert not np.any(brain.get_fdata()[np.asanyarray(mask.dataobj) == 0])
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """A function that sets what the network answers; the network itself is not run."""
+
+    def network(answer):
+        monkeypatch.setattr(engine, "_by_deepbet", lambda *_: answer)
+
+    return network
+
+
+def test_brain_without_skull_is_left_alone(fixed, network):
+    network(None)
+    found = extract(fixed)
+    assert found.facts["how"] == "stripped"
+    assert found.facts["volume_ml"] == pytest.approx(1198, rel=0.03)
+    np.testing.assert_array_equal(found.mask.dataobj, np.asanyarray(fixed.dataobj) > 0)
+
+
+def test_what_is_too_small_for_a_head_is_left_alone(fixed, network):
+    network(None)
+    mouse = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([0.1, 0.1, 0.1, 1]))
+    assert extract(mouse).facts["how"] == "stripped"
+
+
+def test_head_with_a_black_background_is_not_taken_for_a_brain(head, network):
+    image, inside = head
+    data = np.asanyarray(image.dataobj)
+    small = nifti(np.where(data > 25, data, 0), image.affine @ np.diag([0.8, 0.8, 0.8, 1]))
+    network(inside)
+    assert extract(small).facts["how"] == "deepbet"
+
+
+def test_brain_of_another_contrast_without_skull(fixed, network):
+    # Bright fluid around a darker brain looks like a scalp; that the network takes nothing away
+    # tells.
+    data = np.asanyarray(fixed.dataobj)
+    inside = data > 0
+    bright = inside & ~ndimage.binary_erosion(inside, iterations=2)
+    network(ndimage.binary_erosion(inside))
+    found = extract(nifti(np.where(bright, 900, data).astype(np.float32), fixed.affine))
+    assert found.facts["how"] in ("deepbet", "stripped")
+    network(ndimage.binary_dilation(inside) & inside)
+    found = extract(nifti(np.where(bright, 900, data).astype(np.float32), fixed.affine))
+    assert found.facts["how"] == "stripped"
+
+
+def test_mask_that_is_given_is_used(head, network):
+    image, _ = head
+    network(None)
+    odd = np.zeros(image.shape, np.uint8)
+    odd[10:20, 10:20, 10:20] = odd[50:55, 50:55, 50:55] = 1
+    found = extract(image, mask=nifti(odd, image.affine))
+    assert found.facts["how"] == "given"
+    np.testing.assert_array_equal(found.mask.dataobj, odd)
+    far = image.affine.copy()
+    far[0, 3] = 900
+    with pytest.raises(InputError, match="does not overlap"):
+        extract(image, mask=nifti(odd, far))
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(0.5, "has 1.. ml, which no human"), (1.2, "ml, which")]
+)
+def test_volume_is_judged(size, told, head, network):
+    image, inside = head
+    network(inside)
+    with pytest.warns(UserWarning, match=r"mask has \d+ ml, which no human brain has"):
+        extract(nifti(np.asanyarray(image.dataobj), image.affine @ np.diag([size] * 3 + [1])))
+
+
+def test_impossible_volumes_are_refused(head, network):
+    image, inside = head
+    network(~inside)
+    with pytest.raises(InputError, match=r"looks like a brain has \d+ ml; give a T1"):
+        extract(image)
+
+
+def test_cut_off_heads_and_noise_are_told(head, network):
+    image, inside = head
+    cut = image.slicer[:, :, :60]
+    network(inside[:, :, :60])
+    with pytest.warns(UserWarning, match="on the border of the image; the head may be cut off"):
+        extract(cut)
+    noise = np.random.default_rng(1).uniform(1, 2, image.shape).astype(np.float32)
+    network(inside)
+    with pytest.warns(UserWarning, match="no more contrast than noise"):
+        extract(nifti(noise, image.affine))
+
+
+def test_plain_heads_are_quiet(head, network):
+    image, inside = head
+    network(inside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert extract(image).facts["how"] == "deepbet"
+
+
+def test_thin_slabs_are_refused(head, network):
+    image, _ = head
+    network(None)
+    with pytest.raises(InputError, match="too few to find a brain in; give a brain mask"):
+        extract(image.slicer[:, :, 50:55])
+
+
+def test_one_piece():
+    inside = np.zeros((12, 12, 12), bool)
+    inside[2:8, 2:8, 2:8], inside[4, 4, 4], inside[10, 10, 10] = True, False, True
+    whole = engine._one_piece(inside)
+    assert whole[4, 4, 4] and not whole[10, 10, 10] and whole.sum() == 216
+    assert not engine._one_piece(np.zeros((3, 3, 3), bool)).any()
+
+
+def test_negative_values_count_as_air():
+    data = np.full((10, 10, 10), -1000, np.float32)
+    data[3:7, 3:7, 3:7] = 40
+    shown = np.asanyarray(engine._in_scan_range(nifti(data, np.eye(4))).dataobj)
+    assert shown.min() == 0 and shown.max() == 1040
+
+
+def test_masked(fixed):
+    mask = nifti((np.asanyarray(fixed.dataobj) > 300).astype(np.uint8), fixed.affine)
+    data = np.asanyarray(masked(fixed, mask).dataobj)
+    assert data[data > 0].min() > 300
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "nothing to write"),
+        (["--output", "brain.mgz"], "must end in .nii"),
+        (["--output-mask", "m.nii.gz", "--threshold", "2"], "'2' is not between 0 and 1"),
+        (["--output-mask", "m.nii.gz"], "no such file"),
+    ],
+)
+def test_what_the_command_refuses(options, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["extract-brain", "--input", "missing.nii.gz", *options]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_leaves_a_brain_alone_and_says_so(fixed, tmp_path, capsys):
+    path = write_image(tmp_path / "b.nii.gz", np.asanyarray(fixed.dataobj), fixed.affine)
+    json, brain = tmp_path / "b.json", tmp_path / "out.nii.gz"
+    options = ["--output", str(brain), "--output-json", str(json)]
+    assert main(["extract-brain", "--input", str(path), *options]) == 0
+    assert "has no skull already and is left alone" in capsys.readouterr().err
+    np.testing.assert_allclose(read_image(brain).dataobj, fixed.dataobj)
+    assert '"how": "stripped"' in json.read_text()

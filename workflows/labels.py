@@ -1,0 +1,143 @@
+"""Labels from several atlases to one target."""
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline.engine import MapNode, Node, Workflow
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.interfaces import (
+    ApplyTransforms,
+    FuseLabels,
+    LabelVolumes,
+    QuicksilverRegistration,
+)
+
+_FUSED_BY = {
+    "weighted": "votes weighted by local similarity to the target",
+    "staple": "STAPLE [@staple]",
+    "majority": "majority voting",
+}
+
+
+def init_label_propagation_wf(
+    *,
+    omp_nthreads: int,
+    fusion: str = "weighted",
+    use_gpu: bool = False,
+    name: str = "label_propagation_wf",
+) -> Workflow:
+    """Build a workflow that labels an image by several labelled atlases.
+
+    Every atlas is registered to the target, in nodes that run in parallel; its labels are warped,
+    and fused into one map.
+
+    Workflow Graph
+        ::
+
+            inputnode -> register (one per atlas) -> warp_labels (one per atlas) -> fuse -> volumes
+
+    Parameters
+    ----------
+    omp_nthreads : int
+        Threads of each node that can use several.
+    fusion : {'weighted', 'staple', 'majority'}
+        How labels are fused, see `FuseLabels`.
+    use_gpu : bool
+        Register on a GPU.
+    name : str
+        Name of the workflow.
+
+    Returns
+    -------
+    Workflow
+        With `inputnode` and `outputnode`.
+
+    Raises
+    ------
+    InputError
+        If the fusion is unknown.
+
+    Inputs
+    ------
+    target_image
+        Image to be labelled.
+    target_mask
+        Its brain; found if not given.
+    atlas_images, atlas_labels
+        Images of the atlases and their label maps, in the same order.
+    label_table
+        Names of the labels: BIDS `dseg.tsv`, or a FreeSurfer look-up table; optional.
+
+    Outputs
+    -------
+    fused_labels
+        Label map on the target's grid.
+    volumes
+        Volume of each label (TSV).
+    label_table
+        Names of the labels (BIDS `dseg.tsv`), where a table was given.
+    warped_labels, warped_images
+        Of each atlas, on the target's grid.
+    composite_transforms
+        Of each atlas: maps target to atlas points.
+
+    Examples
+    --------
+    >>> wf = init_label_propagation_wf(omp_nthreads=2, fusion="staple")
+    >>> wf.inputs.inputnode.atlas_images = ["atlas-01_T1w.nii.gz", "atlas-02_T1w.nii.gz"]
+    """
+    if fusion not in _FUSED_BY:
+        from nipype_quicksilver.errors import InputError
+
+        raise InputError(f"fusion '{fusion}' is unknown; give {', '.join(_FUSED_BY)}")
+    workflow = Workflow(name=name)
+    workflow.__desc__ = (
+        "Labelled atlases were registered to the image by geodesic shooting [@quicksilver] with "
+        f"*nipype-quicksilver* {__version__}, and their labels were fused by {_FUSED_BY[fusion]}.\n"
+    )
+    inputs = ["target_image", "target_mask", "atlas_images", "atlas_labels", "label_table"]
+    inputnode = Node(IdentityInterface(fields=inputs, mandatory_inputs=False), name="inputnode")
+    outputs = ["fused_labels", "volumes", "label_table", "warped_labels", "warped_images"]
+    outputnode = Node(
+        IdentityInterface(fields=[*outputs, "composite_transforms"]), name="outputnode"
+    )
+    register = MapNode(
+        QuicksilverRegistration(use_gpu=use_gpu),
+        iterfield=["moving_image"],
+        n_procs=1 if use_gpu else omp_nthreads,
+        mem_gb=4.0,
+        name="register",
+    )
+    warp_labels = MapNode(
+        ApplyTransforms(interpolation="GenericLabel"),
+        iterfield=["input_image", "transforms"],
+        n_procs=omp_nthreads,
+        mem_gb=1.0,
+        name="warp_labels",
+    )
+    fuse = Node(FuseLabels(method=fusion), mem_gb=2.0, name="fuse")
+    volumes = Node(LabelVolumes(), mem_gb=0.5, name="volumes")
+    workflow.connect([
+        (inputnode, register, [
+            ("target_image", "fixed_image"),
+            ("target_mask", "fixed_image_mask"),
+            ("atlas_images", "moving_image"),
+        ]),
+        (inputnode, warp_labels, [
+            ("target_image", "reference_image"),
+            ("atlas_labels", "input_image"),
+        ]),
+        (register, warp_labels, [("composite_transform", "transforms")]),
+        (warp_labels, fuse, [("output_image", "in_labels")]),
+        (inputnode, fuse, [("target_image", "target_image")]),
+        (register, fuse, [("warped_image", "in_images")]),
+        (fuse, volumes, [("out_file", "in_labels")]),
+        (inputnode, volumes, [("label_table", "label_table")]),
+        (fuse, outputnode, [("out_file", "fused_labels")]),
+        (volumes, outputnode, [("out_file", "volumes"), ("out_table", "label_table")]),
+        (warp_labels, outputnode, [("output_image", "warped_labels")]),
+        (register, outputnode, [
+            ("warped_image", "warped_images"),
+            ("composite_transform", "composite_transforms"),
+        ]),
+    ])  # fmt: skip
+    return workflow

@@ -1,0 +1,135 @@
+"""Registration to template spaces, as smriprep's workflow of that name does it."""
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline.engine import JoinNode, Node, Workflow
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.interfaces import QuicksilverRegistration
+from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
+
+#: What smriprep calls this step, for niworkflows' `splice_workflow`.
+TAG = "anat.register-template"
+
+
+def init_template_registration_wf(
+    *,
+    omp_nthreads: int,
+    templates: list[str],
+    sloppy: bool = False,
+    image_type: str = "T1w",
+    use_gpu: bool = False,
+    name: str = "register_template_wf",
+) -> Workflow:
+    """Build a workflow that registers an image to one template or several.
+
+    It has the fields of smriprep's workflow for this step, and takes its place by niworkflows'
+    splicer: ``splice_workflow(host, {"anat.register-template": this})``.
+
+    Workflow Graph
+        ::
+
+            inputnode (one run per template) -> select_template -> register -> poutputnode
+            poutputnode -> outputnode (a list of all runs)
+
+    Parameters
+    ----------
+    omp_nthreads : int
+        Threads of each node that can use several.
+    templates : list of str
+        ``MNI152``, files, or names of TemplateFlow's with specifications after colons.
+    sloppy : bool
+        Few iterations at 2 mm, for tests of a pipeline.
+    image_type : {'T1w', 'T2w'}
+        Contrast of the moving image; brains of other contrasts than T1w need masks.
+    use_gpu : bool
+        Register on a GPU.
+    name : str
+        Name of the workflow.
+
+    Returns
+    -------
+    Workflow
+        With `inputnode`, `poutputnode` (one value per template, for what runs per template) and
+        `outputnode` (lists).
+
+    Inputs
+    ------
+    moving_image
+        The image to be normalised.
+    moving_mask
+        Its brain; found if not given.
+    lesion_mask
+        What has no counterpart in a template; optional.
+    template
+        Template name; iterates over `templates`.
+
+    Outputs
+    -------
+    anat2std_xfm
+        Composite transform that brings the image to the template (maps template to image points).
+    std2anat_xfm
+        Its inverse.
+    template
+        Name of the template, with cohort.
+    template_spec
+        Specifications in the name.
+
+    Examples
+    --------
+    >>> wf = init_template_registration_wf(omp_nthreads=1, templates=["MNI152"])
+    >>> wf.get_node("inputnode").iterables
+    [('template', ['MNI152'])]
+    """
+    workflow = Workflow(name=name)
+    workflow._tag = TAG
+    if templates:
+        workflow.__desc__ = (
+            f"Volume-based spatial normalization to {', '.join(templates)} was performed by "
+            "geodesic shooting in the framework of large deformation diffeomorphic metric mapping "
+            f"[@quicksilver], with *nipype-quicksilver* {__version__}.\n"
+        )
+    fields = ["lesion_mask", "moving_image", "moving_mask", "template"]
+    inputnode = Node(IdentityInterface(fields=fields, mandatory_inputs=False), name="inputnode")
+    inputnode.iterables = [("template", templates)]
+    outputs = ["anat2std_xfm", "std2anat_xfm", "template", "template_spec"]
+    poutputnode = Node(IdentityInterface(fields=outputs), name="poutputnode")
+    outputnode = JoinNode(
+        IdentityInterface(fields=outputs), name="outputnode", joinsource="inputnode"
+    )
+    select_template = Node(
+        SelectTemplate(image_type=image_type, resolution=1 + sloppy),
+        mem_gb=0.5,
+        name="select_template",
+    )
+    register = Node(
+        QuicksilverRegistration(
+            use_gpu=use_gpu, similarity="lncc" if image_type == "T1w" else "mind"
+        ),
+        n_procs=1 if use_gpu else omp_nthreads,
+        mem_gb=4.0,
+        name="register",
+    )
+    if sloppy:
+        register.inputs.iterations = [5, 5, 0, 0]
+    workflow.connect([
+        (inputnode, select_template, [("template", "template")]),
+        (inputnode, register, [
+            ("moving_image", "moving_image"),
+            ("moving_mask", "moving_image_mask"),
+            ("lesion_mask", "moving_lesion_mask"),
+        ]),
+        (select_template, register, [
+            ("template_file", "fixed_image"),
+            ("template_mask", "fixed_image_mask"),
+        ]),
+        (select_template, poutputnode, [
+            ("template", "template"),
+            ("template_spec", "template_spec"),
+        ]),
+        (register, poutputnode, [
+            ("composite_transform", "anat2std_xfm"),
+            ("inverse_composite_transform", "std2anat_xfm"),
+        ]),
+        (poutputnode, outputnode, [(field, field) for field in outputs]),
+    ])  # fmt: skip
+    return workflow
