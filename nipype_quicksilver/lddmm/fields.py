@@ -89,12 +89,14 @@ def invert(
     initial: torch.Tensor,
     spacing: Spacing = 1.0,
     iterations: int = 8,
+    tolerance: float = 0.0,
 ) -> torch.Tensor:
     """Return the displacement ``v`` of the inverse map, ``v(y) + u(y + v(y)) = 0``.
 
-    Newton's method at every voxel, with the Jacobian at the first guess throughout; where a step
-    does not bring the point closer it is halved, so that the result is nowhere farther from the
-    inverse than the first guess.
+    Newton's method without matrices: where the guess ``g = id + v`` misses ``y`` by ``r``, it hit
+    ``y`` from about ``y - r``, so ``g(y - r)`` is the better guess. Only voxels that miss by more
+    than the tolerance are gone through again; where a step does not bring the point closer it is
+    halved, so that the result is nowhere farther from the inverse than the first guess.
 
     Parameters
     ----------
@@ -104,25 +106,45 @@ def invert(
         A first guess of ``v``; zeros where nothing is known.
     spacing : float or sequence of float
     iterations : int
+    tolerance : float
+        In the unit of the spacing.
 
     Returns
     -------
     torch.Tensor
         (B, 3, X, Y, Z).
     """
-    slope = _inverse_jacobian(displacement, initial, spacing)
-    inverse = initial
-    residual = compose(displacement, inverse, spacing)
-    length = torch.ones_like(residual[:, :1])
-    for _ in range(iterations):
-        x, y, z = residual[:, None].unbind(2)
-        candidate = inverse - length * (slope[0] * x + slope[1] * y + slope[2] * z)
-        remaining = compose(displacement, candidate, spacing)
-        better = _squared_length(remaining) < _squared_length(residual)
-        inverse = torch.where(better, candidate, inverse)
-        residual = torch.where(better, remaining, residual)
-        length = torch.where(better, (2 * length).clamp_max(1), 0.5 * length)
+    residual = compose(displacement, initial, spacing)
+    inverse = initial.clone(memory_format=torch.contiguous_format)
+    for item in range(len(inverse)):
+        one = slice(item, item + 1)
+        _improve(inverse[one], residual[one], displacement[one], spacing, iterations, tolerance)
     return inverse
+
+
+def _improve(
+    inverse: torch.Tensor,
+    residual: torch.Tensor,
+    displacement: torch.Tensor,
+    spacing: Spacing,
+    iterations: int,
+    tolerance: float,
+) -> None:
+    """Take steps towards the inverse in place, see :func:`invert`; batch of one."""
+    guess, missed = inverse.view(3, -1), residual.reshape(3, -1)
+    length = torch.ones_like(missed[0])
+    for _ in range(iterations):
+        far = (_squared_length(missed[None])[0, 0] > tolerance**2).nonzero()[:, 0]
+        if len(far) == 0:
+            return
+        before, share = missed[:, far], length[far]
+        step = -share * before
+        candidate = step + _sample_at(inverse, far, step, spacing)
+        remaining = candidate + _sample_at(displacement, far, candidate, spacing)
+        better = _squared_length(remaining[None])[0] < _squared_length(before[None])[0]
+        guess[:, far] = torch.where(better, candidate, guess[:, far])
+        missed[:, far] = torch.where(better, remaining, before)
+        length[far] = torch.where(better[0], (2 * share).clamp_max(1), 0.5 * share)
 
 
 def gradient(field: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
@@ -266,34 +288,42 @@ def _determinant_of_identity_plus(
     return a * (e * i - f * h) - d * (b * i - c * h) + g * (b * f - c * e)
 
 
-def _inverse_jacobian(
-    displacement: torch.Tensor, at: torch.Tensor, spacing: Spacing
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the columns (B, 3, X, Y, Z) of ``D(id + u)^-1`` at the points ``id + at``."""
-    batch, shape = displacement.shape[0], shape_of(displacement)
-    matrix = sample(jacobian(displacement, spacing).reshape(batch, 9, *shape), at, spacing)
-    # The inverse is the adjugate, whose columns are cross products of the rows, over the
-    # determinant; where that vanishes any finite step will do, as a bad one is not taken.
-    first, second, third = matrix.split(3, dim=1)
-    pairs = ((second, third), (third, first), (first, second))
-    columns = [_cross(*pair) for pair in pairs]
-    whole = determinant(matrix.reshape(batch, 3, 3, *shape))
-    tiny = torch.finfo(whole.dtype).eps
-    whole = torch.where(whole.abs() < tiny, torch.full_like(whole, tiny), whole)
-    return columns[0] / whole, columns[1] / whole, columns[2] / whole
+def _sample_at(
+    image: torch.Tensor, voxels: torch.Tensor, displacement: torch.Tensor, spacing: Spacing
+) -> torch.Tensor:
+    """Return an image (1, C, X, Y, Z) at some displaced voxels only, (C, N).
+
+    Parameters
+    ----------
+    image : torch.Tensor
+    voxels : torch.Tensor
+        (N,), index of each in the flattened grid.
+    displacement : torch.Tensor
+        (3, N).
+    spacing : float or sequence of float
+    """
+    shape = shape_of(image)
+    home = _identity(shape, image.dtype, str(image.device)).reshape(-1, 3)[voxels]
+    scale = _to_unit_cube(shape, spacing_tuple(spacing), image).reshape(3, 1)
+    points = home + (displacement * scale).flip(0).T
+    # As in `sample`, one part for each thread.
+    parts = torch.get_num_threads() if image.device.type == "cpu" else 1
+    points = functional.pad(points, (0, 0, 0, -len(points) % parts))
+    result = functional.grid_sample(
+        image.expand(parts, -1, -1, -1, -1),
+        points.reshape(parts, 1, 1, -1, 3),
+        padding_mode="border",
+        align_corners=True,
+    )
+    return result.transpose(0, 1).reshape(image.shape[1], -1)[:, : len(voxels)]
 
 
-# Of torch's own functions for these two, a reduction over a leading axis of three is not fast.
+# Torch's own reduction over a leading axis of three is not fast.
 
 
 def _squared_length(field: torch.Tensor) -> torch.Tensor:
     x, y, z = field.split(1, dim=1)
     return x * x + y * y + z * z
-
-
-def _cross(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    (a, b, c), (d, e, f) = first.split(1, dim=1), second.split(1, dim=1)
-    return torch.cat([b * f - c * e, c * d - a * f, a * e - b * d], dim=1)
 
 
 def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:

@@ -13,8 +13,10 @@ from nipype_quicksilver.lddmm.shooting import shoot
 # A transform file means "no displacement" outside its grid, so a jump there would be a tear.
 RIM = 10.0
 
-# Newton's iterations from the shot map, which is a fraction of a voxel away.
-ITERATIONS = 2
+# Newton's iterations at most from the shot map, which is a fraction of a voxel away, and the part
+# of a voxel below which none is needed: linear interpolation between voxels is not as accurate.
+ITERATIONS = 5
+TOLERANCE = 0.002
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def registration_maps(
     inverse, forward = (
         on_working_grid(field, operator, factor) for field in (geodesic.inverse, geodesic.forward)
     )
-    forward = invert(inverse, forward, spacing, iterations=ITERATIONS)
+    tolerance = TOLERANCE * min(spacing)
+    forward = invert(inverse, forward, spacing, iterations=ITERATIONS, tolerance=tolerance)
     return Maps(inverse, forward, [float(energy.mean()) for energy in geodesic.energies])
 
 

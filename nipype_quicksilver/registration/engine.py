@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # From the working grid, whose dimensions are multiples of 8, to those of momenta.
 FACTORS = (1, 2, 4, 8)
 
-SIMILARITY = "mean squared local correlation over the compared voxels"
+SIMILARITY = "mean squared local correlation over the compared voxels, at half resolution"
 
 
 @dataclass(frozen=True)
@@ -463,18 +463,22 @@ def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -
     """Tell how alike two prepared images are, without and with the deformation."""
     import torch
 
-    from nipype_quicksilver.lddmm.fields import sample
+    from nipype_quicksilver.lddmm.fields import pool, sample
     from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 
+    def halved(array: np.ndarray) -> torch.Tensor:
+        return pool(_to_tensor(array, device), 2)
+
     arrays = (prepared.fixed, prepared.moving, prepared.weight)
-    target, source, inside = (_to_tensor(array, device) for array in arrays)
+    target, source, inside = (halved(array) for array in arrays)
     lesion = torch.ones_like(source)
     if prepared.moving_weight is not None:
-        lesion = _to_tensor(prepared.moving_weight, device)
+        lesion = halved(prepared.moving_weight)
+    spacing = [2 * h for h in prepared.grid.spacing]
     with torch.no_grad():
         before = mean_local_correlation(target, source, inside * lesion)
-        warp = _to_tensor(maps.inverse, device)
-        source, lesion = (sample(image, warp, prepared.grid.spacing) for image in (source, lesion))
+        warp = halved(maps.inverse)
+        source, lesion = (sample(image, warp, spacing) for image in (source, lesion))
         after = mean_local_correlation(target, source, inside * lesion)
     return {"measure": SIMILARITY, "before": before, "after": after}
 

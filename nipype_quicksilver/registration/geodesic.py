@@ -49,8 +49,8 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
     with clock.part("maps"):
         maps = engine.shoot_momentum(start, device, str(momentum))
     with clock.part("measure"):
-        jacobian = jacobian_summary(maps.inverse, grid)
         logarithm = log_jacobian(maps.inverse, grid)
+        jacobian = jacobian_summary(maps.inverse, grid, logarithm=logarithm)
     with staged_folder(output_dir) as stage:
         with clock.part("write"):
             write_displacement(stage / "displacement.nii.gz", maps.inverse, grid)

@@ -26,7 +26,7 @@ from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import Grid, index_box
 from nipype_quicksilver.spatial.images import nifti
 from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
 from nipype_quicksilver.spatial.transforms import (
@@ -218,7 +218,7 @@ def _finish(
         logarithm = log_jacobian(displacement, fixed_grid)
         brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
         measures: dict[str, Any] = {
-            "jacobian": jacobian_summary(displacement, fixed_grid, brain),
+            "jacobian": jacobian_summary(displacement, fixed_grid, brain, logarithm),
             "inverse_consistency_mm": _inverse_consistency(composite, inverse, fixed_grid, brain),
         }
         if inputs.fixed_labels is not None and labels is not None:
@@ -281,7 +281,9 @@ def _inverse_consistency(
     composite: Composite, inverse: Composite, grid: Grid, brain: np.ndarray
 ) -> dict[str, float]:
     """Return how far the way to the moving image and back leads from where it started."""
-    there_and_back = displacement_on_grid(compose([inverse, composite]), grid)[brain]
+    box = index_box(brain)
+    around = displacement_on_grid(compose([inverse, composite]), grid.cropped(box))
+    there_and_back = around[brain[box]]
     distance = np.linalg.norm(there_and_back.astype(float), axis=-1)
     return _spread(distance)
 

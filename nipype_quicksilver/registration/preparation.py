@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.nifti1 import Nifti1Image
-from scipy.ndimage import binary_dilation
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.inputs import Inputs
@@ -128,8 +127,8 @@ def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.n
     InputError
         If a brain is larger than any can be, as with wrong voxel sizes.
     """
-    own = np.argwhere(np.asanyarray(fixed_brain.dataobj))
-    other = np.argwhere(np.asanyarray(moving_brain.dataobj))
+    own = _ends_of_lines(np.asanyarray(fixed_brain.dataobj) != 0)
+    other = _ends_of_lines(np.asanyarray(moving_brain.dataobj) != 0)
     to_fixed = np.linalg.inv(matrix @ fixed_brain.affine) @ moving_brain.affine
     brought = apply_affine(to_fixed, other)
     for index, image in ((own, fixed_brain), (brought, moving_brain)):
@@ -143,6 +142,20 @@ def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.n
     high = np.maximum(own.max(axis=0), np.ceil(brought.max(axis=0))).astype(int)
     box = np.ones(high - low + 1, np.uint8)
     return working_grid(nifti(box, fixed_brain.affine @ from_matvec(np.eye(3), low)))
+
+
+def _ends_of_lines(inside: np.ndarray) -> np.ndarray:
+    """Return the first and last voxel inside of each line along z, (N, 3).
+
+    Whatever affine the voxels go through, the box around them is the box around these.
+    """
+    columns = inside.any(axis=2)
+    ends = (
+        inside.argmax(axis=2)[columns],
+        (inside.shape[2] - 1 - inside[..., ::-1].argmax(axis=2))[columns],
+    )
+    index = np.argwhere(columns)
+    return np.concatenate([np.column_stack([index, end]) for end in ends])
 
 
 def conform_mask(mask: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None) -> np.ndarray:
@@ -230,10 +243,22 @@ def similarity_weight(
     ndarray
         (X, Y, Z), float32: 1 in both brains and their rim outside the lesion, 0 elsewhere.
     """
-    inside = binary_dilation(fixed_brain | moving_brain, iterations=DILATION)
+    inside = _dilated(fixed_brain | moving_brain, DILATION)
     if fixed_lesion is not None:
         inside &= ~fixed_lesion
     return inside.astype(np.float32)
+
+
+def _dilated(mask: np.ndarray, iterations: int) -> np.ndarray:
+    """Add the voxels that share a face with a mask, so many times."""
+    for _ in range(iterations):
+        larger = mask.copy()
+        for axis in range(3):
+            here, there = np.moveaxis(mask, axis, 0), np.moveaxis(larger, axis, 0)
+            there[1:] |= here[:-1]
+            there[:-1] |= here[1:]
+        mask = larger
+    return mask
 
 
 def without_lesion(

@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import Grid, index_box
 from nipype_quicksilver.spatial.images import check_same_grid, image_name
 from nipype_quicksilver.spatial.transforms import displacement_on_grid
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-_SLABS = 16  # planes along the first axis that are worked on at a time
+_SLAB = 1 << 15  # voxels that are worked on at a time, so that they stay in the cache
 
 
 def label_overlap(
@@ -93,14 +93,7 @@ def minimum_jacobian(field: np.ndarray, grid: Grid) -> np.ndarray:
     ndarray
         (X, Y, Z), float32; 1 where nothing moves.
     """
-    smallest = np.empty(grid.shape, dtype=np.float32)
-    for start, stop, backward, forward in _differences(field, grid):
-        determinants = (
-            _determinant(*columns)
-            for columns in itertools.product(*zip(backward, forward, strict=True))
-        )
-        smallest[start:stop] = np.minimum.reduce(list(determinants))
-    return smallest
+    return _by_slabs(_smallest_of_eight, field, grid)
 
 
 def log_jacobian(field: np.ndarray, grid: Grid) -> np.ndarray:
@@ -119,17 +112,14 @@ def log_jacobian(field: np.ndarray, grid: Grid) -> np.ndarray:
         (X, Y, Z), float32: 0 where volume is kept, positive where x -> x + u(x) expands; NaN
         where the determinant is not positive.
     """
-    result = np.empty(grid.shape, dtype=np.float32)
-    for start, stop, backward, forward in _differences(field, grid):
-        central = [(b + f) / 2 for b, f in zip(backward, forward, strict=True)]
-        determinant = _determinant(*central)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            result[start:stop] = np.where(determinant > 0, np.log(determinant), np.nan)
-    return result
+    return _by_slabs(_logarithm, field, grid)
 
 
 def jacobian_summary(
-    field: np.ndarray, grid: Grid, mask: np.ndarray | None = None
+    field: np.ndarray,
+    grid: Grid,
+    mask: np.ndarray | None = None,
+    logarithm: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Summarise folds and volume changes of a displacement field.
 
@@ -141,6 +131,8 @@ def jacobian_summary(
         Its grid.
     mask : ndarray, optional
         (X, Y, Z), nonzero where voxels count; all unless given.
+    logarithm : ndarray, optional
+        :func:`log_jacobian` of the field, where the caller has it already.
 
     Returns
     -------
@@ -155,10 +147,14 @@ def jacobian_summary(
         If the mask is empty.
     """
     inside = np.ones(grid.shape, dtype=bool) if mask is None else np.asarray(mask) != 0
-    smallest = minimum_jacobian(field, grid)[inside]
-    if smallest.size == 0:
+    if not inside.any():
         raise InputError("the mask of the Jacobian is empty; give one with nonzero voxels")
-    logs = log_jacobian(field, grid)[inside].astype(float)
+    if logarithm is None:
+        logarithm = log_jacobian(field, grid)
+    logs = logarithm[inside].astype(float)
+    # What is around the mask does not count, but for the neighbours of its voxels.
+    box = index_box(inside, margin=1)
+    smallest = minimum_jacobian(field[box], grid.cropped(box))[inside[box]]
     folded = int(np.count_nonzero(smallest <= 0))
     return {
         "voxels": smallest.size,
@@ -229,52 +225,100 @@ def _means(rows: dict[int, dict[str, Any]]) -> dict[str, float | None]:
     return means
 
 
-def _differences(field: np.ndarray, grid: Grid) -> Any:
-    """Yield backward and forward derivatives of the map, slab by slab along the first axis.
+Partials = list[np.ndarray]  # by component of the map
+
+
+def _by_slabs(
+    measure: Callable[[list[Partials], list[Partials]], np.ndarray], field: np.ndarray, grid: Grid
+) -> np.ndarray:
+    """Measure the derivatives of a map at each voxel, slab by slab.
 
     The displacement is taken in voxels, ``w = A^-1 u``: the determinant is the same in index
     space as in the world, where the spacing is 1 and the axes are orthogonal.
 
-    Yields
-    ------
-    start, stop : int
-        Planes of the slab.
-    backward, forward : list of ndarray
-        For each axis, d(i + w)/di_axis, shape (planes, Y, Z, 3), float64.
+    Parameters
+    ----------
+    measure : callable
+        Given backward and forward differences of ``i + w``, float64, by axis and component.
+    field : ndarray
+        (X, Y, Z, 3), displacement u, RAS mm.
+    grid : Grid
+        Its grid.
+
+    Returns
+    -------
+    ndarray
+        (X, Y, Z), float32.
     """
     if field.shape != (*grid.shape, 3):
         raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
-    to_voxels = np.linalg.inv(grid.affine[:3, :3]).T
-    planes = grid.shape[0]
-    for start in range(0, planes, _SLABS):
-        stop = min(start + _SLABS, planes)
+    # Axes from far to near in memory, with their components: that leaves determinants as they are.
+    order = np.argsort([-abs(stride) for stride in field.strides[:3]], kind="stable")
+    field, to_voxels = field.transpose(*order, 3), np.linalg.inv(grid.affine[:3, :3])[order]
+    planes = field.shape[0]
+    result = np.empty(field.shape[:3], dtype=np.float32)
+    step = max(1, _SLAB // (field.shape[1] * field.shape[2]))
+    for start in range(0, planes, step):
+        stop = min(start + step, planes)
         # One plane more on each side, where there is one, for the differences across planes.
         low, high = max(start - 1, 0), min(stop + 1, planes)
-        slab = field[low:high].astype(float) @ to_voxels
+        slab = np.moveaxis(field[low:high], -1, 0).astype(float, order="C")
+        slab = np.tensordot(to_voxels, slab, axes=1)
         inner = slice(start - low, stop - low)
-        pairs = [_one_sided(slab, axis) for axis in range(3)]
-        unit = np.eye(3)
-        backward = [pair[0][inner] + unit[axis] for axis, pair in enumerate(pairs)]
-        forward = [pair[1][inner] + unit[axis] for axis, pair in enumerate(pairs)]
-        yield start, stop, backward, forward
+        pairs = [[_one_sided(slab[c], axis, axis == c) for c in range(3)] for axis in range(3)]
+        backward, forward = (
+            [[pair[side][inner] for pair in row] for row in pairs] for side in (0, 1)
+        )
+        result[start:stop] = measure(backward, forward)
+    return result.transpose(np.argsort(order))
 
 
-def _one_sided(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return backward and forward differences; at an end, both are the one that exists."""
-    if values.shape[axis] == 1:
-        return np.zeros_like(values), np.zeros_like(values)
-    steps = np.diff(values, axis=axis)
-    first, last = (np.take(steps, [index], axis=axis) for index in (0, -1))
-    return np.concatenate([first, steps], axis=axis), np.concatenate([steps, last], axis=axis)
+def _one_sided(values: np.ndarray, axis: int, along: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return backward and forward differences of ``values``, plus the index if it is `along`.
 
-
-def _determinant(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Return the determinant of matrices given by their columns, (..., 3) each."""
+    At an end, both are the one that exists.
+    """
+    size = values.shape[axis]
+    steps = np.zeros([n + (k == axis) for k, n in enumerate(values.shape)])
+    inside = np.moveaxis(steps, axis, 0)
+    if size > 1:
+        moved = np.moveaxis(values, axis, 0)
+        np.subtract(moved[1:], moved[:-1], out=inside[1:-1])
+        inside[0], inside[-1] = inside[1], inside[-2]
+    steps += along
     return (
-        x[..., 0] * (y[..., 1] * z[..., 2] - y[..., 2] * z[..., 1])
-        + x[..., 1] * (y[..., 2] * z[..., 0] - y[..., 0] * z[..., 2])
-        + x[..., 2] * (y[..., 0] * z[..., 1] - y[..., 1] * z[..., 0])
+        np.moveaxis(inside[:size], 0, axis),
+        np.moveaxis(inside[1:], 0, axis),
     )
+
+
+def _smallest_of_eight(backward: list[Partials], forward: list[Partials]) -> np.ndarray:
+    """Return the smallest determinant of all combinations of one-sided differences."""
+    x, y, z = zip(backward, forward, strict=True)
+    crosses = [_cross(*pair) for pair in itertools.product(y, z)]
+    smallest = _dot(x[0], crosses[0])
+    for column, cross in itertools.product(x, crosses):
+        np.minimum(smallest, _dot(column, cross), out=smallest)
+    return smallest
+
+
+def _logarithm(backward: list[Partials], forward: list[Partials]) -> np.ndarray:
+    """Return the logarithm of the determinant of central differences; NaN where there is none."""
+    x, y, z = (
+        [(b + f) / 2 for b, f in zip(*pair, strict=True)]
+        for pair in zip(backward, forward, strict=True)
+    )
+    determinant = _dot(x, _cross(y, z))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(determinant > 0, np.log(determinant), np.nan)
+
+
+def _cross(y: Partials, z: Partials) -> Partials:
+    return [y[1] * z[2] - y[2] * z[1], y[2] * z[0] - y[0] * z[2], y[0] * z[1] - y[1] * z[0]]
+
+
+def _dot(x: Partials, y: Partials) -> np.ndarray:
+    return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:

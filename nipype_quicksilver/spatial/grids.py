@@ -139,6 +139,23 @@ class Grid:
         x, y, z = (math.ceil(n / factor) for n in self.shape)
         return Grid((x, y, z), self.affine @ to_fine)
 
+    def cropped(self, box: tuple[slice, slice, slice]) -> "Grid":
+        """Return the part of the grid that slices cut out, see :func:`index_box`.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            First voxel and end along each axis, without steps.
+
+        Returns
+        -------
+        Grid
+            Its voxels lie where they did.
+        """
+        x, y, z = (len(range(n)[part]) for n, part in zip(self.shape, box, strict=True))
+        start = from_matvec(np.eye(3), [part.start for part in box])
+        return Grid((x, y, z), self.affine @ start)
+
     def coordinates(self) -> np.ndarray:
         """Return the world position of every voxel centre.
 
@@ -274,3 +291,31 @@ def _index_box(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for axis in range(3)
     ]
     return np.array([r[0] for r in ranges]), np.array([r[-1] for r in ranges])
+
+
+def index_box(occupied: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice]:
+    """Return the slices that cut a boolean volume down to what is true, and a margin.
+
+    Parameters
+    ----------
+    occupied : ndarray
+        (X, Y, Z), bool, true somewhere.
+    margin : int
+        Voxels that are kept around it, as far as the volume reaches.
+
+    Returns
+    -------
+    tuple of slice
+        For the three axes.
+
+    Examples
+    --------
+    >>> index_box(np.pad(np.ones((2, 1, 1), bool), 2), margin=1)
+    (slice(1, 5, None), slice(1, 4, None), slice(1, 4, None))
+    """
+    first, last = _index_box(occupied)
+    x, y, z = (
+        slice(max(a - margin, 0), b + margin + 1)
+        for a, b in zip(first.tolist(), last.tolist(), strict=True)
+    )
+    return x, y, z

@@ -1,12 +1,12 @@
 """Opening image files: the header checked before anything trusts it."""
 
-import gzip
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 from nibabel.affines import voxel_sizes
 from nibabel.freesurfer.mghformat import MGHImage
 from nibabel.imageglobals import LoggingOutputSuppressor
@@ -113,7 +113,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
 def _verify(file: Path) -> None:
     """Read a gzipped file to its checksum, which a reader of voxels never reaches."""
     if file.suffix.lower() in _GZIPPED:
-        with gzip.open(file) as stream:
+        with igzip.open(file) as stream:
             while stream.read(1 << 22):
                 pass
 

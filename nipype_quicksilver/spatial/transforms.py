@@ -308,7 +308,8 @@ def write_displacement(path: PathLike, field: np.ndarray, grid: Grid) -> Path:
     """
     if field.shape != (*grid.shape, 3):
         raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
-    image = nifti((field * LPS).astype(np.float32)[:, :, :, None, :], grid.affine)
+    lps = np.asarray(field, dtype=np.float32) * LPS.astype(np.float32)
+    image = nifti(lps[:, :, :, None, :], grid.affine)
     image.header.set_intent("vector")
     return save_nifti(path, image)
 

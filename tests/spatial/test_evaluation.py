@@ -18,12 +18,12 @@ AFFINES = {
     "LIA": from_matvec(np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), [3, 4, -5]),
     "anisotropic": from_matvec(TILT @ np.diag([-0.8, 1, 3]), [3, 4, 5]),
 }
-# Longer than one slab, so that slabs meet inside.
 SHAPE = (37, 5, 6)
 
 
 @pytest.fixture(params=AFFINES)
-def grid(request) -> Grid:
+def grid(request, monkeypatch) -> Grid:
+    monkeypatch.setattr(evaluation, "_SLAB", 100)  # slabs meet inside
     return Grid(SHAPE, AFFINES[request.param])
 
 

@@ -7,7 +7,7 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.grids import Grid, check_overlap, working_grid
+from nipype_quicksilver.spatial.grids import Grid, check_overlap, index_box, working_grid
 from nipype_quicksilver.spatial.images import read_image, write_image
 
 OBLIQUE = from_matvec(euler2mat(0.1, -0.2, 0.3) @ np.diag([-0.8, 1, 3]), [3, 4, 5])
@@ -121,3 +121,14 @@ def test_overlap_through_an_affine(pair, shift, meets):
     else:
         with pytest.raises(InputError, match="does not overlap"):
             check_overlap(*pair, matrix)
+
+
+def test_a_cropped_grid_keeps_its_voxels_in_place():
+    grid = Grid((5, 6, 7), from_matvec(euler2mat(0.1, 0.2, 0.3) @ np.diag([-1.0, 2, 3]), [4, 5, 6]))
+    inside = np.zeros(grid.shape, bool)
+    inside[1:3, 2, 0] = True
+    for margin, shape in ((0, (2, 1, 1)), (1, (4, 3, 2)), (9, grid.shape)):
+        box = index_box(inside, margin)
+        part = grid.cropped(box)
+        assert part.shape == shape
+        assert np.allclose(part.coordinates(), grid.coordinates()[box])
