@@ -159,7 +159,8 @@ class _Block(nn.Module):
 
 
 def _start_small(layer: nn.Conv3d, scale: float) -> None:
-    nn.init.normal_(layer.weight, std=scale)
+    if not layer.weight.is_meta:  # there is nothing to draw, and torch would import its compiler
+        nn.init.normal_(layer.weight, std=scale)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
 
