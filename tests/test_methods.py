@@ -28,6 +28,7 @@ def register(pair, tiny_networks):
         given = {
             "fixed_mask": pair.fixed_mask,
             "moving_mask": pair.moving_mask,
+            "brain_extraction": "none",
             "affine": pair.affine,
             "prediction_network": tiny_networks["prediction_network"],
             "correction_network": tiny_networks["correction_network"],

