@@ -211,11 +211,18 @@ class _Predicted:
         import torch
 
         from nipype_quicksilver.lddmm.fields import sample
+        from nipype_quicksilver.lddmm.folding import unfold
+        from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 
         momentum = pair.momentum
+        grid, kernel = momentum.grid, Kernel(**momentum.kernel)
+        operator = KernelOperator(kernel, grid.shape, grid.spacing, torch.float32, self.device)
         small = [_pooled(image, _factor(momentum)) for image in (pair.moving, pair.target)]
         moving, target = (torch.from_numpy(image)[None, None].to(self.device) for image in small)
-        found = np.moveaxis(self.predictor(moving, target)[0].cpu().numpy(), 0, -1)
+        state = operator.apply(self.predictor(moving, target), 0.5)
+        # Mended as a registration mends it: a map that folds shows the correction nothing.
+        state = unfold(state, operator, steps=momentum.steps, factor=_factor(momentum))
+        found = np.moveaxis(operator.apply(state, -0.5)[0].cpu().numpy(), 0, -1)
         predicted = Momentum(
             found, momentum.grid, momentum.kernel, momentum.steps, momentum.working_grid
         )

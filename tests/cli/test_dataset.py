@@ -104,6 +104,8 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
     """What is learnt is what the prediction left out; the target is carried back by it."""
     import torch
 
+    from nipype_quicksilver.lddmm.folding import unfold
+    from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.networks.patches import PatchPredictor
     from nipype_quicksilver.registration.engine import shoot_momentum
@@ -117,10 +119,12 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
         torch.from_numpy(np.array(images.read_image(dataset / f"pair-0001_{x}.nii.gz").dataobj))
         for x in ("moving", "target")
     )
-    predicted = PatchPredictor(network)(moving[None, None], target[None, None])[0].numpy()
-    predicted = np.moveaxis(predicted, 0, -1)
     optimised = read_momentum(pairs.momenta[0])
     left = read_momentum(folder / "pair-0001_momentum.nii.gz")
+    operator = KernelOperator(Kernel(**KERNEL), left.grid.shape, left.grid.spacing)
+    predicted = PatchPredictor(network)(moving[None, None], target[None, None])
+    state = unfold(operator.apply(predicted, 0.5), operator, steps=3, factor=2)
+    predicted = np.moveaxis(operator.apply(state, -0.5)[0].numpy(), 0, -1)
     np.testing.assert_allclose(left.data + predicted, optimised.data, atol=1e-6)
 
     whole = Momentum(np.ascontiguousarray(predicted), left.grid, KERNEL, 3, left.working_grid)

@@ -178,7 +178,7 @@ def quick(monkeypatch, template):
     """The command on a small brain and with few iterations."""
     monkeypatch.setattr(phantom, "load_template", lambda spacing: template)
     monkeypatch.setattr("nipype_quicksilver.lddmm.optimize.DEFAULT_STAGES", QUICK.stages)
-    monkeypatch.setattr("nipype_quicksilver.registration.pipeline._default_settings", lambda: QUICK)
+    monkeypatch.setattr("nipype_quicksilver.lddmm.optimize.Settings", lambda: QUICK)
 
 
 def test_command(quick, tmp_path, capsys):

@@ -368,7 +368,7 @@ def test_a_full_disk_is_told_by_the_name_that_the_user_knows(tmp_path, monkeypat
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("nibabel.save", full)
+    monkeypatch.setattr("nipype_quicksilver.spatial.images.GzipFile", full)
     target = tmp_path / "new" / "out"
     with (
         pytest.raises(Exception, match=f"^{target}/a.nii.gz: no space"),
