@@ -18,6 +18,9 @@ Shape = tuple[int, int, int]
 # The corners of a cell, as offsets from its first voxel.
 CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
 
+# Slabs of a volume that are sampled at the same time on a CPU.
+SLABS = 4
+
 
 def spacing_tuple(spacing: Spacing) -> tuple[float, float, float]:
     """Return one spacing per axis.
@@ -62,10 +65,10 @@ def sample(
     points = _identity(shape, displacement.dtype, str(displacement.device))
     scale = _to_unit_cube(shape, spacing_tuple(spacing), displacement)
     points = points + (displacement * scale).flip(1).permute(0, 2, 3, 4, 1)
-    # torch samples a batch in parallel but one volume on one thread: cut it into slabs.
-    slabs = torch.get_num_threads() if image.device.type == "cpu" else 1
-    if batch > 1 or shape[0] % slabs:
-        slabs = 1
+    # torch samples a batch in parallel but one volume on one thread: cut it into slabs. Their
+    # number is fixed, as the sums of a gradient depend on it, and shall not on the threads.
+    whole = batch > 1 or shape[0] % SLABS or image.device.type != "cpu"
+    slabs = 1 if whole else SLABS
     points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
     result = functional.grid_sample(
         image.expand(batch * slabs, -1, -1, -1, -1),

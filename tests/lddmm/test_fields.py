@@ -117,3 +117,20 @@ def test_upsampling_agrees_with_torch() -> None:
         field, scale_factor=4, mode="trilinear", align_corners=False
     )
     assert torch.allclose(fields.upsample(field, 4), expected)
+
+
+def test_gradients_do_not_depend_on_threads():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((1, 2, 16, 12, 12), generator=generator)
+    displacement = 2 * torch.randn((1, 3, 16, 12, 12), generator=generator)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            inputs = (image.clone().requires_grad_(), displacement.clone().requires_grad_())
+            sampled = fields.sample(*inputs).square().sum()
+            found.append(torch.autograd.grad(sampled, inputs))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
