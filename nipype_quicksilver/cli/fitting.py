@@ -181,8 +181,11 @@ def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Setting
     """
     from nipype_quicksilver.lddmm import optimize
 
-    whole = optimize.SCHEDULES[schedule]
-    settings = optimize.Settings(stages=whole, similarity=args.similarity)
+    settings = optimize.Settings(
+        stages=optimize.SCHEDULES[schedule],
+        learning_rate=optimize.LEARNING_RATES[schedule],
+        similarity=args.similarity,
+    )
     if args.iterations is None:
         return settings
     default = "x".join(str(stage.iterations) for stage in settings.stages)

@@ -170,7 +170,7 @@ def choose_method(
         If there is no such method, it has no use for what is given, or a checkpoint cannot be
         used.
     """
-    from nipype_quicksilver.lddmm.optimize import SCHEDULES, Settings
+    from nipype_quicksilver.lddmm.optimize import LEARNING_RATES, SCHEDULES, Settings
     from nipype_quicksilver.networks.predictor import load_predictor
 
     check_method(
@@ -194,7 +194,7 @@ def choose_method(
         corrections = 0
     return Method(
         name,
-        settings or Settings(stages=SCHEDULES["refine"]),
+        settings or Settings(stages=SCHEDULES["refine"], learning_rate=LEARNING_RATES["refine"]),
         predictor,
         1 if corrections is None else corrections,
         samples or 0,
