@@ -1,13 +1,13 @@
 """The original shooting scheme, plain and slow: what the fast one is tested against.
 
 Fourth-order Runge-Kutta on ``d phi / dt = v o phi`` on the full grid, the momentum by coadjoint
-transport at every stage, and ``phi^-1`` kept beside ``phi`` by fixed-point iterations (Yang et
-al. 2017, section 2.1; ten steps there).
+transport at every stage, and ``phi^-1`` kept beside ``phi`` by fixed-point iterations on what
+each step adds (Yang et al. 2017, section 2.1; ten steps there).
 """
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import sample
+from nipype_quicksilver.lddmm.fields import Spacing, compose, sample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic, coadjoint
 
@@ -42,23 +42,38 @@ def shoot_by_runge_kutta(
     inverse = torch.zeros_like(momentum)
     energies = []
 
-    def slope(displacement: torch.Tensor, guess: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return ``v o phi``, with the inverse and the momentum that it was computed from."""
-        backward = guess
-        for _ in range(inverse_iterations):
-            backward = -sample(displacement, backward, spacing)
-        carried = coadjoint(momentum, backward, spacing)
-        velocity = operator.smooth(carried)
-        return sample(velocity, displacement, spacing), backward, carried, velocity
+    def slope_after(increment: torch.Tensor) -> torch.Tensor:
+        """Return ``v o phi`` once an increment is added to ``phi``."""
+        backward = _advanced_inverse(inverse, increment, spacing, inverse_iterations)
+        velocity = operator.smooth(coadjoint(momentum, backward, spacing))
+        return sample(velocity, forward + increment, spacing)
 
     for _ in range(steps):
-        first, inverse, carried, velocity = slope(forward, inverse)
+        carried = coadjoint(momentum, inverse, spacing)
+        velocity = operator.smooth(carried)
         energies.append(operator.inner(carried, velocity))
-        second, guess, *_ = slope(forward + 0.5 * dt * first, inverse)
-        third, guess, *_ = slope(forward + 0.5 * dt * second, guess)
-        fourth, guess, *_ = slope(forward + dt * third, guess)
-        forward = forward + dt / 6 * (first + 2 * second + 2 * third + fourth)
-        inverse = guess
-    _, inverse, carried, velocity = slope(forward, inverse)
-    energies.append(operator.inner(carried, velocity))
+        first = sample(velocity, forward, spacing)
+        second = slope_after(0.5 * dt * first)
+        third = slope_after(0.5 * dt * second)
+        fourth = slope_after(dt * third)
+        increment = dt / 6 * (first + 2 * second + 2 * third + fourth)
+        inverse = _advanced_inverse(inverse, increment, spacing, inverse_iterations)
+        forward = forward + increment
+    carried = coadjoint(momentum, inverse, spacing)
+    energies.append(operator.inner(carried, operator.smooth(carried)))
     return Geodesic(inverse, forward, carried, energies)
+
+
+def _advanced_inverse(
+    inverse: torch.Tensor, increment: torch.Tensor, spacing: Spacing, iterations: int
+) -> torch.Tensor:
+    """Return the inverse of ``phi + w``, given that of ``phi``.
+
+    It is the fixed point of ``h = phi^-1 o (id - w o h)``, and reached where ``w`` is small.
+    To invert ``phi`` itself like this would need a ``phi`` that nowhere stretches to more than
+    twice the length.
+    """
+    advanced = inverse
+    for _ in range(iterations):
+        advanced = compose(inverse, -sample(increment, advanced, spacing), spacing)
+    return advanced

@@ -26,16 +26,20 @@ class Geodesic:
     forward : torch.Tensor or None
         Displacement of ``phi`` (moving to fixed points), if it was asked for.
     momentum : torch.Tensor or None
-        The momentum at the end, from which the geodesic can be shot on; with ``forward`` only.
+        The momentum at the end, from which the geodesic can be shot on; with the energies only.
     energies : list of torch.Tensor
-        ``<m, K m>`` at the start of every step and at the end, (B,) each; constant along an
-        exact geodesic; with ``forward`` only.
+        ``<m, K m>`` at the start of every step and at the end, (B,) each, if they were asked for;
+        constant along an exact geodesic.
     """
 
     inverse: torch.Tensor
     forward: torch.Tensor | None = None
     momentum: torch.Tensor | None = None
     energies: list[torch.Tensor] = field(default_factory=list)
+
+    def path_energy(self) -> torch.Tensor:
+        """Return the mean of the energies over the path, (B,), by the trapezoidal rule."""
+        return torch.trapezoid(torch.stack(self.energies), dim=0) / (len(self.energies) - 1)
 
 
 def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: Spacing) -> torch.Tensor:
@@ -63,6 +67,7 @@ def shoot(
     duration: float = 1.0,
     velocity: torch.Tensor | None = None,
     both: bool = False,
+    energies: bool = False,
 ) -> Geodesic:
     """Shoot a geodesic from an initial momentum.
 
@@ -79,7 +84,9 @@ def shoot(
     velocity : torch.Tensor, optional
         ``K m0`` where the caller has it already.
     both : bool
-        Also follow ``phi`` itself, the momentum at the end and the energies.
+        Also follow ``phi`` itself, and the energies.
+    energies : bool
+        Also follow the energies, and with them the momentum to the end.
 
     Returns
     -------
@@ -91,7 +98,8 @@ def shoot(
     now = initial
     inverse = torch.zeros_like(momentum)
     forward = torch.zeros_like(momentum)
-    energies = [operator.inner(momentum, initial)]
+    carried = None
+    followed = [operator.inner(momentum, initial)]
     previous = None
     for step in range(steps):
         if previous is None:
@@ -102,14 +110,13 @@ def shoot(
         inverse = _inverse_step(inverse, middle, dt, spacing)
         if both:
             forward = compose(_trace(middle, dt, spacing), forward, spacing)
-        if step < steps - 1 or both:
+        if step < steps - 1 or both or energies:
             carried = coadjoint(momentum, inverse, spacing)
             previous, now = now, operator.smooth(carried)
-            if both:
-                energies.append(operator.inner(carried, now))
-    if not both:
+            followed.append(operator.inner(carried, now))
+    if not (both or energies):
         return Geodesic(inverse)
-    return Geodesic(inverse, forward, carried, energies)
+    return Geodesic(inverse, forward if both else None, carried, followed)
 
 
 def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tensor:
