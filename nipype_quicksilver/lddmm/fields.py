@@ -7,6 +7,7 @@ grid's spacing, components in the order of the axes. Voxel ``i`` along axis ``d`
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -65,10 +66,7 @@ def sample(
     points = _identity(shape, displacement.dtype, str(displacement.device))
     scale = _to_unit_cube(shape, spacing_tuple(spacing), displacement)
     points = points + (displacement * scale).flip(1).permute(0, 2, 3, 4, 1)
-    # torch samples a batch in parallel but one volume on one thread: cut it into slabs. Their
-    # number is fixed, as the sums of a gradient depend on it, and shall not on the threads.
-    whole = batch > 1 or shape[0] % SLABS or image.device.type != "cpu"
-    slabs = 1 if whole else SLABS
+    slabs = _slabs(displacement)
     points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
     result = functional.grid_sample(
         image.expand(batch * slabs, -1, -1, -1, -1),
@@ -80,6 +78,80 @@ def sample(
     if slabs == 1:
         return result
     return result.transpose(0, 1).reshape(1, image.shape[1], *shape)
+
+
+def push(density: torch.Tensor, displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
+    """Return the push-forward of a density: what each voxel holds, carried to where it goes.
+
+    The adjoint of sampling: ``sum f push(m) = sum m (f o (id + u))`` for every function ``f`` that
+    is linear between voxels. So nothing is lost, and the determinant of the map is accounted for.
+    The grid is periodic: what leaves it on one side comes back on the other.
+
+    Parameters
+    ----------
+    density : torch.Tensor
+        ``m``, (B, C, X, Y, Z).
+    displacement : torch.Tensor
+        ``u``, (B, 3, X, Y, Z).
+    spacing : float or sequence of float
+
+    Returns
+    -------
+    torch.Tensor
+        (B, C, X, Y, Z).
+    """
+    batch, shape = displacement.shape[0], shape_of(displacement)
+    h, n = (
+        displacement.new_tensor(numbers)[None, :, None, None, None]
+        for numbers in (spacing_tuple(spacing), shape)
+    )
+    places = _voxels(shape, displacement.dtype, str(displacement.device)) + displacement / h
+    # On a grid with one voxel more along each axis, which is the first one again.
+    points = (torch.remainder(places, n) * (2 / n) - 1).flip(1).permute(0, 2, 3, 4, 1)
+    slabs = _slabs(displacement)
+    points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
+    if slabs > 1:
+        density = density[0].unflatten(1, (slabs, -1)).transpose(0, 1)
+    pushed: torch.Tensor = _Push.apply(density, points, [k + 1 for k in shape])
+    if slabs > 1:
+        pushed = pushed.sum(dim=0, keepdim=True)
+    for axis, size in zip((2, 3, 4), shape, strict=True):
+        first = pushed.narrow(axis, 0, 1) + pushed.narrow(axis, size, 1)
+        pushed = torch.cat([first, pushed.narrow(axis, 1, size - 1)], dim=axis)
+    return pushed
+
+
+class _Push(torch.autograd.Function):
+    """The adjoint of torch's ``grid_sample``, which torch has, but without a gradient of its own.
+
+    With values (N, C, x, y, z) at points (N, x, y, z, 3), it gives (N, C, *shape).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: torch.Tensor, points: torch.Tensor, shape: list[int]
+    ) -> torch.Tensor:
+        ctx.save_for_backward(values, points)
+        like = values.new_zeros(()).expand(*values.shape[:2], *shape)
+        return _slopes_of_sampling(values, like, points, [True, False])[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        values, points = ctx.saved_tensors
+        gradient = gradients[0]
+        sampled = functional.grid_sample(gradient, points, align_corners=True)
+        return sampled, _slopes_of_sampling(values, gradient, points, [False, True])[1], None
+
+
+def _slopes_of_sampling(
+    slope: torch.Tensor, image: torch.Tensor, points: torch.Tensor, wanted: list[bool]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradients of sampling by image and points, given that by the sampled values."""
+    linear, zeros = 0, 0  # as torch numbers its modes
+    result: tuple[torch.Tensor, torch.Tensor] = torch.ops.aten.grid_sampler_3d_backward(
+        slope.contiguous(), image, points, linear, zeros, True, wanted
+    )
+    return result
 
 
 def compose(outer: torch.Tensor, inner: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
@@ -335,6 +407,23 @@ def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:
     first = (field.narrow(axis, 1, 1) - field.narrow(axis, 0, 1)) / spacing
     last = (field.narrow(axis, size - 1, 1) - field.narrow(axis, size - 2, 1)) / spacing
     return torch.cat([first, inner, last], dim=axis)
+
+
+def _slabs(field: torch.Tensor) -> int:
+    """Return into how many slabs a field (B, C, X, Y, Z) is cut along x.
+
+    On a CPU torch samples a batch in parallel, but one volume on one thread. The number is fixed,
+    as the sums of a gradient depend on it, and shall not on the threads.
+    """
+    whole = len(field) > 1 or field.shape[2] % SLABS or field.device.type != "cpu"
+    return 1 if whole else SLABS
+
+
+@lru_cache(maxsize=8)
+def _voxels(shape: Shape, dtype: torch.dtype, device: str) -> torch.Tensor:
+    """Return the index of every voxel, (1, 3, X, Y, Z)."""
+    axes = [torch.arange(n, dtype=dtype, device=device) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
 
 @lru_cache(maxsize=8)

@@ -7,9 +7,9 @@ each step adds (Yang et al. 2017, section 2.1; ten steps there).
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import Spacing, compose, sample
+from nipype_quicksilver.lddmm.fields import Spacing, compose, determinant, jacobian, sample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.lddmm.shooting import Geodesic, coadjoint
+from nipype_quicksilver.lddmm.shooting import Geodesic
 
 
 @torch.no_grad()
@@ -77,3 +77,20 @@ def _advanced_inverse(
     for _ in range(iterations):
         advanced = compose(inverse, -sample(increment, advanced, spacing), spacing)
     return advanced
+
+
+def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: Spacing) -> torch.Tensor:
+    """Return ``det(Dh) Dh^T (m o h)`` for the map ``h = id + inverse``: the transported momentum.
+
+    Parameters
+    ----------
+    momentum : torch.Tensor
+        ``m``, (B, 3, X, Y, Z).
+    inverse : torch.Tensor
+        Displacement of ``h``, (B, 3, X, Y, Z).
+    spacing : float or sequence of float
+    """
+    matrix = jacobian(inverse, spacing)
+    carried = sample(momentum, inverse, spacing)
+    rows, (x, y, z) = matrix.unbind(1), carried[:, :, None].unbind(1)
+    return determinant(matrix) * (rows[0] * x + rows[1] * y + rows[2] * z)

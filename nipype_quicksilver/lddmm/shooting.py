@@ -4,13 +4,17 @@ The momentum is carried along by coadjoint transport, ``m(t) = det(Dh) Dh^T (m0 
 ``h = phi(t)^-1``, and the maps follow ``d phi / dt = v o phi``, ``v = K m`` (EPDiff; Vialard et
 al. 2012, Singh et al. 2013). Both maps advance by semi-Lagrangian steps that trace the flow with
 the midpoint rule, which stays stable at time steps where Eulerian advection blows up.
+
+A momentum is rough, ``K^-1`` of something smooth: interpolated at ``h`` between voxels it would
+lose much of itself. It only ever acts on smooth fields, ``<m(t), f> = <m0, (Dh f) o phi>``, and
+those can be interpolated. So it is carried in this weak form, as a density that ``phi`` moves.
 """
 
 from dataclasses import dataclass, field
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import Spacing, compose, determinant, jacobian, sample
+from nipype_quicksilver.lddmm.fields import Spacing, compose, jacobian, push, sample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 
 
@@ -42,21 +46,22 @@ class Geodesic:
         return torch.trapezoid(torch.stack(self.energies), dim=0) / (len(self.energies) - 1)
 
 
-def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: Spacing) -> torch.Tensor:
-    """Return ``det(Dh) Dh^T (m o h)`` for the map ``h = id + inverse``: the transported momentum.
+def transport(
+    momentum: torch.Tensor, forward: torch.Tensor, inverse: torch.Tensor, spacing: Spacing
+) -> torch.Tensor:
+    """Return ``Dh^T phi_# m``: the momentum carried along by ``phi``, in the weak form.
 
     Parameters
     ----------
     momentum : torch.Tensor
         ``m``, (B, 3, X, Y, Z).
-    inverse : torch.Tensor
-        Displacement of ``h``, (B, 3, X, Y, Z).
+    forward, inverse : torch.Tensor
+        Displacements of ``phi`` and of ``h = phi^-1``, (B, 3, X, Y, Z).
     spacing : float or sequence of float
     """
-    matrix = jacobian(inverse, spacing)
-    carried = sample(momentum, inverse, spacing)
-    rows, (x, y, z) = matrix.unbind(1), carried[:, :, None].unbind(1)
-    return determinant(matrix) * (rows[0] * x + rows[1] * y + rows[2] * z)
+    rows = jacobian(inverse, spacing).unbind(1)
+    x, y, z = push(momentum, forward, spacing)[:, :, None].unbind(1)
+    return rows[0] * x + rows[1] * y + rows[2] * z
 
 
 def shoot(
@@ -103,15 +108,15 @@ def shoot(
     previous = None
     for step in range(steps):
         if previous is None:
+            ahead = compose(_trace(now, dt / 2, spacing), forward, spacing)
             half = _inverse_step(inverse, now, dt / 2, spacing)
-            middle = operator.smooth(coadjoint(momentum, half, spacing))
+            middle = operator.smooth(transport(momentum, ahead, half, spacing))
         else:
             middle = 1.5 * now - 0.5 * previous
         inverse = _inverse_step(inverse, middle, dt, spacing)
-        if both:
-            forward = compose(_trace(middle, dt, spacing), forward, spacing)
         if step < steps - 1 or both or energies:
-            carried = coadjoint(momentum, inverse, spacing)
+            forward = compose(_trace(middle, dt, spacing), forward, spacing)
+            carried = transport(momentum, forward, inverse, spacing)
             previous, now = now, operator.smooth(carried)
             followed.append(operator.inner(carried, now))
     if not (both or energies):

@@ -119,7 +119,8 @@ def test_upsampling_agrees_with_torch() -> None:
     assert torch.allclose(fields.upsample(field, 4), expected)
 
 
-def test_gradients_do_not_depend_on_threads():
+@pytest.mark.parametrize("function", [fields.sample, fields.push])
+def test_gradients_do_not_depend_on_threads(function):
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((1, 2, 16, 12, 12), generator=generator)
     displacement = 2 * torch.randn((1, 3, 16, 12, 12), generator=generator)
@@ -128,9 +129,37 @@ def test_gradients_do_not_depend_on_threads():
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             inputs = (image.clone().requires_grad_(), displacement.clone().requires_grad_())
-            sampled = fields.sample(*inputs).square().sum()
+            sampled = function(*inputs).square().sum()
             found.append(torch.autograd.grad(sampled, inputs))
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_pushing_is_the_adjoint_of_sampling() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inner = (slice(None), slice(None), *(slice(3, -3),) * 3)
+    density = torch.zeros((1, 2, 12, 13, 14), dtype=torch.float64)
+    density[inner] = torch.rand(density[inner].shape, generator=generator, dtype=torch.float64)
+    function = torch.rand(density.shape, generator=generator, dtype=torch.float64)
+    displacement = 2 * torch.rand((1, 3, 12, 13, 14), generator=generator).double() - 1
+    pushed = fields.push(density, displacement, SPACING)
+    sampled = fields.sample(function, displacement, SPACING)
+    assert float((pushed * function).sum()) == pytest.approx(float((density * sampled).sum()))
+
+
+def test_what_is_pushed_over_the_border_comes_back_on_the_other_side() -> None:
+    density = torch.rand((2, 1, *SHAPE), generator=torch.Generator().manual_seed(0)).double()
+    shift = torch.tensor([-3.0, 2.0, 1.0], dtype=torch.float64)
+    displacement = (shift * torch.tensor(SPACING)).reshape(1, 3, 1, 1, 1).expand(2, 3, *SHAPE)
+    pushed = fields.push(density, displacement, SPACING)
+    assert torch.allclose(pushed, density.roll((-3, 2, 1), dims=(2, 3, 4)), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [4, 5])  # in slabs, and in one
+def test_gradient_of_pushing(size: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    density = torch.randn((1, 2, size, 4, 3), generator=generator).double().requires_grad_()
+    displacement = torch.randn((1, 3, size, 4, 3), generator=generator).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda m, u: fields.push(m, u, 1.5), (density, displacement))

@@ -92,7 +92,7 @@ def test_gradient_of_the_loss_agrees_with_finite_differences(similarity: Measure
     problem = _Problem(fixed, moving, weight, None, Stage(1, 2, 1), settings, spacing=1.0)
     generator = torch.Generator().manual_seed(5)
     state, direction = torch.randn((2, *problem.start().shape), generator=generator).double()
-    state = (4.0 * state).requires_grad_()
+    state = (8.0 * state).requires_grad_()
     terms = problem.evaluate(state)
     assert float(terms.smallest_jacobian) < MARGIN  # the barrier takes part
     (gradient,) = torch.autograd.grad(terms.loss, state)
