@@ -2,12 +2,10 @@
 
 Minimised over ``w``, with ``m0 = R^-1 w`` and ``K = R R`` (see `KernelOperator`)::
 
-    regularization * energy + sum weight * dissimilarity(M o phi^-1, T) + barrier
+    regularization * <w, w> + sum weight * dissimilarity(M o phi^-1, T) + barrier
 
-so that plain first-order steps are well scaled. The energy is the mean of ``<m, K m>`` over the
-path. A geodesic keeps it, so it is that of the start, ``<w, w>``; a momentum too rough to be
-carried along on the grid gains energy on the way, and pays for it. The gradient goes through the
-shooting by automatic differentiation. The stages go from coarse to
+so that the energy ``<m0, K m0>`` is ``<w, w>`` and plain first-order steps are well scaled. The
+gradient goes through the shooting by automatic differentiation. The stages go from coarse to
 fine; from one grid to the next the velocity is carried over by linear interpolation, which damps
 the frequencies that the coarser grid held badly. A barrier on the Jacobians at all corners of
 all cells keeps the map from folding (see `jacobian_shortfall`).
@@ -30,7 +28,7 @@ from nipype_quicksilver.lddmm.fields import (
 )
 from nipype_quicksilver.lddmm.folding import unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
-from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
+from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import MeasureName, box_mean, measure
 
 
@@ -110,8 +108,8 @@ class Settings:
         Time steps of the shooting.
     similarity : {'lncc', 'ssd', 'mind'}
     regularization : float
-        Weight of the energy, relative to a dissimilarity of 1 per cubic millimetre of the
-        similarity's weight.
+        Weight of the energy ``<m0, K m0>``, relative to a dissimilarity of 1 per cubic
+        millimetre of the similarity's weight.
     learning_rate : float
         Of Adam on ``w`` when a velocity grid is entered; it falls to a tenth on that grid.
     tolerance : float
@@ -351,24 +349,23 @@ class _Problem:
         operator = self.operator
         return torch.zeros((1, 3, *operator.shape), dtype=operator.dtype, device=operator.device)
 
-    def shoot(self, state: torch.Tensor) -> Geodesic:
-        """Return ``phi^-1`` on the velocity grid, and the energies on the way."""
+    def displacement(self, state: torch.Tensor) -> torch.Tensor:
+        """Return the displacement of ``phi^-1`` on the velocity grid."""
         spectrum = self.operator.to_spectrum(state)
         momentum = self.operator.from_spectrum(spectrum, -0.5)
         velocity = self.operator.from_spectrum(spectrum, 0.5)
         steps = self.settings.steps
-        return shoot(momentum, self.operator, steps=steps, velocity=velocity, energies=True)
+        return shoot(momentum, self.operator, steps=steps, velocity=velocity).inverse
 
     def evaluate(self, state: torch.Tensor) -> _Terms:
-        geodesic = self.shoot(state)
-        displacement = geodesic.inverse
+        displacement = self.displacement(state)
         fine = upsample(displacement, self.stage.velocity // self.stage.image)
         weight = self.weight
         if self.moving_weight is not None:
             # Without its gradient: the map must not gain by moving the weight out of the way.
             weight = weight * sample(self.moving_weight, fine.detach(), self.image_spacing)
         warped = sample(self.moving, fine, self.image_spacing)
-        energy = geodesic.path_energy().sum()
+        energy = self.operator.inner(state, state).sum()
         similarity = self.measure(warped, weight).sum()
         shortfall, smallest = jacobian_shortfall(displacement, self.operator.spacing, MARGIN)
         barrier = BARRIER * shortfall * self.operator.cell_volume
@@ -387,7 +384,7 @@ def _carry(state: torch.Tensor, old: KernelOperator, problem: _Problem) -> torch
     velocity = upsample(old.apply(state, 0.5), new.shape[0] // old.shape[0])
     state = new.apply(velocity, -0.5)
     for _ in range(SMOOTHINGS):
-        if corner_determinants(problem.shoot(state).inverse, new.spacing).min() > 0:
+        if corner_determinants(problem.displacement(state), new.spacing).min() > 0:
             break
         state = box_mean(state, 1)
     return state

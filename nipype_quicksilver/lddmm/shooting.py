@@ -30,20 +30,16 @@ class Geodesic:
     forward : torch.Tensor or None
         Displacement of ``phi`` (moving to fixed points), if it was asked for.
     momentum : torch.Tensor or None
-        The momentum at the end, from which the geodesic can be shot on; with the energies only.
+        The momentum at the end, from which the geodesic can be shot on; with ``forward`` only.
     energies : list of torch.Tensor
-        ``<m, K m>`` at the start of every step and at the end, (B,) each, if they were asked for;
-        constant along an exact geodesic.
+        ``<m, K m>`` at the start of every step and at the end, (B,) each; constant along an
+        exact geodesic; with ``forward`` only.
     """
 
     inverse: torch.Tensor
     forward: torch.Tensor | None = None
     momentum: torch.Tensor | None = None
     energies: list[torch.Tensor] = field(default_factory=list)
-
-    def path_energy(self) -> torch.Tensor:
-        """Return the mean of the energies over the path, (B,), by the trapezoidal rule."""
-        return torch.trapezoid(torch.stack(self.energies), dim=0) / (len(self.energies) - 1)
 
 
 def transport(
@@ -72,7 +68,6 @@ def shoot(
     duration: float = 1.0,
     velocity: torch.Tensor | None = None,
     both: bool = False,
-    energies: bool = False,
 ) -> Geodesic:
     """Shoot a geodesic from an initial momentum.
 
@@ -89,9 +84,7 @@ def shoot(
     velocity : torch.Tensor, optional
         ``K m0`` where the caller has it already.
     both : bool
-        Also follow ``phi`` itself, and the energies.
-    energies : bool
-        Also follow the energies, and with them the momentum to the end.
+        Also follow ``phi`` itself, the momentum and the energies to the end.
 
     Returns
     -------
@@ -99,38 +92,26 @@ def shoot(
     """
     spacing = operator.spacing
     dt = duration / steps
-    initial = operator.smooth(momentum) if velocity is None else velocity
-    now = initial
-    inverse = torch.zeros_like(momentum)
-    forward = torch.zeros_like(momentum)
-    carried = None
-    followed = [operator.inner(momentum, initial)]
-    previous = None
-    for step in range(steps):
-        if previous is None:
-            ahead = compose(_trace(now, dt / 2, spacing), forward, spacing)
-            half = _inverse_step(inverse, now, dt / 2, spacing)
-            middle = operator.smooth(transport(momentum, ahead, half, spacing))
-        else:
-            middle = 1.5 * now - 0.5 * previous
-        inverse = _inverse_step(inverse, middle, dt, spacing)
-        if step < steps - 1 or both or energies:
+    now = operator.smooth(momentum) if velocity is None else velocity
+    energies = [operator.inner(momentum, now)]
+    ahead, behind = (_trace(now, time, spacing) for time in (dt / 2, -dt / 2))
+    middle = operator.smooth(transport(momentum, ahead, behind, spacing))
+    forward, inverse = (_trace(middle, time, spacing) for time in (dt, -dt))
+    for left in range(steps - 2, -1, -1):
+        carried = transport(momentum, forward, inverse, spacing)
+        previous, now = now, operator.smooth(carried)
+        energies.append(operator.inner(carried, now))
+        middle = 1.5 * now - 0.5 * previous  # extrapolated to the middle of the step
+        inverse = compose(inverse, _trace(middle, -dt, spacing), spacing)
+        if left or both:
             forward = compose(_trace(middle, dt, spacing), forward, spacing)
-            carried = transport(momentum, forward, inverse, spacing)
-            previous, now = now, operator.smooth(carried)
-            followed.append(operator.inner(carried, now))
-    if not (both or energies):
+    if not both:
         return Geodesic(inverse)
-    return Geodesic(inverse, forward if both else None, carried, followed)
+    carried = transport(momentum, forward, inverse, spacing)
+    energies.append(operator.inner(carried, operator.smooth(carried)))
+    return Geodesic(inverse, forward, carried, energies)
 
 
 def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tensor:
     """Return the displacement along a frozen velocity over a (signed) time, midpoint rule."""
     return time * sample(velocity, 0.5 * time * velocity, spacing)
-
-
-def _inverse_step(
-    inverse: torch.Tensor, velocity: torch.Tensor, dt: float, spacing: Spacing
-) -> torch.Tensor:
-    """Advance ``phi^-1`` by one step: where the point at the end came from, then on back."""
-    return compose(inverse, _trace(velocity, -dt, spacing), spacing)
