@@ -16,6 +16,7 @@ from benchmarks import (
     registration,
     repeatability,
     shooting,
+    uncertainty,
 )
 from nipype_quicksilver.spatial.files import write_json
 
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "registration": registration.measure,
     "prediction": prediction.measure,
     "shooting": shooting.measure,
+    "uncertainty": uncertainty.measure,
     "repeatability": repeatability.measure,
     "extraction": extraction.measure,
     "affine": affine.measure,

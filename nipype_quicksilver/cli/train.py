@@ -89,8 +89,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.add_argument(
         "--recipe",
         metavar="FILE|NAME",
-        help="recipe (JSON), or one that comes with the package: prediction, correction, patch "
-        "(default: by the role; patch for momenta)",
+        help="recipe (JSON), or one that comes with the package: prediction, probabilistic, "
+        "correction, patch (default: by the role; patch for momenta)",
     )
     parser.add_argument(
         "--iterations", type=common.positive_int, metavar="N", help="instead of the recipe's"

@@ -61,12 +61,12 @@ class Stage:
 DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 16))
 
 # From a predicted momentum, what is left is fine.
-REFINEMENT_STAGES = (Stage(2, 2, 4), Stage(1, 2, 7))
+REFINEMENT_STAGES = (Stage(2, 2, 9), Stage(1, 2, 3))
 
 #: Schedules by name: from nothing, and from a predicted momentum.
 SCHEDULES = {"full": DEFAULT_STAGES, "refine": REFINEMENT_STAGES}
 #: And their learning rates: longer first steps would lose what was predicted.
-LEARNING_RATES = {"full": 0.06, "refine": 0.04}
+LEARNING_RATES = {"full": 0.06, "refine": 0.05}
 
 
 def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]:
@@ -88,7 +88,7 @@ def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]
     >>> stages_onward(REFINEMENT_STAGES, 4) == REFINEMENT_STAGES
     True
     >>> stages_onward(REFINEMENT_STAGES, 1)
-    (Stage(image=1, velocity=1, iterations=7),)
+    (Stage(image=1, velocity=1, iterations=3),)
     """
     if any(velocity % stage.velocity == 0 for stage in stages):
         return stages
@@ -121,7 +121,7 @@ class Settings:
     kernel: Kernel = field(default_factory=Kernel)
     steps: int = 3
     similarity: MeasureName = "lncc"
-    regularization: float = 1.6
+    regularization: float = 2.4
     learning_rate: float = LEARNING_RATES["full"]
     tolerance: float = 1e-4
 

@@ -11,8 +11,8 @@ from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.networks.checkpoint import save_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.prediction import Images, run_networks
-from nipype_quicksilver.networks.predictor import load_predictor
-from nipype_quicksilver.networks.sampling import RunningMoments
+from nipype_quicksilver.networks.predictor import load_predictor, shipped_networks
+from nipype_quicksilver.networks.sampling import RunningMoments, is_probabilistic
 from tests.tiny_networks import STEPS, card_of, save_unet
 
 SIZE = 32
@@ -153,6 +153,15 @@ def test_the_shipped_networks_are_taken(tmp_path, monkeypatch):
     assert names() == ["prediction", "correction"]
     assert names(correcting=False) == ["prediction"]
     assert names(probabilistic=True) == ["probabilistic", "correction"]
+
+
+def test_the_package_comes_with_networks_for_every_method():
+    for probabilistic in (False, True):
+        predictor = load_predictor(probabilistic=probabilistic)  # checks their SHA-256
+        assert predictor.correction is not None
+        assert is_probabilistic(predictor.card) == probabilistic
+    folder = shipped_networks()[0].parent
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
 
 
 def test_a_network_without_dropout_is_not_sampled(prediction):
