@@ -16,6 +16,7 @@ from nipype_quicksilver.preprocessing.templates import template_file
 from nipype_quicksilver.registration import heads
 from nipype_quicksilver.registration.inputs import read_inputs
 from nipype_quicksilver.registration.summary import Clock
+from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import read_image, write_image
 from nipype_quicksilver.spatial.transforms import read_affine, write_affine
@@ -54,7 +55,7 @@ def ready(files, work=None, **options):
     return heads.to_aligned_brains(
         read_inputs(*files),
         **options,
-        work=heads.WorkFolder(work),
+        work=WorkFolder(work),
         device=torch.device("cpu"),
         clock=Clock(),
     )
@@ -141,3 +142,27 @@ def test_template_by_name(tmp_path):
 def test_summary_is_json(files, network, tmp_path):
     _, facts = ready(files, tmp_path)
     assert json.loads(json.dumps(facts))["affine"]["dof"] == 12
+
+
+def test_momenta_are_kept_and_found_again(pair, tiny_networks, tmp_path, monkeypatch):
+    networks = {"prediction_network": tiny_networks["probabilistic"], "samples": 2}
+    options = {
+        "optimize": {"settings": Settings(stages=(Stage(4, 4, 1),))},
+        "predict": {"method": "predict", **networks, "seed": 3},
+    }
+
+    def run(name, **changes):
+        options_of_run = {**options[name], "device": "cpu", "work_dir": tmp_path, **changes}
+        return nipype_quicksilver.register(pair.fixed, pair.moving, **options_of_run)
+
+    first = {name: run(name) for name in options}
+    assert not any(result.summary["momentum"]["reused"] for result in first.values())
+    assert run("predict", seed=4).summary["momentum"] == {"reused": False}
+    assert run("optimize", fixed_mask=pair.fixed_mask).summary["momentum"]["reused"]
+    monkeypatch.setattr("nipype_quicksilver.registration.engine.fit", None)
+    for name, result in first.items():
+        again = run(name, interpolation="NearestNeighbor")
+        assert again.summary["momentum"] == {"reused": True}
+        assert again.summary["similarity"] == result.summary["similarity"]
+        np.testing.assert_array_equal(again.displacement, result.displacement)
+    np.testing.assert_array_equal(again.uncertainty, result.uncertainty)

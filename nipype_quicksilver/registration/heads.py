@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +13,13 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver import __version__
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
 from nipype_quicksilver.registration.inputs import Inputs
 from nipype_quicksilver.registration.summary import Clock
-from nipype_quicksilver.spatial.files import PathLike, write_json
-from nipype_quicksilver.spatial.images import image_name, read_mask, write_image
+from nipype_quicksilver.registration.work_folder import WorkFolder
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.images import image_name
 
 if TYPE_CHECKING:
     import torch
@@ -34,87 +31,6 @@ AFFINES = ("simpleitk", "none")
 SMALLEST = 50_000.0  # mm3 that are not zero; the affine engine is made for human brains
 
 _logger = logging.getLogger(__name__)
-
-
-class WorkFolder:
-    """Intermediate results, found again by what they were made from.
-
-    Parameters
-    ----------
-    folder : path-like or None
-        An existing folder; nothing is kept without one.
-    """
-
-    def __init__(self, folder: PathLike | None) -> None:
-        self.folder = None if folder is None else Path(folder)
-
-    def kept(
-        self,
-        what: str,
-        parts: list[Any],
-        compute: Callable[[], tuple[np.ndarray, dict[str, Any]]],
-        like: Nifti1Image | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an array and its facts, from the folder if they are there.
-
-        Parameters
-        ----------
-        what : str
-            Name of the result.
-        parts : list
-            Images, arrays and settings that it depends on.
-        compute : callable
-            Makes the result.
-        like : Nifti1Image, optional
-            The image on whose grid the array is; without it the array is a matrix.
-
-        Returns
-        -------
-        data : ndarray
-            The result.
-        facts : dict
-            With ``reused``: whether it was found in the folder.
-        """
-        if self.folder is None:
-            return compute()
-        stem = self.folder / f"{what}_{_digest([what, __version__, *parts])}"
-        image, facts_file = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
-        found = _read(image if like is not None else None, facts_file)
-        if found is not None:
-            return found[0], {**found[1], "reused": True}
-        data, facts = compute()
-        if like is not None:
-            write_image(image, data, like.affine, like=like)
-        # Last: without it, the rest does not count.
-        matrix = None if like is not None else data
-        write_json(facts_file, {**facts, "matrix": matrix} if matrix is not None else facts)
-        return data, {**facts, "reused": False}
-
-
-def _read(image: Path | None, facts_file: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Return what is kept, None where it is not there or damaged."""
-    try:
-        facts: dict[str, Any] = json.loads(facts_file.read_text(encoding="utf-8"))
-        if image is None:
-            return np.array(facts.pop("matrix"), dtype=float), facts
-        return np.asanyarray(read_mask(image).dataobj), facts
-    except (OSError, ValueError, KeyError, QuicksilverError):
-        return None
-
-
-def _digest(parts: list[Any]) -> str:
-    """Return a short name for images, arrays and settings that changes with any of them."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Nifti1Image):
-            data = np.asanyarray(part.dataobj)
-            header = [data.shape, str(data.dtype), part.affine.tolist()]
-            digest.update(json.dumps(header).encode())
-            digest.update(np.ascontiguousarray(data).tobytes())
-        else:
-            digest.update(json.dumps(part).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]
 
 
 def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> Path:

@@ -13,17 +13,13 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.heads import (
-    WorkFolder,
-    affine_file,
-    named_file,
-    to_aligned_brains,
-)
+from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.registration.uncertainty import standard_deviation
+from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, index_box
@@ -121,8 +117,8 @@ def register(
     progress : callable, optional
         Called with an `lddmm.optimize.Iteration` after each iteration.
     work_dir : path-like, optional
-        An existing folder where brain masks and affines are kept, and found again by the next run
-        with the same images.
+        An existing folder where brain masks, affines and the momentum are kept, and found again
+        by the next run with the same images and settings.
 
     Returns
     -------
@@ -159,24 +155,18 @@ def register(
             moving_labels=moving_labels,
             affine=affine_file(affine, brain_extraction),
         )
+    work, computing_on = WorkFolder(work_dir), engine.select_device(device)
     inputs, preprocessing = to_aligned_brains(
         inputs,
         brain_extraction=brain_extraction,
         affine=affine,
-        work=WorkFolder(work_dir),
-        device=engine.select_device(device),
+        work=work,
+        device=computing_on,
         clock=clock,
     )
     with clock.part("prepare"):
         prepared = prepare(inputs)
-    fit = engine.fit(
-        prepared,
-        chosen,
-        device=engine.select_device(device),
-        seed=seed,
-        clock=clock,
-        progress=progress,
-    )
+    fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)
     composite, inverse = _transforms(fit, inputs.affine)
     result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
     if fit.variance is not None:
