@@ -89,6 +89,13 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "headers; FILE is an ITK affine that maps fixed to moving points (default: simpleitk)",
     )
     parser.add_argument(
+        "--template",
+        default="none",
+        metavar="none|MNI152|FILE",
+        help="on whose grid of 1 mm the images are compared: that of a template, to which another "
+        "affine aligns the fixed image; none: in the world of the fixed image (default: none)",
+    )
+    parser.add_argument(
         "--method",
         choices=METHODS,
         default=DEFAULT_METHOD,
@@ -142,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
             moving_labels=args.moving_labels,
             brain_extraction=args.brain_extraction,
             affine=args.affine,
+            template=None if args.template == "none" else args.template,
             method=args.method,
             settings=settings,
             prediction_network=args.prediction_network,

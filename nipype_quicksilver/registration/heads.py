@@ -15,10 +15,12 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
-from nipype_quicksilver.registration.inputs import Inputs
+from nipype_quicksilver.registration.inputs import Frame, Inputs
 from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.registration.work_folder import WorkFolder
+from nipype_quicksilver.spatial.brains import named, native_brain
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import working_grid
 from nipype_quicksilver.spatial.images import image_name
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def to_aligned_brains(
     *,
     brain_extraction: str,
     affine: PathLike | None,
+    template: Nifti1Image | None = None,
     work: WorkFolder,
     device: torch.device,
     clock: Clock,
@@ -89,6 +92,8 @@ def to_aligned_brains(
         How brains are found.
     affine : path-like or None
         ``simpleitk`` to find the affine; it is left as it was read otherwise.
+    template : Nifti1Image or None
+        On whose grid the images are to be compared.
     work : WorkFolder
         Where intermediate results are kept.
     device : torch.device
@@ -99,9 +104,9 @@ def to_aligned_brains(
     Returns
     -------
     inputs : Inputs
-        With masks and affine.
+        With masks, affine and frame.
     facts : dict
-        ``fixed_brain``, ``moving_brain``, ``affine``: how they were found.
+        ``fixed_brain``, ``moving_brain``, ``affine``, ``template``: how they were found.
     """
     facts: dict[str, Any] = {}
     if brain_extraction != "none":
@@ -120,8 +125,22 @@ def to_aligned_brains(
         facts["affine"] = {"how": "headers"}
     elif str(affine) == "simpleitk":
         with clock.part("align"):
-            matrix, facts["affine"] = _affine(inputs, work)
+            matrix, facts["affine"] = _affine(
+                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, work
+            )
         inputs = replace(inputs, affine=matrix)
+    if template is not None:
+        looked_for = affine is not None and str(affine) != "none" and not small
+        frame, facts["template"] = _frame(
+            template,
+            inputs,
+            extracting=brain_extraction != "none",
+            aligning=looked_for,
+            work=work,
+            device=device,
+            clock=clock,
+        )
+        inputs = replace(inputs, frame=frame)
     return inputs, facts
 
 
@@ -136,7 +155,6 @@ def _brain(
 ) -> tuple[Nifti1Image | None, dict[str, Any]]:
     """Return the mask of an image, None where the image is a brain already."""
     from nipype_quicksilver.preprocessing.brain import extract
-    from nipype_quicksilver.spatial.brains import named
 
     if mask is not None:
         return mask, {"how": "given"}
@@ -149,19 +167,54 @@ def _brain(
     return (None if facts["how"] == "stripped" else named(data, image)), facts
 
 
-def _affine(inputs: Inputs, work: WorkFolder) -> tuple[np.ndarray, dict[str, Any]]:
+def _affine(
+    fixed: Nifti1Image,
+    moving: Nifti1Image,
+    fixed_mask: Nifti1Image | None,
+    moving_mask: Nifti1Image | None,
+    work: WorkFolder,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the affine from fixed to moving points."""
     from nipype_quicksilver.preprocessing.affine import align
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
         alignment = align(
-            inputs.fixed,
-            inputs.moving,
-            fixed_mask=inputs.fixed_mask,
-            moving_mask=inputs.moving_mask,
+            fixed,
+            moving,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
             num_threads=sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
         )
         return alignment.matrix, alignment.facts
 
-    parts = [inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask]
-    return work.kept("affine", parts, compute)
+    return work.kept("affine", [fixed, moving, fixed_mask, moving_mask], compute)
+
+
+def _frame(
+    template: Nifti1Image,
+    inputs: Inputs,
+    *,
+    extracting: bool,
+    aligning: bool,
+    work: WorkFolder,
+    device: torch.device,
+    clock: Clock,
+) -> tuple[Frame, dict[str, Any]]:
+    """Return the working grid of a template, and the affine from there to fixed points."""
+    facts: dict[str, Any] = {"file": image_name(template)}
+    mask, matrix = None, np.eye(4)
+    if extracting:
+        with clock.part("extract"):
+            mask, facts["brain"] = _brain(template, None, work, device)
+    if aligning and not _is_same(template, inputs.fixed):
+        with clock.part("align"):
+            images = template, inputs.fixed, mask, inputs.fixed_mask
+            matrix, facts["affine"] = _affine(*images, work)
+    grid = working_grid(native_brain(template, mask))
+    return Frame(grid, matrix), {**facts, "matrix": matrix.tolist()}
+
+
+def _is_same(first: Nifti1Image, second: Nifti1Image) -> bool:
+    """Tell whether two images are one."""
+    one, other = (np.asanyarray(image.dataobj) for image in (first, second))
+    return np.array_equal(first.affine, second.affine) and np.array_equal(one, other)

@@ -23,7 +23,7 @@ from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, index_box
-from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.images import nifti, read_image
 from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
 from nipype_quicksilver.spatial.transforms import (
     affine_transform,
@@ -55,6 +55,7 @@ def register(
     moving_labels: PathLike | None = None,
     brain_extraction: str = "deepbet",
     affine: PathLike | None = "simpleitk",
+    template: PathLike | None = None,
     method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
@@ -91,6 +92,10 @@ def register(
     affine : path-like or None
         ``simpleitk``: the affine is found; ``none`` or None: the headers align the images; else
         the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
+    template : path-like, optional
+        A template without skull, or ``MNI152``: the images are compared, and the momentum is found,
+        on its grid of 1 mm, to which the fixed image is aligned by another affine (by headers if
+        `affine` is ``none``). In the world of the fixed image unless given.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
         the prediction alone (LP); the corrected prediction, optimised further; optimisation from
@@ -155,11 +160,15 @@ def register(
             moving_labels=moving_labels,
             affine=affine_file(affine, brain_extraction),
         )
+        frame = None
+        if template is not None:
+            frame = read_image(named_file(template, stack, work_dir), what="template")
     work, computing_on = WorkFolder(work_dir), engine.select_device(device)
     inputs, preprocessing = to_aligned_brains(
         inputs,
         brain_extraction=brain_extraction,
         affine=affine,
+        template=frame,
         work=work,
         device=computing_on,
         clock=clock,
@@ -167,23 +176,28 @@ def register(
     with clock.part("prepare"):
         prepared = prepare(inputs)
     fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)
-    composite, inverse = _transforms(fit, inputs.affine)
+    composite, inverse = _transforms(fit, inputs)
     result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
     if fit.variance is not None:
-        result = _with_uncertainty(result, prepared, fit.variance, uncertainty_components)
+        result = _with_uncertainty(
+            result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
+        )
     result.summary["preprocessing"] = preprocessing
     return result
 
 
-def _transforms(fit: engine.Fit, affine: np.ndarray | None) -> tuple[Composite, Composite]:
-    """Return fixed to moving points (displacement, then affine) and back."""
+def _transforms(fit: engine.Fit, inputs: Inputs) -> tuple[Composite, Composite]:
+    """Return fixed to moving points (to the working grid, displacement, affine) and back."""
     grid = fit.momentum.working_grid
     there: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
     back: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
-    if affine is not None:
-        # The last of a list is applied first.
-        there.insert(0, affine_transform(affine))
-        back.append(affine_transform(np.linalg.inv(affine)))
+    # The last of a list is applied first.
+    if inputs.affine is not None or inputs.frame is not None:
+        there.insert(0, affine_transform(inputs.to_moving))
+        back.append(affine_transform(np.linalg.inv(inputs.to_moving)))
+    if inputs.frame is not None:
+        there.append(affine_transform(np.linalg.inv(inputs.to_fixed)))
+        back.insert(0, affine_transform(inputs.to_fixed))
     return compose(there), compose(back)
 
 
@@ -237,15 +251,22 @@ def _finish(
 
 
 def _with_uncertainty(
-    result: Registration, prepared: Prepared, variance: np.ndarray, components: bool
+    result: Registration,
+    prepared: Prepared,
+    variance: np.ndarray,
+    to_fixed: np.ndarray,
+    components: bool,
 ) -> Registration:
     """Bring the spread of the samples to the fixed image's grid, and measure it in the brain."""
     grid = Grid.from_image(result.fixed)
     whole = nifti(standard_deviation(variance), prepared.grid.affine)
-    uncertainty = resample(whole, grid)
+    to_working = affine_transform(np.linalg.inv(to_fixed))
+    uncertainty = resample(whole, grid, to_working)
     inside = uncertainty[np.asanyarray(prepared.fixed_brain.dataobj) != 0].astype(float)
     result.summary["uncertainty_mm"] = _spread(inside)
-    parts = resample(nifti(variance, prepared.grid.affine), grid) if components else None
+    parts = None
+    if components:
+        parts = resample(nifti(variance, prepared.grid.affine), grid, to_working)
     return replace(result, uncertainty=uncertainty, uncertainty_components=parts)
 
 

@@ -102,9 +102,14 @@ class WorkFolder:
             A momentum that was kept is shot again. With a folder, the facts tell under
             ``momentum`` whether it was ``reused``.
         """
-        settings = {"device": device, "seed": seed, "clock": clock, "progress": progress}
+
+        def compute() -> engine.Fit:
+            return engine.fit(
+                prepared, method, device=device, seed=seed, clock=clock, progress=progress
+            )
+
         if self.folder is None:
-            return engine.fit(prepared, method, **settings)
+            return compute()
         stem = self._stem(self.folder, "momentum", _parts_of_fit(prepared, method, device, seed))
         image, variance = Path(f"{stem}.nii.gz"), Path(f"{stem}_variance.nii.gz")
         facts_file = Path(f"{stem}.json")
@@ -112,7 +117,7 @@ class WorkFolder:
         if fit is not None:
             facts = {**fit.facts, "masks": prepared.masks, "momentum": {"reused": True}}
             return replace(fit, facts=facts)
-        fit = engine.fit(prepared, method, **settings)
+        fit = compute()
         write_momentum(image, fit.momentum)
         if fit.variance is not None:
             write_image(variance, fit.variance, prepared.grid.affine)
@@ -129,12 +134,13 @@ def _parts_of_fit(
 ) -> list[Any]:
     """Return all that a momentum depends on."""
     images = [prepared.fixed, prepared.moving, prepared.weight, prepared.moving_weight]
-    parts = [*images, prepared.grid.affine, device.type, method.name]
+    parts: list[Any] = [*images, prepared.grid.affine, device.type, method.name]
     if method.name in ("optimize", "refine"):
         parts.append(asdict(method.settings))
     if method.predictor is not None:
-        networks = [Path(file) for file in method.predictor.files]
-        parts += [*networks, method.corrections, method.samples, seed if method.samples else None]
+        seeds = [seed] if method.samples else []
+        parts += [Path(file) for file in method.predictor.files]
+        parts += [method.corrections, method.samples, *seeds]
     return parts
 
 
