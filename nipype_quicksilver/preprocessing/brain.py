@@ -15,6 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.spatial.brains import named, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import working_grid
@@ -48,7 +49,7 @@ class Extraction:
     mask : Nifti1Image
         On the image's grid, uint8, 0 or 1: one piece without holes, unless it was given.
     facts : dict
-        ``how`` (``given``, ``stripped`` or ``deepbet``), ``volume_ml``.
+        ``how`` (``given``, ``stripped``, ``deepbet`` or the name of another engine), ``volume_ml``.
     """
 
     mask: Nifti1Image
@@ -62,6 +63,7 @@ def extract(
     threshold: float = 0.5,
     n_dilate: int = 0,
     device: torch.device | str = "cpu",
+    engine: Engine | None = None,
 ) -> Extraction:
     """Find the brain in an image of a head.
 
@@ -77,6 +79,8 @@ def extract(
         Layers of voxels that are added to the mask, or taken away where it is negative.
     device : torch.device or str
         Where the network runs; anything but the CPU means the first GPU.
+    engine : Engine, optional
+        What finds the brain instead of the network: called with an image, it returns its mask.
 
     Returns
     -------
@@ -100,13 +104,16 @@ def extract(
     inside = _one_piece(foreground(data))
     if _is_stripped(data, inside, image):
         return _extraction(named(inside, image), "stripped")
-    found = _by_deepbet(image, threshold, n_dilate, device)
+    if engine is None:
+        how, found = "deepbet", _by_deepbet(image, threshold, n_dilate, device)
+    else:
+        how, found = engine.name, _one_piece(engine.run(image) != 0)
     volume, whole = _milliliters(found, image), _milliliters(inside, image)
     if _share_of_zeros(data) > ZEROS and volume > SAME * whole and whole < LARGEST_STRIPPED:
         # There was hardly anything to take away.
         return _extraction(named(inside, image), "stripped")
     _judge(found, volume, image)
-    return _extraction(named(found, image), "deepbet")
+    return _extraction(named(found, image), how)
 
 
 def extract_file(

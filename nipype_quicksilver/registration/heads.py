@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
 from nipype_quicksilver.registration.inputs import Frame, Inputs
 from nipype_quicksilver.registration.summary import Clock
@@ -58,7 +59,9 @@ def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> 
     return template_file(image, folder)
 
 
-def affine_file(affine: PathLike | None, brain_extraction: str) -> PathLike | None:
+def affine_file(
+    affine: PathLike | Engine | None, brain_extraction: str | Engine
+) -> PathLike | None:
     """Return the file of an affine, None where it is to be found or not needed.
 
     Raises
@@ -66,17 +69,19 @@ def affine_file(affine: PathLike | None, brain_extraction: str) -> PathLike | No
     InputError
         If the way to extract brains is unknown.
     """
-    if brain_extraction not in BRAIN_EXTRACTIONS:
+    if not isinstance(brain_extraction, Engine) and brain_extraction not in BRAIN_EXTRACTIONS:
         names = " or ".join(BRAIN_EXTRACTIONS)
         raise InputError(f"brain extraction '{brain_extraction}' is unknown; give {names}")
-    return None if affine is None or str(affine) in AFFINES else affine
+    if affine is None or isinstance(affine, Engine) or str(affine) in AFFINES:
+        return None
+    return affine
 
 
 def to_aligned_brains(
     inputs: Inputs,
     *,
-    brain_extraction: str,
-    affine: PathLike | None,
+    brain_extraction: str | Engine,
+    affine: PathLike | Engine | None,
     template: Nifti1Image | None = None,
     work: WorkFolder,
     device: torch.device,
@@ -88,10 +93,10 @@ def to_aligned_brains(
     ----------
     inputs : Inputs
         What was read. Masks that are given are used; an image without skull is left alone.
-    brain_extraction : {'deepbet', 'none'}
+    brain_extraction : {'deepbet', 'none'} or Engine
         How brains are found.
-    affine : path-like or None
-        ``simpleitk`` to find the affine; it is left as it was read otherwise.
+    affine : path-like, Engine or None
+        ``simpleitk`` or an engine to find the affine; it is left as it was read otherwise.
     template : Nifti1Image or None
         On whose grid the images are to be compared.
     work : WorkFolder
@@ -109,24 +114,29 @@ def to_aligned_brains(
         ``fixed_brain``, ``moving_brain``, ``affine``, ``template``: how they were found.
     """
     facts: dict[str, Any] = {}
+    extractor = brain_extraction if isinstance(brain_extraction, Engine) else None
     if brain_extraction != "none":
         with clock.part("extract"):
-            fixed_mask, facts["fixed_brain"] = _brain(inputs.fixed, inputs.fixed_mask, work, device)
+            fixed_mask, facts["fixed_brain"] = _brain(
+                inputs.fixed, inputs.fixed_mask, work, device, extractor
+            )
             moving_mask, facts["moving_brain"] = _brain(
-                inputs.moving, inputs.moving_mask, work, device
+                inputs.moving, inputs.moving_mask, work, device, extractor
             )
         inputs = replace(inputs, fixed_mask=fixed_mask, moving_mask=moving_mask)
     small = [image for image in (inputs.fixed, inputs.moving) if _is_small(image)]
-    if str(affine) == "simpleitk" and small:
+    aligner = affine if isinstance(affine, Engine) else None
+    finding = aligner is not None or str(affine) == "simpleitk"
+    if finding and small:
         _logger.info(
             "%s: is too small for a human head; its header is trusted, no affine is looked for",
             image_name(small[0]),
         )
         facts["affine"] = {"how": "headers"}
-    elif str(affine) == "simpleitk":
+    elif finding:
         with clock.part("align"):
             matrix, facts["affine"] = _affine(
-                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, work
+                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, work, aligner
             )
         inputs = replace(inputs, affine=matrix)
     if template is not None:
@@ -139,6 +149,8 @@ def to_aligned_brains(
             work=work,
             device=device,
             clock=clock,
+            extractor=extractor,
+            aligner=aligner,
         )
         inputs = replace(inputs, frame=frame)
     return inputs, facts
@@ -151,7 +163,11 @@ def _is_small(image: Nifti1Image) -> bool:
 
 
 def _brain(
-    image: Nifti1Image, mask: Nifti1Image | None, work: WorkFolder, device: torch.device
+    image: Nifti1Image,
+    mask: Nifti1Image | None,
+    work: WorkFolder,
+    device: torch.device,
+    extractor: Engine | None,
 ) -> tuple[Nifti1Image | None, dict[str, Any]]:
     """Return the mask of an image, None where the image is a brain already."""
     from nipype_quicksilver.preprocessing.brain import extract
@@ -160,10 +176,11 @@ def _brain(
         return mask, {"how": "given"}
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
-        found = extract(image, device=device)
+        found = extract(image, device=device, engine=extractor)
         return np.asanyarray(found.mask.dataobj), found.facts
 
-    data, facts = work.kept("brainmask", [image], compute, like=image)
+    parts = [image, *([] if extractor is None else [extractor.name])]
+    data, facts = work.kept("brainmask", parts, compute, like=image)
     return (None if facts["how"] == "stripped" else named(data, image)), facts
 
 
@@ -173,11 +190,17 @@ def _affine(
     fixed_mask: Nifti1Image | None,
     moving_mask: Nifti1Image | None,
     work: WorkFolder,
+    aligner: Engine | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the affine from fixed to moving points."""
-    from nipype_quicksilver.preprocessing.affine import align
+    from nipype_quicksilver.preprocessing.affine import align, describe
+    from nipype_quicksilver.preprocessing.brain import masked
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
+        if aligner is not None:
+            pairs = (fixed, fixed_mask), (moving, moving_mask)
+            matrix = aligner.run(*(masked(image, native_brain(image, m)) for image, m in pairs))
+            return matrix, {"how": aligner.name, **describe(matrix)}
         alignment = align(
             fixed,
             moving,
@@ -187,7 +210,8 @@ def _affine(
         )
         return alignment.matrix, alignment.facts
 
-    return work.kept("affine", [fixed, moving, fixed_mask, moving_mask], compute)
+    parts = [fixed, moving, fixed_mask, moving_mask]
+    return work.kept("affine", [*parts, *([] if aligner is None else [aligner.name])], compute)
 
 
 def _frame(
@@ -199,17 +223,19 @@ def _frame(
     work: WorkFolder,
     device: torch.device,
     clock: Clock,
+    extractor: Engine | None,
+    aligner: Engine | None,
 ) -> tuple[Frame, dict[str, Any]]:
     """Return the working grid of a template, and the affine from there to fixed points."""
     facts: dict[str, Any] = {"file": image_name(template)}
     mask, matrix = None, np.eye(4)
     if extracting:
         with clock.part("extract"):
-            mask, facts["brain"] = _brain(template, None, work, device)
+            mask, facts["brain"] = _brain(template, None, work, device, extractor)
     if aligning and not _is_same(template, inputs.fixed):
         with clock.part("align"):
             images = template, inputs.fixed, mask, inputs.fixed_mask
-            matrix, facts["affine"] = _affine(*images, work)
+            matrix, facts["affine"] = _affine(*images, work, aligner)
     grid = working_grid(native_brain(template, mask))
     return Frame(grid, matrix), {**facts, "matrix": matrix.tolist()}
 

@@ -12,6 +12,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
@@ -53,8 +54,8 @@ def register(
     moving_lesion_mask: PathLike | None = None,
     fixed_labels: PathLike | None = None,
     moving_labels: PathLike | None = None,
-    brain_extraction: str = "deepbet",
-    affine: PathLike | None = "simpleitk",
+    brain_extraction: str | Engine = "deepbet",
+    affine: PathLike | Engine | None = "simpleitk",
     template: PathLike | None = None,
     method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
@@ -86,12 +87,13 @@ def register(
     fixed_labels, moving_labels : path-like, optional
         Label maps on the grids of their images: moving labels are warped, and compared with
         fixed labels where these are given too.
-    brain_extraction : {'deepbet', 'none'}
+    brain_extraction : {'deepbet', 'none'} or Engine
         How brains are found where no mask is given; images without skull are left alone. With
         ``none``, what is not zero is brain.
-    affine : path-like or None
+    affine : path-like, Engine or None
         ``simpleitk``: the affine is found; ``none`` or None: the headers align the images; else
-        the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
+        the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it,
+        or an engine of another package.
     template : path-like, optional
         A template without skull, or ``MNI152``: the images are compared, and the momentum is found,
         on its grid of 1 mm, to which the fixed image is aligned by another affine (by headers if
