@@ -36,6 +36,11 @@ LAYER = 2.0  # mm
 LAYERS = 12
 DIP = 0.8  # of the brightest layer further out: darker than that is a skull
 SAME = 0.85  # of what is not zero; more than that is a brain without skull
+FLAT = 0.08  # of the mean; tissues differ by more, also after smoothing
+NOISY = 0.05  # share of the variance that is left after smoothing
+TAPER = 0.2  # of its area at the top; a head never tapers off like that towards the neck
+ENDS = 10.0  # mm of a head at its top and at its bottom
+COARSE = 4.0  # mm
 THINNEST = 10  # voxels along each axis, at least
 THICKEST = 12.0  # mm between slices, at most
 
@@ -262,8 +267,16 @@ def _judge(found: np.ndarray, volume: float, image: Nifti1Image) -> None:
             f"{100 * share:.0f}% of the surface of the brain mask lie on the border of the image; "
             "the head may be cut off"
         )
-    if _contrast(found, image) < 0.05:
-        told.append("the brain has no more contrast than noise; check that the image shows a head")
+    if _is_upside_down(image):
+        told.append(
+            "the head ends abruptly at its top and tapers off at its bottom; it may lie upside "
+            "down in the header, or be cut off"
+        )
+    if not _has_contrast(found, image):
+        told.append(
+            "the brain has no more contrast than noise or a phantom; check that the image shows a "
+            "head"
+        )
     for text in told:
         warnings.warn(f"{name}: {text}", UserWarning, stacklevel=4)
 
@@ -281,14 +294,27 @@ def _border(shape: tuple[int, ...]) -> np.ndarray:
     return border
 
 
-def _contrast(found: np.ndarray, image: Nifti1Image) -> float:
-    """Return which share of the variance in the brain is left after smoothing: noise has none."""
+def _has_contrast(found: np.ndarray, image: Nifti1Image) -> bool:
+    """Tell whether a brain has tissues: smooth parts that differ, unlike noise or a phantom."""
+    deep = ndimage.binary_erosion(found, iterations=3)
     data = np.asanyarray(image.dataobj).astype(np.float32)
-    total = float(np.var(data[found]))
-    if total == 0:
-        return 0.0
-    smooth = ndimage.uniform_filter(data, 5)
-    return float(np.var(smooth[ndimage.binary_erosion(found, iterations=2)])) / total
+    values, smooth = data[deep], ndimage.uniform_filter(data, 5)[deep]
+    if values.size == 0 or values.std() == 0:
+        return False
+    enough = smooth.std() > FLAT * abs(values.mean())
+    return bool(enough and smooth.var() > NOISY * values.var())
+
+
+def _is_upside_down(image: Nifti1Image) -> bool:
+    """Tell whether a head is wide where its top should be, and narrow where its neck should be."""
+    image = nib.as_closest_canonical(image)
+    spacing = voxel_sizes(image.affine)
+    x, y, z = (slice(None, None, max(1, round(COARSE / s))) for s in spacing)
+    data = np.asanyarray(image.dataobj)[x, y, z]
+    head = ndimage.binary_opening(data > 0.15 * np.percentile(data[data > 0], 98))
+    areas = np.trim_zeros(head.sum(axis=(0, 1)))
+    ends = max(1, round(ENDS / (spacing[2] * z.step)))
+    return bool(areas.size > 2 * ends and areas[:ends].mean() < TAPER * areas[-ends:].mean())
 
 
 def masked(image: Nifti1Image, mask: Nifti1Image) -> Nifti1Image:

@@ -248,6 +248,7 @@ def _finish(
             "inputs": inputs.files,
             **facts,
             "seconds": clock.with_total(),
+            "cpu_seconds": clock.cpu_seconds,
         },
     )
 
