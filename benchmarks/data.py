@@ -113,7 +113,7 @@ def synthesize(work: Path, subject: str, contrast: str = "T1w") -> tuple[Path, P
     return image_path, labels_path
 
 
-def synthesize_head(data: Path, subject: str, work: Path) -> tuple[Path, Path, Path]:
+def synthesize_head(work: Path, subject: str) -> tuple[Path, Path, Path]:
     """Make a T1-weighted image of a whole head from a label map.
 
     Returns
@@ -126,7 +126,7 @@ def synthesize_head(data: Path, subject: str, work: Path) -> tuple[Path, Path, P
     if all(path.exists() for path in paths):
         return paths
     random = np.random.default_rng(100 + int(subject))
-    source = nib.load(data / "labels" / f"subject-{subject}_dseg.nii.gz")
+    source = nib.load(data_folder() / "labels" / f"subject-{subject}_dseg.nii.gz")
     labels = np.asanyarray(source.dataobj).astype(np.int16)
     tissue = (labels > 0) & (labels < 200) & (labels != 24)
     ball = ndimage.generate_binary_structure(3, 1)
@@ -135,7 +135,7 @@ def synthesize_head(data: Path, subject: str, work: Path) -> tuple[Path, Path, P
 
     means, spread = np.zeros(1000), np.full(1000, 0.035)
     spread[0] = 0
-    for left, mean in INTENSITIES.items():
+    for left, mean in INTENSITIES["T1w"].items():
         for code in {left, RIGHT.get(left, left)}:
             means[code] = mean * (1 + 0.02 * random.standard_normal())
     for code, mean in OUTSIDE.items():

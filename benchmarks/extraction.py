@@ -25,10 +25,9 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Extract brains of synthetic and real heads; print and return the figures."""
-    data = data_folder()
     rows: dict[str, Any] = {}
     for subject in SUBJECTS:
-        head, truth, tissue = synthesize_head(data, subject, work)
+        head, truth, tissue = synthesize_head(work, subject)
         mask = work / f"subject-{subject}_found.nii.gz"
         cost = extract(head, mask, threads)
         found, inside, matter = (_load(path) for path in (mask, truth, tissue))
@@ -38,7 +37,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
             **_facts(mask),
             **vars(cost),
         }
-    for head in sorted((data / "heads").glob("*.nii.gz")):
+    for head in sorted((data_folder() / "heads").glob("*.nii.gz")):
         rows[head.name.removesuffix("_T1w.nii.gz")] = _consistency(head, work, threads)
     Console().print(_table(rows))
     return rows

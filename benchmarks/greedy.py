@@ -18,11 +18,16 @@ def align(pair: Pair, folder: Path) -> tuple[Path, Path]:
     """Align a pair affinely; return greedy's matrix and the same as an ITK transform."""
     matrix, itk = folder / "affine.mat", folder / "affine.txt"
     if not itk.exists():
-        images = ("-i", pair.fixed, pair.moving)
-        start = ("-a", "-dof", "12", "-ia-image-centers", "-m", "NCC", "4x4x4")
-        run([*GREEDY, *start, "-n", "100x50x10", *images, "-o", matrix])
+        align_files(pair.fixed, pair.moving, matrix)
         write_affine(itk, np.loadtxt(matrix))
     return matrix, itk
+
+
+def align_files(fixed: Path, moving: Path, matrix: Path, threads: int = 2) -> Cost:
+    """Align two brains affinely; greedy's matrix goes to a file."""
+    start = ("-a", "-dof", "12", "-ia-image-centers", "-m", "NCC", "4x4x4", "-n", "100x50x10")
+    files = ("-i", fixed, moving, "-o", matrix)
+    return run([*GREEDY, *start, *files, "-threads", str(threads)], threads)
 
 
 def register(pair: Pair, matrix: Path, folder: Path, threads: int) -> Cost:

@@ -8,19 +8,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.data import STRUCTURES, SUBJECTS, data_folder, synthesize
+from benchmarks.data import STRUCTURES, SUBJECTS, synthesize
 from benchmarks.measuring import run
 from nipype_quicksilver.spatial.evaluation import label_overlap
 from nipype_quicksilver.spatial.fusion import FUSIONS, fuse_labels
 from nipype_quicksilver.spatial.images import read_image, read_labels
 
 ATLASES = ("01", "02", "03", "04", "05", "06")
+METHOD = "correct"
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Propagate labels; print and return Dice, also by structure."""
-    data = data_folder()
-    made = {name: synthesize(data, name, work) for name in (*ATLASES, *SUBJECTS)}
+    made = {name: synthesize(work, name) for name in (*ATLASES, *SUBJECTS)}
     rows = {
         target: _measure_target(target, made, work / f"multiatlas_{target}", threads)
         for target in SUBJECTS
@@ -39,7 +39,8 @@ def _measure_target(
         output = work / atlas
         command = [sys.executable, "-m", "nipype_quicksilver.cli", "register", "--quiet"]
         command += ["--fixed", image, "--moving", made[atlas][0], "--output-dir", output]
-        command += ["--moving-labels", made[atlas][1], "--num-threads", str(threads)]
+        command += ["--moving-labels", made[atlas][1], "--method", METHOD]
+        command += ["--num-threads", str(threads)]
         if not (output / "summary.json").exists():
             run(command, threads)
         labels.append(read_labels(output / "warped_labels.nii.gz"))

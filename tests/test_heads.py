@@ -1,24 +1,31 @@
 """From heads to aligned brains, and what is kept of it."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 import nipype_quicksilver
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.optimize import Settings, Stage
 from nipype_quicksilver.preprocessing import affine, brain
 from nipype_quicksilver.preprocessing.templates import template_file
-from nipype_quicksilver.registration import heads
-from nipype_quicksilver.registration.inputs import read_inputs
+from nipype_quicksilver.registration import heads, pipeline
+from nipype_quicksilver.registration.inputs import Frame, read_inputs
+from nipype_quicksilver.registration.preparation import prepare
 from nipype_quicksilver.registration.summary import Clock
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.registration.work_folder import WorkFolder
+from nipype_quicksilver.spatial.brains import native_brain
+from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import read_image, write_image
-from nipype_quicksilver.spatial.transforms import read_affine, write_affine
+from nipype_quicksilver.spatial.resampling import conform
+from nipype_quicksilver.spatial.transforms import map_points, read_affine, write_affine
 from tests.preprocessing.conftest import brain as brain_at
 
 SHIFT = np.array([14.0, -9.0, 6.0])
@@ -54,7 +61,7 @@ def ready(files, work=None, **options):
     return heads.to_aligned_brains(
         read_inputs(*files),
         **options,
-        work=heads.WorkFolder(work),
+        work=WorkFolder(work),
         device=torch.device("cpu"),
         clock=Clock(),
     )
@@ -141,3 +148,84 @@ def test_template_by_name(tmp_path):
 def test_summary_is_json(files, network, tmp_path):
     _, facts = ready(files, tmp_path)
     assert json.loads(json.dumps(facts))["affine"]["dof"] == 12
+
+
+def test_momenta_are_kept_and_found_again(pair, tiny_networks, tmp_path, monkeypatch):
+    networks = {"prediction_network": tiny_networks["probabilistic"], "samples": 2}
+    options = {
+        "optimize": {"settings": Settings(stages=(Stage(4, 4, 1),))},
+        "predict": {"method": "predict", **networks, "seed": 3},
+    }
+
+    def run(name, **changes):
+        options_of_run = {**options[name], "device": "cpu", "work_dir": tmp_path, **changes}
+        return nipype_quicksilver.register(pair.fixed, pair.moving, **options_of_run)
+
+    first = {name: run(name) for name in options}
+    assert not any(result.summary["momentum"]["reused"] for result in first.values())
+    assert run("predict", seed=4).summary["momentum"] == {"reused": False}
+    assert run("optimize", fixed_mask=pair.fixed_mask).summary["momentum"]["reused"]
+    monkeypatch.setattr("nipype_quicksilver.registration.engine.fit", None)
+    for name, result in first.items():
+        again = run(name, interpolation="NearestNeighbor")
+        assert again.summary["momentum"] == {"reused": True}
+        assert again.summary["similarity"] == result.summary["similarity"]
+        np.testing.assert_array_equal(again.displacement, result.displacement)
+    np.testing.assert_array_equal(again.uncertainty, result.uncertainty)
+
+
+def test_images_are_compared_on_the_grid_of_a_template(pair):
+    def run(**options):
+        return nipype_quicksilver.register(
+            pair.fixed,
+            pair.moving,
+            fixed_labels=pair.fixed_labels,
+            moving_labels=pair.moving_labels,
+            affine=pair.affine,
+            settings=Settings(stages=(Stage(4, 4, 12), Stage(2, 2, 8))),
+            device="cpu",
+            **options,
+        )
+
+    framed = run(template=pair.moving)
+    grid = working_grid(native_brain(read_image(pair.moving), None))
+    assert framed.momentum.working_grid.equals(grid)
+    assert framed.summary["preprocessing"]["template"]["file"] == str(pair.moving)
+    dice = {when: row["mean"]["dice"] for when, row in framed.summary["labels"].items()}
+    assert dice["after"] > dice["before"] + 0.03
+    assert framed.summary["inverse_consistency_mm"]["mean"] < 0.1
+    # A fixed image is where it is in its own frame.
+    own = run(template=pair.fixed)
+    assert np.array_equal(own.summary["preprocessing"]["template"]["matrix"], np.eye(4))
+
+
+def test_transforms_lead_through_the_frame(pair):
+    turn = from_matvec(Rotation.from_euler("z", 20, degrees=True).as_matrix() * 1.1, [4, -6, 2])
+    inputs = read_inputs(pair.fixed, pair.moving, affine=pair.affine)
+    grid = working_grid(native_brain(inputs.fixed, None), margin_mm=20)
+    framed = replace(inputs, frame=Frame(grid, turn))
+    prepared = prepare(framed)
+    expected = conform(inputs.fixed, grid, turn)
+    inside = prepared.fixed > 0
+    assert np.corrcoef(prepared.fixed[inside], expected[inside])[0, 1] > 0.999
+    field = np.full((*grid.shape, 3), [2.0, 0, -1], np.float32)
+    maps = SimpleNamespace(inverse=field, forward=-field)
+    fit = SimpleNamespace(maps=maps, momentum=SimpleNamespace(working_grid=grid))
+    there, back = pipeline._transforms(fit, framed)
+    points = np.array([[0.0, 0, 0], [3, 5, -2]])
+    on_grid = apply_affine(np.linalg.inv(turn), points) + np.array([2, 0, -1])
+    mapped = map_points(there, points)
+    np.testing.assert_allclose(mapped, apply_affine(framed.affine @ turn, on_grid), atol=1e-5)
+    np.testing.assert_allclose(map_points(back, mapped), points, atol=1e-5)
+
+
+def test_brains_outside_the_frame_are_told(pair):
+    inputs = read_inputs(pair.fixed, pair.moving)
+    grid = working_grid(native_brain(inputs.fixed, None))
+    for shift, expected in (
+        (18, pytest.warns(UserWarning, match="of its brain lie outside")),
+        (200, pytest.raises(InputError, match="lies outside the working grid")),
+    ):
+        frame = Frame(grid, from_matvec(np.eye(3), [shift, 0, 0]))
+        with expected:
+            prepare(replace(inputs, frame=frame))

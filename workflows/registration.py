@@ -8,6 +8,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.interfaces import (
+    AffineRegistration,
     ApplyTransforms,
     ComposeTransforms,
     ConformToGrid,
@@ -18,6 +19,7 @@ from nipype_quicksilver.interfaces import (
     PredictMomentum,
     ShootGeodesic,
 )
+from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.methods import DEFAULT_METHOD, check_method
 
 _INPUTS = [
@@ -59,6 +61,7 @@ def init_quicksilver_wf(
     prediction_network: str | Path | None = None,
     correction_network: str | Path | None = None,
     n_samples: int | None = None,
+    template: str | None = None,
     name: str = "quicksilver_wf",
 ) -> Workflow:
     """Build a workflow that registers a moving image to a fixed image.
@@ -78,7 +81,8 @@ def init_quicksilver_wf(
             compose_forward -> jacobian_summary
 
         MOMENTUM is `optimize`, or `predict`, or with ``method="refine"`` `predict` -> `optimize`.
-        With samples, predict -> warp_uncertainty.
+        With samples, predict -> warp_uncertainty. With a template,
+        select_template -> template_grid, align_template -> conform_fixed, conform_moving.
 
     Parameters
     ----------
@@ -98,6 +102,10 @@ def init_quicksilver_wf(
         Checkpoints; those of the package otherwise.
     n_samples : int, optional
         Momenta to draw from a probabilistic network, whose mean is taken.
+    template : str, optional
+        Images are compared on its grid of 1 mm, to which another affine aligns the fixed brain:
+        ``MNI152``, the file of a template without skull, or a name that TemplateFlow knows; in the
+        world of the fixed image otherwise.
     name : str
         Name of the workflow.
 
@@ -175,7 +183,7 @@ def init_quicksilver_wf(
     outputs = _OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])
     outputs = outputs + (["uncertainty"] if n_samples else [])
     outputnode = Node(IdentityInterface(fields=outputs), name="outputnode")
-    _connect_preparation(workflow, inputnode, omp_nthreads)
+    _connect_preparation(workflow, inputnode, omp_nthreads, template)
     found = _connect_engine(workflow, method, predicting, 1 if use_gpu else omp_nthreads, use_gpu)
     workflow.connect(found, "momentum", outputnode, "momentum")
     _connect_transforms(workflow, inputnode, omp_nthreads)
@@ -187,32 +195,73 @@ def init_quicksilver_wf(
     return workflow
 
 
-def _connect_preparation(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
+def _connect_preparation(
+    workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str | None
+) -> None:
     """Bring both images to the working grid and its intensities."""
     conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_fixed")
     conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_moving")
     normalize_fixed = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_fixed")
     normalize_moving = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_moving")
     conformed = [("out_file", "in_file"), ("out_mask", "mask")]
+    for side, conform in (("fixed", conform_fixed), ("moving", conform_moving)):
+        workflow.connect([
+            (inputnode, conform, [
+                (f"{side}_image", "in_file"),
+                (f"{side}_image_mask", "mask"),
+                (f"{side}_lesion_mask", "lesion_mask"),
+            ]),
+        ])  # fmt: skip
+    workflow.connect([
+        (conform_fixed, normalize_fixed, conformed),
+        (conform_moving, normalize_moving, conformed),
+    ])  # fmt: skip
+    if template is not None:
+        _connect_template(workflow, inputnode, omp_nthreads, template)
+        return
     workflow.connect([
         (inputnode, conform_fixed, [
-            ("fixed_image", "in_file"),
-            ("fixed_image_mask", "mask"),
-            ("fixed_lesion_mask", "lesion_mask"),
             ("moving_image", "include_image"),
             ("moving_image_mask", "include_mask"),
             ("initial_moving_transform", "include_affine"),
         ]),
-        (inputnode, conform_moving, [
-            ("moving_image", "in_file"),
-            ("moving_image_mask", "mask"),
-            ("moving_lesion_mask", "lesion_mask"),
-            ("initial_moving_transform", "affine"),
-        ]),
+        (inputnode, conform_moving, [("initial_moving_transform", "affine")]),
         (conform_fixed, conform_moving, [("out_file", "reference_image")]),
-        (conform_fixed, normalize_fixed, conformed),
-        (conform_moving, normalize_moving, conformed),
     ])  # fmt: skip
+
+
+def _connect_template(
+    workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str
+) -> None:
+    """Bring both images to the grid of a template, the moving one by way of the fixed one."""
+    select_template = Node(SelectTemplate(template=template), mem_gb=0.5, name="select_template")
+    template_grid = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="template_grid")
+    align_template = Node(
+        AffineRegistration(), n_procs=min(omp_nthreads, 2), mem_gb=1.0, name="align_template"
+    )
+    merge_affines = Node(Merge(2), run_without_submitting=True, name="merge_affines")
+    workflow.connect([
+        (select_template, template_grid, [
+            ("template_file", "in_file"),
+            ("template_mask", "mask"),
+        ]),
+        (select_template, align_template, [
+            ("template_file", "fixed_image"),
+            ("template_mask", "fixed_image_mask"),
+        ]),
+        (inputnode, align_template, [
+            ("fixed_image", "moving_image"),
+            ("fixed_image_mask", "moving_image_mask"),
+        ]),
+        # From the template to the fixed image, and from there to the moving one.
+        (align_template, merge_affines, [("affine_transform", "in1")]),
+        (inputnode, merge_affines, [("initial_moving_transform", "in2")]),
+        (align_template, workflow.get_node("conform_fixed"), [("affine_transform", "affine")]),
+        (merge_affines, workflow.get_node("conform_moving"), [("out", "affine")]),
+    ])  # fmt: skip
+    for side in ("fixed", "moving"):
+        conform = workflow.get_node(f"conform_{side}")
+        workflow.connect(template_grid, "out_file", conform, "reference_image")
 
 
 def _connect_engine(
@@ -250,25 +299,32 @@ def _connect_pair(workflow: Workflow, node: Node) -> None:
 
 
 def _connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
-    """Join the geodesic's ends with the affine, in both directions."""
-    conform_moving, shoot = workflow.get_node("conform_moving"), workflow.get_node("shoot")
-    # ANTs' order: a fixed point goes through the displacement, then through the affine.
-    merge_forward = Node(Merge(2), run_without_submitting=True, name="merge_forward")
-    merge_inverse = Node(Merge(2), run_without_submitting=True, name="merge_inverse")
+    """Join the geodesic's ends with the affines, in both directions."""
+    conform_fixed, conform_moving = (workflow.get_node(f"conform_{s}") for s in ("fixed", "moving"))
+    shoot = workflow.get_node("shoot")
+    # ANTs' order: a fixed point goes to the working grid, through the displacement, and on.
+    merge_forward = Node(Merge(3), run_without_submitting=True, name="merge_forward")
+    merge_inverse = Node(Merge(3), run_without_submitting=True, name="merge_inverse")
+    flags = [True, False, False]
     compose_forward = Node(
-        ComposeTransforms(), n_procs=omp_nthreads, mem_gb=1.2, name="compose_forward"
+        ComposeTransforms(invert_transform_flags=flags),
+        n_procs=omp_nthreads,
+        mem_gb=1.2,
+        name="compose_forward",
     )
     compose_inverse = Node(
-        ComposeTransforms(out_file="inverse_composite.h5", invert_transform_flags=[True, False]),
+        ComposeTransforms(out_file="inverse_composite.h5", invert_transform_flags=flags),
         n_procs=omp_nthreads,
         mem_gb=1.2,
         name="compose_inverse",
     )
     workflow.connect([
-        (shoot, merge_forward, [("displacement", "in1")]),
-        (conform_moving, merge_forward, [("out_affine", "in2")]),
+        (conform_fixed, merge_forward, [("out_affine", "in1")]),
+        (shoot, merge_forward, [("displacement", "in2")]),
+        (conform_moving, merge_forward, [("out_affine", "in3")]),
         (conform_moving, merge_inverse, [("out_affine", "in1")]),
         (shoot, merge_inverse, [("inverse_displacement", "in2")]),
+        (conform_fixed, merge_inverse, [("out_affine", "in3")]),
         (merge_forward, compose_forward, [("out", "transforms")]),
         (merge_inverse, compose_inverse, [("out", "transforms")]),
         (inputnode, compose_forward, [("fixed_image", "reference_image")]),
@@ -345,12 +401,14 @@ def _connect_uncertainty(
 ) -> None:
     """Bring the uncertainty from the working grid to that of the fixed image."""
     warp_uncertainty = Node(
-        ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.6, name="warp_uncertainty"
+        ApplyTransforms(invert_transform_flags=[True]),
+        n_procs=omp_nthreads,
+        mem_gb=0.6,
+        name="warp_uncertainty",
     )
     workflow.connect([
         (workflow.get_node("predict"), warp_uncertainty, [("uncertainty", "input_image")]),
         (inputnode, warp_uncertainty, [("fixed_image", "reference_image")]),
-        # Both are in the world of the fixed image, so that its affine is the identity.
         (workflow.get_node("conform_fixed"), warp_uncertainty, [("out_affine", "transforms")]),
         (warp_uncertainty, outputnode, [("output_image", "uncertainty")]),
     ])  # fmt: skip

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import apply, common, fitting
+from nipype_quicksilver.cli import apply, common, engines, fitting
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
 
@@ -76,17 +76,26 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--brain-extraction",
-        choices=BRAIN_EXTRACTIONS,
+        choices=BRAIN_EXTRACTIONS + engines.BRAIN_EXTRACTIONS,
         default="deepbet",
-        help="how brains without mask are found; none: what is not zero is brain (default: "
-        "deepbet, which leaves images without skull alone)",
+        help="how brains without mask are found: by deepbet; by FSL's BET, FreeSurfer's SynthStrip "
+        "or AFNI's 3dSkullStrip, where they are installed; none: what is not zero is brain. Images "
+        "without skull are left alone (default: deepbet)",
     )
     parser.add_argument(
         "--affine",
         default="simpleitk",
-        metavar="simpleitk|none|FILE",
-        help="how the images are aligned first: simpleitk finds an affine; none leaves it to the "
-        "headers; FILE is an ITK affine that maps fixed to moving points (default: simpleitk)",
+        metavar="simpleitk|" + "|".join(engines.AFFINES) + "|none|FILE",
+        help="how the images are aligned first: simpleitk finds an affine, or greedy, ANTs, "
+        "NiftyReg or FSL's FLIRT, where they are installed; none leaves it to the headers; FILE is "
+        "an ITK affine that maps fixed to moving points (default: simpleitk)",
+    )
+    parser.add_argument(
+        "--template",
+        default="none",
+        metavar="none|MNI152|FILE",
+        help="on whose grid of 1 mm the images are compared: that of a template, to which another "
+        "affine aligns the fixed image; none: in the world of the fixed image (default: none)",
     )
     parser.add_argument(
         "--method",
@@ -133,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
             "refine or optimize"
         )
     settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
+    ways = engines.chosen(args)
     with common.work_dir(args) as folder, fitting.shown_progress(args) as progress:
         registration = register(
             args.fixed,
@@ -140,8 +150,8 @@ def run(args: argparse.Namespace) -> int:
             **{name: getattr(args, name) for name in fitting.mask_names()},
             fixed_labels=args.fixed_labels,
             moving_labels=args.moving_labels,
-            brain_extraction=args.brain_extraction,
-            affine=args.affine,
+            **ways,
+            template=None if args.template == "none" else args.template,
             method=args.method,
             settings=settings,
             prediction_network=args.prediction_network,

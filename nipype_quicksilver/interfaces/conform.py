@@ -2,7 +2,14 @@
 
 import os
 
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiPath,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
 
 from nipype_quicksilver.interfaces.base import (
     LightInputSpec,
@@ -26,10 +33,11 @@ class ConformToGridInputSpec(LightInputSpec):
         xor=["include_image"],
         desc="image on the working grid; a new grid is made otherwise",
     )
-    affine = File(
-        exists=True,
+    affine = InputMultiPath(
+        File(exists=True),
         requires=["reference_image"],
-        desc="ITK affine that maps points of the working grid to points of the image",
+        desc="ITK affine that maps points of the working grid to points of the image; of several, "
+        "points go through the first one first",
     )
     include_image = File(
         exists=True,
@@ -91,7 +99,7 @@ class ConformToGrid(LightInterface):
         image = images.read_image(inputs.in_file)
         mask = _read(images.read_mask, inputs.mask)
         lesion = _read(images.read_mask, inputs.lesion_mask)
-        matrix = _matrix(inputs.affine)
+        matrix = _matrix(*(inputs.affine if isdefined(inputs.affine) else []))
         with itk_threads(inputs.num_threads):
             brain = brains.native_brain(image, mask)
             grid = self._grid(image, brain)
@@ -121,7 +129,7 @@ class ConformToGrid(LightInterface):
             return grids.working_grid(brain)
         other = images.read_image(inputs.include_image)
         other_brain = brains.native_brain(other, _read(images.read_mask, inputs.include_mask))
-        matrix = _matrix(inputs.include_affine)
+        matrix = _matrix(*([inputs.include_affine] if isdefined(inputs.include_affine) else []))
         grids.check_overlap(brain, other_brain, matrix)
         return preparation.joint_grid(brain, other_brain, matrix)
 
@@ -148,13 +156,16 @@ def _read(reader, path):
     return reader(path) if isdefined(path) else None
 
 
-def _matrix(path):
-    """Return the matrix of an affine, the identity where it is not set."""
+def _matrix(*paths):
+    """Return the matrix of affines, of which the first is applied first."""
     import numpy as np
 
     from nipype_quicksilver.spatial import transforms
 
-    return transforms.read_affine(path) if isdefined(path) else np.eye(4)
+    matrix = np.eye(4)
+    for path in paths:
+        matrix = transforms.read_affine(path) @ matrix
+    return matrix
 
 
 class NormalizeIntensityInputSpec(BaseInterfaceInputSpec):

@@ -72,6 +72,13 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
         xor=["initial_moving_transform"],
         desc="find an affine first (default), or leave the alignment to the headers",
     )
+    template = traits.Either(
+        traits.Enum("MNI152"),
+        File(exists=True),
+        argstr="--template %s",
+        desc="template on whose grid the images are compared; in the world of the fixed image "
+        "otherwise",
+    )
     brain_extraction = traits.Enum(
         "deepbet",
         "none",

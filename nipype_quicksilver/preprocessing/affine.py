@@ -126,7 +126,7 @@ def align(
         "dof": dof,
         "similarity": {name: round(value, 6) for name, value in similarity.items()},
         "directions_apart_mm": round(apart, 4),
-        **_describe(matrix),
+        **describe(matrix),
     }
     warn_of_result(facts, matrix, moving)
     return Alignment(matrix, facts)
@@ -528,8 +528,19 @@ def _distance(first: np.ndarray, second: np.ndarray, sides: _Sides) -> float:
     return float(np.linalg.norm(apart, axis=1).max())
 
 
-def _describe(matrix: np.ndarray) -> dict[str, Any]:
-    """Return the rotation and the scales of a matrix."""
+def describe(matrix: np.ndarray) -> dict[str, Any]:
+    """Return the rotation and the scales of a matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        4x4.
+
+    Returns
+    -------
+    dict
+        ``rotation_degrees``; ``scales``.
+    """
     turn = Rotation.from_matrix(_rotation(matrix)).magnitude()
     scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     return {

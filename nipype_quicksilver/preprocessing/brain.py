@@ -15,6 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.spatial.brains import named, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import working_grid
@@ -35,6 +36,11 @@ LAYER = 2.0  # mm
 LAYERS = 12
 DIP = 0.8  # of the brightest layer further out: darker than that is a skull
 SAME = 0.85  # of what is not zero; more than that is a brain without skull
+FLAT = 0.08  # of the mean; tissues differ by more, also after smoothing
+NOISY = 0.05  # share of the variance that is left after smoothing
+TAPER = 0.2  # of its area at the top; a head never tapers off like that towards the neck
+ENDS = 10.0  # mm of a head at its top and at its bottom
+COARSE = 4.0  # mm
 THINNEST = 10  # voxels along each axis, at least
 THICKEST = 12.0  # mm between slices, at most
 
@@ -48,7 +54,7 @@ class Extraction:
     mask : Nifti1Image
         On the image's grid, uint8, 0 or 1: one piece without holes, unless it was given.
     facts : dict
-        ``how`` (``given``, ``stripped`` or ``deepbet``), ``volume_ml``.
+        ``how`` (``given``, ``stripped``, ``deepbet`` or the name of another engine), ``volume_ml``.
     """
 
     mask: Nifti1Image
@@ -62,6 +68,7 @@ def extract(
     threshold: float = 0.5,
     n_dilate: int = 0,
     device: torch.device | str = "cpu",
+    engine: Engine | None = None,
 ) -> Extraction:
     """Find the brain in an image of a head.
 
@@ -77,6 +84,8 @@ def extract(
         Layers of voxels that are added to the mask, or taken away where it is negative.
     device : torch.device or str
         Where the network runs; anything but the CPU means the first GPU.
+    engine : Engine, optional
+        What finds the brain instead of the network: called with an image, it returns its mask.
 
     Returns
     -------
@@ -100,13 +109,16 @@ def extract(
     inside = _one_piece(foreground(data))
     if _is_stripped(data, inside, image):
         return _extraction(named(inside, image), "stripped")
-    found = _by_deepbet(image, threshold, n_dilate, device)
+    if engine is None:
+        how, found = "deepbet", _by_deepbet(image, threshold, n_dilate, device)
+    else:
+        how, found = engine.name, _one_piece(engine.run(image) != 0)
     volume, whole = _milliliters(found, image), _milliliters(inside, image)
     if _share_of_zeros(data) > ZEROS and volume > SAME * whole and whole < LARGEST_STRIPPED:
         # There was hardly anything to take away.
         return _extraction(named(inside, image), "stripped")
     _judge(found, volume, image)
-    return _extraction(named(found, image), "deepbet")
+    return _extraction(named(found, image), how)
 
 
 def extract_file(
@@ -255,8 +267,16 @@ def _judge(found: np.ndarray, volume: float, image: Nifti1Image) -> None:
             f"{100 * share:.0f}% of the surface of the brain mask lie on the border of the image; "
             "the head may be cut off"
         )
-    if _contrast(found, image) < 0.05:
-        told.append("the brain has no more contrast than noise; check that the image shows a head")
+    if _is_upside_down(image):
+        told.append(
+            "the head ends abruptly at its top and tapers off at its bottom; it may lie upside "
+            "down in the header, or be cut off"
+        )
+    if not _has_contrast(found, image):
+        told.append(
+            "the brain has no more contrast than noise or a phantom; check that the image shows a "
+            "head"
+        )
     for text in told:
         warnings.warn(f"{name}: {text}", UserWarning, stacklevel=4)
 
@@ -274,14 +294,27 @@ def _border(shape: tuple[int, ...]) -> np.ndarray:
     return border
 
 
-def _contrast(found: np.ndarray, image: Nifti1Image) -> float:
-    """Return which share of the variance in the brain is left after smoothing: noise has none."""
+def _has_contrast(found: np.ndarray, image: Nifti1Image) -> bool:
+    """Tell whether a brain has tissues: smooth parts that differ, unlike noise or a phantom."""
+    deep = ndimage.binary_erosion(found, iterations=3)
     data = np.asanyarray(image.dataobj).astype(np.float32)
-    total = float(np.var(data[found]))
-    if total == 0:
-        return 0.0
-    smooth = ndimage.uniform_filter(data, 5)
-    return float(np.var(smooth[ndimage.binary_erosion(found, iterations=2)])) / total
+    values, smooth = data[deep], ndimage.uniform_filter(data, 5)[deep]
+    if values.size == 0 or values.std() == 0:
+        return False
+    enough = smooth.std() > FLAT * abs(values.mean())
+    return bool(enough and smooth.var() > NOISY * values.var())
+
+
+def _is_upside_down(image: Nifti1Image) -> bool:
+    """Tell whether a head is wide where its top should be, and narrow where its neck should be."""
+    image = nib.as_closest_canonical(image)
+    spacing = voxel_sizes(image.affine)
+    x, y, z = (slice(None, None, max(1, round(COARSE / s))) for s in spacing)
+    data = np.asanyarray(image.dataobj)[x, y, z]
+    head = ndimage.binary_opening(data > 0.15 * np.percentile(data[data > 0], 98))
+    areas = np.trim_zeros(head.sum(axis=(0, 1)))
+    ends = max(1, round(ENDS / (spacing[2] * z.step)))
+    return bool(areas.size > 2 * ends and areas[:ends].mean() < TAPER * areas[-ends:].mean())
 
 
 def masked(image: Nifti1Image, mask: Nifti1Image) -> Nifti1Image:

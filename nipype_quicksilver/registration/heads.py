@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +13,16 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver import __version__
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
-from nipype_quicksilver.registration.inputs import Inputs
+from nipype_quicksilver.registration.inputs import Frame, Inputs
 from nipype_quicksilver.registration.summary import Clock
-from nipype_quicksilver.spatial.files import PathLike, write_json
-from nipype_quicksilver.spatial.images import image_name, read_mask, write_image
+from nipype_quicksilver.registration.work_folder import WorkFolder
+from nipype_quicksilver.spatial.brains import named, native_brain
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import working_grid
+from nipype_quicksilver.spatial.images import image_name
 
 if TYPE_CHECKING:
     import torch
@@ -34,87 +34,6 @@ AFFINES = ("simpleitk", "none")
 SMALLEST = 50_000.0  # mm3 that are not zero; the affine engine is made for human brains
 
 _logger = logging.getLogger(__name__)
-
-
-class WorkFolder:
-    """Intermediate results, found again by what they were made from.
-
-    Parameters
-    ----------
-    folder : path-like or None
-        An existing folder; nothing is kept without one.
-    """
-
-    def __init__(self, folder: PathLike | None) -> None:
-        self.folder = None if folder is None else Path(folder)
-
-    def kept(
-        self,
-        what: str,
-        parts: list[Any],
-        compute: Callable[[], tuple[np.ndarray, dict[str, Any]]],
-        like: Nifti1Image | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an array and its facts, from the folder if they are there.
-
-        Parameters
-        ----------
-        what : str
-            Name of the result.
-        parts : list
-            Images, arrays and settings that it depends on.
-        compute : callable
-            Makes the result.
-        like : Nifti1Image, optional
-            The image on whose grid the array is; without it the array is a matrix.
-
-        Returns
-        -------
-        data : ndarray
-            The result.
-        facts : dict
-            With ``reused``: whether it was found in the folder.
-        """
-        if self.folder is None:
-            return compute()
-        stem = self.folder / f"{what}_{_digest([what, __version__, *parts])}"
-        image, facts_file = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
-        found = _read(image if like is not None else None, facts_file)
-        if found is not None:
-            return found[0], {**found[1], "reused": True}
-        data, facts = compute()
-        if like is not None:
-            write_image(image, data, like.affine, like=like)
-        # Last: without it, the rest does not count.
-        matrix = None if like is not None else data
-        write_json(facts_file, {**facts, "matrix": matrix} if matrix is not None else facts)
-        return data, {**facts, "reused": False}
-
-
-def _read(image: Path | None, facts_file: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Return what is kept, None where it is not there or damaged."""
-    try:
-        facts: dict[str, Any] = json.loads(facts_file.read_text(encoding="utf-8"))
-        if image is None:
-            return np.array(facts.pop("matrix"), dtype=float), facts
-        return np.asanyarray(read_mask(image).dataobj), facts
-    except (OSError, ValueError, KeyError, QuicksilverError):
-        return None
-
-
-def _digest(parts: list[Any]) -> str:
-    """Return a short name for images, arrays and settings that changes with any of them."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Nifti1Image):
-            data = np.asanyarray(part.dataobj)
-            header = [data.shape, str(data.dtype), part.affine.tolist()]
-            digest.update(json.dumps(header).encode())
-            digest.update(np.ascontiguousarray(data).tobytes())
-        else:
-            digest.update(json.dumps(part).encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]
 
 
 def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> Path:
@@ -140,7 +59,9 @@ def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> 
     return template_file(image, folder)
 
 
-def affine_file(affine: PathLike | None, brain_extraction: str) -> PathLike | None:
+def affine_file(
+    affine: PathLike | Engine | None, brain_extraction: str | Engine
+) -> PathLike | None:
     """Return the file of an affine, None where it is to be found or not needed.
 
     Raises
@@ -148,17 +69,20 @@ def affine_file(affine: PathLike | None, brain_extraction: str) -> PathLike | No
     InputError
         If the way to extract brains is unknown.
     """
-    if brain_extraction not in BRAIN_EXTRACTIONS:
+    if not isinstance(brain_extraction, Engine) and brain_extraction not in BRAIN_EXTRACTIONS:
         names = " or ".join(BRAIN_EXTRACTIONS)
         raise InputError(f"brain extraction '{brain_extraction}' is unknown; give {names}")
-    return None if affine is None or str(affine) in AFFINES else affine
+    if affine is None or isinstance(affine, Engine) or str(affine) in AFFINES:
+        return None
+    return affine
 
 
 def to_aligned_brains(
     inputs: Inputs,
     *,
-    brain_extraction: str,
-    affine: PathLike | None,
+    brain_extraction: str | Engine,
+    affine: PathLike | Engine | None,
+    template: Nifti1Image | None = None,
     work: WorkFolder,
     device: torch.device,
     clock: Clock,
@@ -169,10 +93,12 @@ def to_aligned_brains(
     ----------
     inputs : Inputs
         What was read. Masks that are given are used; an image without skull is left alone.
-    brain_extraction : {'deepbet', 'none'}
+    brain_extraction : {'deepbet', 'none'} or Engine
         How brains are found.
-    affine : path-like or None
-        ``simpleitk`` to find the affine; it is left as it was read otherwise.
+    affine : path-like, Engine or None
+        ``simpleitk`` or an engine to find the affine; it is left as it was read otherwise.
+    template : Nifti1Image or None
+        On whose grid the images are to be compared.
     work : WorkFolder
         Where intermediate results are kept.
     device : torch.device
@@ -183,29 +109,50 @@ def to_aligned_brains(
     Returns
     -------
     inputs : Inputs
-        With masks and affine.
+        With masks, affine and frame.
     facts : dict
-        ``fixed_brain``, ``moving_brain``, ``affine``: how they were found.
+        ``fixed_brain``, ``moving_brain``, ``affine``, ``template``: how they were found.
     """
     facts: dict[str, Any] = {}
+    extractor = brain_extraction if isinstance(brain_extraction, Engine) else None
     if brain_extraction != "none":
         with clock.part("extract"):
-            fixed_mask, facts["fixed_brain"] = _brain(inputs.fixed, inputs.fixed_mask, work, device)
+            fixed_mask, facts["fixed_brain"] = _brain(
+                inputs.fixed, inputs.fixed_mask, work, device, extractor
+            )
             moving_mask, facts["moving_brain"] = _brain(
-                inputs.moving, inputs.moving_mask, work, device
+                inputs.moving, inputs.moving_mask, work, device, extractor
             )
         inputs = replace(inputs, fixed_mask=fixed_mask, moving_mask=moving_mask)
     small = [image for image in (inputs.fixed, inputs.moving) if _is_small(image)]
-    if str(affine) == "simpleitk" and small:
+    aligner = affine if isinstance(affine, Engine) else None
+    finding = aligner is not None or str(affine) == "simpleitk"
+    if finding and small:
         _logger.info(
             "%s: is too small for a human head; its header is trusted, no affine is looked for",
             image_name(small[0]),
         )
         facts["affine"] = {"how": "headers"}
-    elif str(affine) == "simpleitk":
+    elif finding:
         with clock.part("align"):
-            matrix, facts["affine"] = _affine(inputs, work)
+            matrix, facts["affine"] = _affine(
+                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, work, aligner
+            )
         inputs = replace(inputs, affine=matrix)
+    if template is not None:
+        looked_for = affine is not None and str(affine) != "none" and not small
+        frame, facts["template"] = _frame(
+            template,
+            inputs,
+            extracting=brain_extraction != "none",
+            aligning=looked_for,
+            work=work,
+            device=device,
+            clock=clock,
+            extractor=extractor,
+            aligner=aligner,
+        )
+        inputs = replace(inputs, frame=frame)
     return inputs, facts
 
 
@@ -216,36 +163,84 @@ def _is_small(image: Nifti1Image) -> bool:
 
 
 def _brain(
-    image: Nifti1Image, mask: Nifti1Image | None, work: WorkFolder, device: torch.device
+    image: Nifti1Image,
+    mask: Nifti1Image | None,
+    work: WorkFolder,
+    device: torch.device,
+    extractor: Engine | None,
 ) -> tuple[Nifti1Image | None, dict[str, Any]]:
     """Return the mask of an image, None where the image is a brain already."""
     from nipype_quicksilver.preprocessing.brain import extract
-    from nipype_quicksilver.spatial.brains import named
 
     if mask is not None:
         return mask, {"how": "given"}
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
-        found = extract(image, device=device)
+        found = extract(image, device=device, engine=extractor)
         return np.asanyarray(found.mask.dataobj), found.facts
 
-    data, facts = work.kept("brainmask", [image], compute, like=image)
+    parts = [image, *([] if extractor is None else [extractor.name])]
+    data, facts = work.kept("brainmask", parts, compute, like=image)
     return (None if facts["how"] == "stripped" else named(data, image)), facts
 
 
-def _affine(inputs: Inputs, work: WorkFolder) -> tuple[np.ndarray, dict[str, Any]]:
+def _affine(
+    fixed: Nifti1Image,
+    moving: Nifti1Image,
+    fixed_mask: Nifti1Image | None,
+    moving_mask: Nifti1Image | None,
+    work: WorkFolder,
+    aligner: Engine | None,
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the affine from fixed to moving points."""
-    from nipype_quicksilver.preprocessing.affine import align
+    from nipype_quicksilver.preprocessing.affine import align, describe
+    from nipype_quicksilver.preprocessing.brain import masked
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
+        if aligner is not None:
+            pairs = (fixed, fixed_mask), (moving, moving_mask)
+            matrix = aligner.run(*(masked(image, native_brain(image, m)) for image, m in pairs))
+            return matrix, {"how": aligner.name, **describe(matrix)}
         alignment = align(
-            inputs.fixed,
-            inputs.moving,
-            fixed_mask=inputs.fixed_mask,
-            moving_mask=inputs.moving_mask,
+            fixed,
+            moving,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
             num_threads=sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
         )
         return alignment.matrix, alignment.facts
 
-    parts = [inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask]
-    return work.kept("affine", parts, compute)
+    parts = [fixed, moving, fixed_mask, moving_mask]
+    return work.kept("affine", [*parts, *([] if aligner is None else [aligner.name])], compute)
+
+
+def _frame(
+    template: Nifti1Image,
+    inputs: Inputs,
+    *,
+    extracting: bool,
+    aligning: bool,
+    work: WorkFolder,
+    device: torch.device,
+    clock: Clock,
+    extractor: Engine | None,
+    aligner: Engine | None,
+) -> tuple[Frame, dict[str, Any]]:
+    """Return the working grid of a template, and the affine from there to fixed points."""
+    facts: dict[str, Any] = {"file": image_name(template)}
+    mask, matrix = None, np.eye(4)
+    if extracting:
+        with clock.part("extract"):
+            mask, facts["brain"] = _brain(template, None, work, device, extractor)
+    if aligning and not _is_same(template, inputs.fixed):
+        with clock.part("align"):
+            images = template, inputs.fixed, mask, inputs.fixed_mask
+            matrix, facts["affine"] = _affine(*images, work, aligner)
+    grid = working_grid(native_brain(template, mask))
+    return Frame(grid, matrix), {**facts, "matrix": matrix.tolist()}
+
+
+def _is_same(first: Nifti1Image, second: Nifti1Image) -> bool:
+    """Tell whether two images are one."""
+    one, other = (np.asanyarray(image.dataobj) for image in (first, second))
+    return np.array_equal(first.affine, second.affine) and np.array_equal(one, other)

@@ -9,6 +9,23 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import Grid
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The working grid of a template.
+
+    Attributes
+    ----------
+    grid : Grid
+        1 mm, RAS, in the world of the template.
+    to_fixed : ndarray
+        4x4, maps points of the template to points of the fixed image, RAS mm.
+    """
+
+    grid: Grid
+    to_fixed: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,8 @@ class Inputs:
         4x4, maps fixed to moving points, RAS mm.
     files : dict
         Absolute path of every input by the name of its argument, None where there is none.
+    frame : Frame or None
+        Where the images are compared; in the world of the fixed image without one.
     """
 
     fixed: Nifti1Image
@@ -39,11 +58,22 @@ class Inputs:
     moving_labels: Nifti1Image | None = None
     affine: np.ndarray | None = None
     files: dict[str, str | None] = field(default_factory=dict)
+    frame: Frame | None = None
 
     @property
     def matrix(self) -> np.ndarray:
         """The affine, the identity where none is given."""
         return np.eye(4) if self.affine is None else self.affine
+
+    @property
+    def to_fixed(self) -> np.ndarray:
+        """4x4, maps points of the working grid to fixed points."""
+        return np.eye(4) if self.frame is None else self.frame.to_fixed
+
+    @property
+    def to_moving(self) -> np.ndarray:
+        """4x4, maps points of the working grid to moving points."""
+        return self.matrix if self.frame is None else self.matrix @ self.frame.to_fixed
 
 
 def read_inputs(

@@ -12,22 +12,19 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.heads import (
-    WorkFolder,
-    affine_file,
-    named_file,
-    to_aligned_brains,
-)
+from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.registration.uncertainty import standard_deviation
+from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, index_box
-from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.images import nifti, read_image
 from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
 from nipype_quicksilver.spatial.transforms import (
     affine_transform,
@@ -57,8 +54,9 @@ def register(
     moving_lesion_mask: PathLike | None = None,
     fixed_labels: PathLike | None = None,
     moving_labels: PathLike | None = None,
-    brain_extraction: str = "deepbet",
-    affine: PathLike | None = "simpleitk",
+    brain_extraction: str | Engine = "deepbet",
+    affine: PathLike | Engine | None = "simpleitk",
+    template: PathLike | None = None,
     method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
@@ -89,12 +87,17 @@ def register(
     fixed_labels, moving_labels : path-like, optional
         Label maps on the grids of their images: moving labels are warped, and compared with
         fixed labels where these are given too.
-    brain_extraction : {'deepbet', 'none'}
+    brain_extraction : {'deepbet', 'none'} or Engine
         How brains are found where no mask is given; images without skull are left alone. With
         ``none``, what is not zero is brain.
-    affine : path-like or None
+    affine : path-like, Engine or None
         ``simpleitk``: the affine is found; ``none`` or None: the headers align the images; else
-        the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it.
+        the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it,
+        or an engine of another package.
+    template : path-like, optional
+        A template without skull, or ``MNI152``: the images are compared, and the momentum is found,
+        on its grid of 1 mm, to which the fixed image is aligned by another affine (by headers if
+        `affine` is ``none``). In the world of the fixed image unless given.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
         the prediction alone (LP); the corrected prediction, optimised further; optimisation from
@@ -121,8 +124,8 @@ def register(
     progress : callable, optional
         Called with an `lddmm.optimize.Iteration` after each iteration.
     work_dir : path-like, optional
-        An existing folder where brain masks and affines are kept, and found again by the next run
-        with the same images.
+        An existing folder where brain masks, affines and the momentum are kept, and found again
+        by the next run with the same images and settings.
 
     Returns
     -------
@@ -159,41 +162,44 @@ def register(
             moving_labels=moving_labels,
             affine=affine_file(affine, brain_extraction),
         )
+        frame = None
+        if template is not None:
+            frame = read_image(named_file(template, stack, work_dir), what="template")
+    work, computing_on = WorkFolder(work_dir), engine.select_device(device)
     inputs, preprocessing = to_aligned_brains(
         inputs,
         brain_extraction=brain_extraction,
         affine=affine,
-        work=WorkFolder(work_dir),
-        device=engine.select_device(device),
+        template=frame,
+        work=work,
+        device=computing_on,
         clock=clock,
     )
     with clock.part("prepare"):
         prepared = prepare(inputs)
-    fit = engine.fit(
-        prepared,
-        chosen,
-        device=engine.select_device(device),
-        seed=seed,
-        clock=clock,
-        progress=progress,
-    )
-    composite, inverse = _transforms(fit, inputs.affine)
+    fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)
+    composite, inverse = _transforms(fit, inputs)
     result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
     if fit.variance is not None:
-        result = _with_uncertainty(result, prepared, fit.variance, uncertainty_components)
+        result = _with_uncertainty(
+            result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
+        )
     result.summary["preprocessing"] = preprocessing
     return result
 
 
-def _transforms(fit: engine.Fit, affine: np.ndarray | None) -> tuple[Composite, Composite]:
-    """Return fixed to moving points (displacement, then affine) and back."""
+def _transforms(fit: engine.Fit, inputs: Inputs) -> tuple[Composite, Composite]:
+    """Return fixed to moving points (to the working grid, displacement, affine) and back."""
     grid = fit.momentum.working_grid
     there: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
     back: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
-    if affine is not None:
-        # The last of a list is applied first.
-        there.insert(0, affine_transform(affine))
-        back.append(affine_transform(np.linalg.inv(affine)))
+    # The last of a list is applied first.
+    if inputs.affine is not None or inputs.frame is not None:
+        there.insert(0, affine_transform(inputs.to_moving))
+        back.append(affine_transform(np.linalg.inv(inputs.to_moving)))
+    if inputs.frame is not None:
+        there.append(affine_transform(np.linalg.inv(inputs.to_fixed)))
+        back.insert(0, affine_transform(inputs.to_fixed))
     return compose(there), compose(back)
 
 
@@ -242,20 +248,28 @@ def _finish(
             "inputs": inputs.files,
             **facts,
             "seconds": clock.with_total(),
+            "cpu_seconds": clock.cpu_seconds,
         },
     )
 
 
 def _with_uncertainty(
-    result: Registration, prepared: Prepared, variance: np.ndarray, components: bool
+    result: Registration,
+    prepared: Prepared,
+    variance: np.ndarray,
+    to_fixed: np.ndarray,
+    components: bool,
 ) -> Registration:
     """Bring the spread of the samples to the fixed image's grid, and measure it in the brain."""
     grid = Grid.from_image(result.fixed)
     whole = nifti(standard_deviation(variance), prepared.grid.affine)
-    uncertainty = resample(whole, grid)
+    to_working = affine_transform(np.linalg.inv(to_fixed))
+    uncertainty = resample(whole, grid, to_working)
     inside = uncertainty[np.asanyarray(prepared.fixed_brain.dataobj) != 0].astype(float)
     result.summary["uncertainty_mm"] = _spread(inside)
-    parts = resample(nifti(variance, prepared.grid.affine), grid) if components else None
+    parts = None
+    if components:
+        parts = resample(nifti(variance, prepared.grid.affine), grid, to_working)
     return replace(result, uncertainty=uncertainty, uncertainty_components=parts)
 
 

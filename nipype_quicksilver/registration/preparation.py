@@ -18,6 +18,7 @@ from nipype_quicksilver.spatial.resampling import conform
 
 # The edge of the brain against the dark around it counts as well: it drives the outline.
 DILATION = 2  # voxels
+LARGEST_LOSS = 0.01  # of a brain, outside the grid of a template
 LARGEST_BRAIN = 512.0  # mm; a header with wrong voxel sizes would fill the memory
 
 
@@ -55,8 +56,9 @@ class Prepared:
 def prepare(inputs: Inputs) -> Prepared:
     """Bring a pair of images to the working grid, each in one resampling.
 
-    The working grid is 1 mm, RAS, in the world of the fixed image, around both brains: masks
-    where given, what is not zero otherwise. The moving image comes there through the affine.
+    The working grid is 1 mm, RAS: that of the inputs' frame, or one in the world of the fixed
+    image, around both brains: masks where given, what is not zero otherwise. The images come there
+    through their affines.
 
     Parameters
     ----------
@@ -84,10 +86,15 @@ def prepare(inputs: Inputs) -> Prepared:
     check_overlap(
         _inside(inputs.fixed, fixed_brain), _inside(inputs.moving, moving_brain), inputs.matrix
     )
-    grid = joint_grid(fixed_brain, moving_brain, inputs.matrix)
+    if inputs.frame is None:
+        grid = joint_grid(fixed_brain, moving_brain, inputs.matrix)
+    else:
+        grid = inputs.frame.grid
+        check_enclosed(fixed_brain, grid, inputs.to_fixed)
+        check_enclosed(moving_brain, grid, inputs.to_moving)
     # Masks go from their own grid to the working grid directly.
-    inside_fixed = conform_mask(inputs.fixed_mask or fixed_brain, grid)
-    inside_moving = conform_mask(inputs.moving_mask or moving_brain, grid, inputs.matrix)
+    inside_fixed = conform_mask(inputs.fixed_mask or fixed_brain, grid, inputs.to_fixed)
+    inside_moving = conform_mask(inputs.moving_mask or moving_brain, grid, inputs.to_moving)
     fixed_lesion, moving_lesion = lesions_on_grid(inputs, grid)
     covered = {
         "fixed_mask": inside_fixed,
@@ -96,8 +103,8 @@ def prepare(inputs: Inputs) -> Prepared:
         "moving_lesion_mask": moving_lesion,
     }
     return Prepared(
-        fixed=_intensities(inputs.fixed, inside_fixed, fixed_lesion, grid),
-        moving=_intensities(inputs.moving, inside_moving, moving_lesion, grid, inputs.matrix),
+        fixed=_intensities(inputs.fixed, inside_fixed, fixed_lesion, grid, inputs.to_fixed),
+        moving=_intensities(inputs.moving, inside_moving, moving_lesion, grid, inputs.to_moving),
         weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
         moving_weight=lesion_weight(moving_lesion),
         grid=grid,
@@ -142,6 +149,45 @@ def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.n
     high = np.maximum(own.max(axis=0), np.ceil(brought.max(axis=0))).astype(int)
     box = np.ones(high - low + 1, np.uint8)
     return working_grid(nifti(box, fixed_brain.affine @ from_matvec(np.eye(3), low)))
+
+
+def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
+    """Warn of a brain that a grid cuts off, and refuse one that lies elsewhere.
+
+    Parameters
+    ----------
+    brain : Nifti1Image
+        (X, Y, Z), nonzero inside.
+    grid : Grid
+        Working grid.
+    matrix : ndarray
+        4x4, maps points of `grid` to points of `brain`, RAS mm.
+
+    Raises
+    ------
+    InputError
+        If no part of the brain is on the grid.
+
+    Warns
+    -----
+    UserWarning
+        If more than a hundredth of it is not.
+    """
+    points = np.argwhere(np.asanyarray(brain.dataobj) != 0)
+    index = apply_affine(np.linalg.inv(matrix @ grid.affine) @ brain.affine, points)
+    outside = float(np.mean(np.any((index < -0.5) | (index > np.array(grid.shape) - 0.5), axis=1)))
+    remedy = "check the headers, or let an affine be found"
+    if outside == 1:
+        raise InputError(
+            f"{image_name(brain)}: lies outside the working grid of the template; {remedy}"
+        )
+    if outside > LARGEST_LOSS:
+        warnings.warn(
+            f"{image_name(brain)}: {100 * outside:.0f}% of its brain lie outside the working grid "
+            f"of the template; {remedy}",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _ends_of_lines(inside: np.ndarray) -> np.ndarray:
@@ -205,13 +251,13 @@ def lesions_on_grid(inputs: Inputs, grid: Grid) -> tuple[np.ndarray | None, np.n
         If a mask covers no voxel of the working grid.
     """
     return (
-        _lesion(inputs.fixed_lesion_mask, inputs.fixed, grid),
-        _lesion(inputs.moving_lesion_mask, inputs.moving, grid, inputs.matrix),
+        _lesion(inputs.fixed_lesion_mask, inputs.fixed, grid, inputs.to_fixed),
+        _lesion(inputs.moving_lesion_mask, inputs.moving, grid, inputs.to_moving),
     )
 
 
 def _lesion(
-    mask: Nifti1Image | None, image: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None
+    mask: Nifti1Image | None, image: Nifti1Image, grid: Grid, matrix: np.ndarray
 ) -> np.ndarray | None:
     if mask is None:
         return None
@@ -333,7 +379,7 @@ def _intensities(
     brain: np.ndarray,
     lesion: np.ndarray | None,
     grid: Grid,
-    matrix: np.ndarray | None = None,
+    matrix: np.ndarray,
 ) -> np.ndarray:
     """Return an image on the working grid, normalised inside its brain."""
     data = without_lesion(conform(image, grid, matrix), brain, lesion, image)

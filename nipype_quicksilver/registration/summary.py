@@ -16,6 +16,11 @@ _LIBRARIES = ("torch", "numpy", "SimpleITK", "nibabel", "scipy")
 class Clock:
     """Seconds spent in named parts of a run.
 
+    Attributes
+    ----------
+    seconds, cpu_seconds : dict
+        By the name of the part: on the wall clock, and of all threads of this process.
+
     Examples
     --------
     >>> clock = Clock()
@@ -27,13 +32,15 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Add the time of the block to a part."""
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
 
     def with_total(self) -> dict[str, float]:
         """Return the seconds of all parts, and their sum as ``total``."""

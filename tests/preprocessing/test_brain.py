@@ -12,6 +12,7 @@ from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing import brain as engine
 from nipype_quicksilver.preprocessing.brain import extract, masked
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image, write_image
 from nipype_quicksilver.spatial.resampling import conform
@@ -153,6 +154,35 @@ def test_cut_off_heads_and_noise_are_told(head, network):
     network(inside)
     with pytest.warns(UserWarning, match="no more contrast than noise"):
         extract(nifti(noise, image.affine))
+
+
+def test_phantom_is_told(head, network):
+    image, _ = head
+    radius = np.linalg.norm(Grid.from_image(image).coordinates() - [0, -20, 15], axis=-1)
+    noise = np.random.default_rng(1).normal(0, 10, image.shape)
+    network(radius < 66)
+    with pytest.warns(UserWarning, match="no more contrast than noise or a phantom"):
+        extract(nifti(np.where(radius < 70, 500, 0) + np.abs(noise), image.affine))
+
+
+def test_head_upside_down_is_told(head, network):
+    image, inside = head
+    crown = np.flatnonzero(np.asanyarray(image.dataobj)[..., :].max(axis=(0, 1)) > 300).max()
+    # It ends at the level of the ears, as at a neck.
+    cut = slice(crown - 40, crown + 8)
+    network(inside[:, :, cut])
+    turned = image.slicer[:, :, cut]
+    turned = nifti(np.asanyarray(turned.dataobj), np.diag([1, -1, -1, 1]) @ turned.affine)
+    with pytest.warns(UserWarning, match="it may lie upside down in the header"):
+        extract(turned)
+
+
+def test_brain_by_another_engine(head, network):
+    image, inside = head
+    network(None)
+    found = extract(image, engine=Engine("other", lambda _: inside.astype(np.uint8)))
+    assert found.facts["how"] == "other"
+    assert dice(np.asanyarray(found.mask.dataobj) > 0, inside) > 0.99
 
 
 def test_plain_heads_are_quiet(head, network):

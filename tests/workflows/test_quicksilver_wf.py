@@ -13,6 +13,10 @@ from nipype.interfaces.utility import IdentityInterface
 
 from nipype_quicksilver import interfaces
 from nipype_quicksilver.spatial import transforms
+from nipype_quicksilver.spatial.brains import native_brain
+from nipype_quicksilver.spatial.grids import working_grid
+from nipype_quicksilver.spatial.images import read_image
+from nipype_quicksilver.spatial.momentum import read_momentum
 from nipype_quicksilver.workflows import init_quicksilver_wf
 
 ITERATIONS = [10, 4, 1, 1]
@@ -113,6 +117,23 @@ def test_without_anything_optional(pair, tmp_path):
     found = run(workflow, tmp_path, fixed_image=pair.fixed, moving_image=pair.moving)
     expected = of_command(pair, tmp_path)
     np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=0.5)
+
+
+def test_on_the_grid_of_a_template(pair, optional, tmp_path):
+    workflow = init_quicksilver_wf(omp_nthreads=1, labels=True, template=str(pair.fixed))
+    images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
+    found = run(workflow, tmp_path, **images, **optional)
+    template = working_grid(native_brain(read_image(pair.fixed), None))
+    assert read_momentum(found["momentum"]).working_grid.equals(template)
+    overlap = json.loads(found["label_overlap"].read_text())
+    assert overlap["mean"]["dice"] > 0.74  # .73 by the affine
+    there, back = (
+        transforms.read_transform(found[name])
+        for name in ("composite_transform", "inverse_composite_transform")
+    )
+    points = np.array([[0.0, 0.0, 0.0], [5.0, -6.0, 3.0]])
+    mapped = transforms.map_points(there, points)
+    np.testing.assert_allclose(transforms.map_points(back, mapped), points, atol=0.3)
 
 
 @pytest.mark.parametrize(
