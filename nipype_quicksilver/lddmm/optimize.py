@@ -160,12 +160,15 @@ class Optimum:
     steps : int
         Time steps that the momentum was optimised for.
     history : list of Iteration
+    geodesic : Geodesic
+        Shot from the momentum, with both maps and the energies.
     """
 
     momentum: torch.Tensor
     operator: KernelOperator
     steps: int
     history: list[Iteration]
+    geodesic: Geodesic
 
 
 # The barrier starts at this Jacobian, as a ventricle may be ten times as large in one brain as in
@@ -266,8 +269,8 @@ def optimize(
         state = _minimise(problem, state, descent, number, record)
     if state is None or operator is None or descent is None:
         raise ValueError("the initial momentum is on a finer grid than all stages")
-    state = unfold(state, operator, steps=settings.steps, factor=settings.velocity)
-    return Optimum(operator.apply(state, -0.5), operator, settings.steps, history)
+    state, geodesic = unfold(state, operator, steps=settings.steps, factor=settings.velocity)
+    return Optimum(operator.apply(state, -0.5), operator, settings.steps, history, geodesic)
 
 
 def _factor(momentum: torch.Tensor, image: torch.Tensor) -> int:

@@ -84,7 +84,7 @@ def shoot(
     velocity : torch.Tensor, optional
         ``K m0`` where the caller has it already.
     both : bool
-        Also follow ``phi`` itself, and the energies.
+        Also follow ``phi`` itself.
     energies : bool
         Also follow the energies, and with them the momentum to the end.
 
@@ -96,8 +96,8 @@ def shoot(
     dt = duration / steps
     initial = operator.smooth(momentum) if velocity is None else velocity
     now = initial
-    inverse = torch.zeros_like(momentum)
-    forward = torch.zeros_like(momentum)
+    inverse: torch.Tensor | None = None  # the identity
+    forward: torch.Tensor | None = None
     carried = None
     followed = [operator.inner(momentum, initial)]
     previous = None
@@ -109,14 +109,15 @@ def shoot(
             middle = 1.5 * now - 0.5 * previous
         inverse = _inverse_step(inverse, middle, dt, spacing)
         if both:
-            forward = compose(_trace(middle, dt, spacing), forward, spacing)
-        if step < steps - 1 or both or energies:
+            onward = _trace(middle, dt, spacing)
+            forward = onward if forward is None else compose(onward, forward, spacing)
+        if step < steps - 1 or energies:
             carried = coadjoint(momentum, inverse, spacing)
             previous, now = now, operator.smooth(carried)
             followed.append(operator.inner(carried, now))
-    if not (both or energies):
-        return Geodesic(inverse)
-    return Geodesic(inverse, forward if both else None, carried, followed)
+    assert inverse is not None
+    end = (carried, followed) if energies else (None, [])
+    return Geodesic(inverse, forward, *end)
 
 
 def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tensor:
@@ -125,7 +126,8 @@ def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tenso
 
 
 def _inverse_step(
-    inverse: torch.Tensor, velocity: torch.Tensor, dt: float, spacing: Spacing
+    inverse: torch.Tensor | None, velocity: torch.Tensor, dt: float, spacing: Spacing
 ) -> torch.Tensor:
     """Advance ``phi^-1`` by one step: where the point at the end came from, then on back."""
-    return compose(inverse, _trace(velocity, -dt, spacing), spacing)
+    back = _trace(velocity, -dt, spacing)
+    return back if inverse is None else compose(inverse, back, spacing)
