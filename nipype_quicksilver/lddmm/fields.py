@@ -5,8 +5,8 @@ grid's spacing, components in the order of the axes. Voxel ``i`` along axis ``d`
 ``spacing[d] * i``; sampling beyond the grid takes the value at its border.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, reduce
 from typing import Any
 
 import torch
@@ -275,18 +275,32 @@ def corner_determinants(displacement: torch.Tensor, spacing: Spacing = 1.0) -> t
     torch.Tensor
         (B, 8, X - 1, Y - 1, Z - 1).
     """
-    h = spacing_tuple(spacing)
-    edges = [displacement.diff(dim=axis + 2) / h[axis] for axis in range(3)]
+    return torch.stack(list(_each_corner(displacement, spacing)), dim=1)
+
+
+def smallest_corner(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
+    """Return the smallest of a cell's eight :func:`corner_determinants`; NaN if one is.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, X - 1, Y - 1, Z - 1).
+    """
+    return reduce(torch.minimum, _each_corner(displacement, spacing))
+
+
+def _each_corner(displacement: torch.Tensor, spacing: Spacing) -> Iterator[torch.Tensor]:
+    """Yield the Jacobians at one corner of all cells after the other."""
+    edges = [
+        displacement.diff(dim=axis + 2) / h + _unit(axis, displacement).reshape(1, 3, 1, 1, 1)
+        for axis, h in enumerate(spacing_tuple(spacing))
+    ]
     nx, ny, nz = (n - 1 for n in displacement.shape[2:])
-    corners = []
     for i, j, k in CORNERS:
         x, y, z = slice(i, i + nx), slice(j, j + ny), slice(k, k + nz)
-        corners.append(
-            _determinant_of_identity_plus(
-                edges[0][..., y, z], edges[1][..., x, :, z], edges[2][..., x, y, :]
-            )
+        yield _determinant_of_columns(
+            edges[0][..., y, z], edges[1][..., x, :, z], edges[2][..., x, y, :]
         )
-    return torch.stack(corners, dim=1)
 
 
 def jacobian_shortfall(
@@ -322,8 +336,9 @@ def jacobian_shortfall(
         for end in (0, 1):
             at = [*voxel[:axis], cell[axis] + end, *voxel[axis + 1 :]]
             ends.append(displacement[0, :, at[0], at[1], at[2]][None])
-        columns.append((ends[1] - ends[0]) / h)
-    part = 1 - _determinant_of_identity_plus(columns[0], columns[1], columns[2]) / margin
+        unit = _unit(axis, displacement).reshape(1, 3, 1)
+        columns.append((ends[1] - ends[0]) / h + unit)
+    part = 1 - _determinant_of_columns(columns[0], columns[1], columns[2]) / margin
     return (part.square() / (1 + part)).sum(), smallest
 
 
@@ -354,12 +369,14 @@ def _upsample_axis(field: torch.Tensor, axis: int, factor: int) -> torch.Tensor:
     return torch.stack(phases, dim=axis + 1).flatten(axis, axis + 1)
 
 
-def _determinant_of_identity_plus(
-    x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
-) -> torch.Tensor:
-    """Return ``det(I + [x y z])`` for columns (B, 3, ...)."""
+def _unit(axis: int, like: torch.Tensor) -> torch.Tensor:
+    """Return the unit vector along an axis, (3,)."""
+    return torch.eye(3, dtype=like.dtype, device=like.device)[axis]
+
+
+def _determinant_of_columns(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Return ``det [x y z]`` for columns (B, 3, ...)."""
     (a, b, c), (d, e, f), (g, h, i) = (column.unbind(1) for column in (x, y, z))
-    a, e, i = a + 1, e + 1, i + 1
     return a * (e * i - f * h) - d * (b * i - c * h) + g * (b * f - c * e)
 
 

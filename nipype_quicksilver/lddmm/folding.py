@@ -1,11 +1,17 @@
 """Mending maps that fold: the momentum is calmed where it makes folds, and nowhere else."""
 
-from collections.abc import Sequence
+import math
 
 import torch
 from torch.nn import functional
 
-from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
+from nipype_quicksilver.lddmm.fields import (
+    Spacing,
+    sample,
+    smallest_corner,
+    spacing_tuple,
+    upsample,
+)
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
@@ -19,12 +25,15 @@ SHRINKAGE = 0.8
 # Times that folds are mended where they are, before the whole geodesic is shortened.
 LOCAL_ATTEMPTS = 12
 
+# Voxels that are looked at for folds at a time, so that they stay in the cache.
+SLAB = 1 << 18
+
 
 @torch.no_grad()
 def unfold(
     state: torch.Tensor, operator: KernelOperator, *, steps: int, factor: int
-) -> torch.Tensor:
-    """Return a state whose map ``phi^-1`` has no fold on the working grid.
+) -> tuple[torch.Tensor, Geodesic]:
+    """Return a state whose map ``phi^-1`` has no fold on the working grid, and its geodesic.
 
     Parameters
     ----------
@@ -39,27 +48,31 @@ def unfold(
 
     Returns
     -------
-    torch.Tensor
+    state : torch.Tensor
         The state itself where nothing folds. All Jacobian determinants at the corners of the
         cells of the velocity grid and of the working grid are positive.
+    geodesic : Geodesic
+        Shot from it, with both maps and the energies.
     """
     for attempt in range(100):
-        momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
-        geodesic = shoot(momentum, operator, steps=steps, velocity=velocity, both=True)
-        folded = _folded(geodesic.inverse, operator.spacing)
+        geodesic = _shoot(state, operator, steps)
+        folded = _folds(geodesic.inverse, operator.spacing)
         if factor > 1 and not bool(folded.any()):
-            fine = upsample(geodesic.inverse, factor)
-            folded = functional.max_pool3d(
-                _folded(fine, [h / factor for h in operator.spacing]), factor
-            )
+            folded = _folds(geodesic.inverse, operator.spacing, factor)
         if not bool(folded.any()):
-            return state
+            return state, geodesic
         if attempt < LOCAL_ATTEMPTS:
             state = _calmed(state, folded, geodesic, operator)
         else:
             # The identity, which has no folds, is never farther away than the loop goes.
             state = 0.95 * state
-    return torch.zeros_like(state)
+    state = torch.zeros_like(state)
+    return state, _shoot(state, operator, steps)
+
+
+def _shoot(state: torch.Tensor, operator: KernelOperator, steps: int) -> Geodesic:
+    momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
+    return shoot(momentum, operator, steps=steps, velocity=velocity, energies=True)
 
 
 @torch.no_grad()
@@ -74,7 +87,7 @@ def calm(state: torch.Tensor, geodesic: Geodesic, operator: KernelOperator) -> t
         Shot from it, with both maps.
     operator : KernelOperator
     """
-    folded = _folded(geodesic.inverse, operator.spacing)
+    folded = _folds(geodesic.inverse, operator.spacing)
     if not bool(folded.any()):
         return state
     return _calmed(state, folded, geodesic, operator)
@@ -92,9 +105,30 @@ def _calmed(
     return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
 
 
-def _folded(displacement: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
-    """Return 1 in the first voxel of every cell with a corner that folds, 0 elsewhere."""
-    # Not "<= 0": where the geodesic blew up there is no number, and that is no map either.
-    cells = (~(corner_determinants(displacement, spacing) > 0)).any(dim=1, keepdim=True)
-    # Cells are one fewer than voxels along each axis.
-    return functional.pad(cells.to(displacement.dtype), (0, 1, 0, 1, 0, 1))
+def _folds(displacement: torch.Tensor, spacing: Spacing, factor: int = 1) -> torch.Tensor:
+    """Return where a map folds on a grid so many times finer, between whose voxels it is trilinear.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 1, X, Y, Z), on the map's own grid: 1 where a corner folds of a cell whose first voxel
+        lies in the voxel's block, 0 elsewhere.
+    """
+    folded = torch.zeros_like(displacement[:, :1])
+    fine = [h / factor for h in spacing_tuple(spacing)]
+    size = displacement.shape[2]
+    # Slab by slab, so that it all stays in the cache.
+    thickness = max(1, SLAB // (factor**3 * math.prod(displacement.shape[3:])))
+    for start in range(0, size, thickness):
+        stop = min(start + thickness, size)
+        low, high = max(start - 1, 0), min(stop + 1, size)
+        planes = upsample(displacement[:, :, low:high], factor)
+        # To the first plane of the next slab, for the cells across.
+        first, last = factor * (start - low), factor * (stop - low)
+        smallest = smallest_corner(planes[:, :, first : last + 1], fine)
+        # Not "<= 0": where the geodesic blew up there is no number, and that is no map either.
+        cells = (~(smallest > 0))[:, None].to(folded.dtype)
+        # Behind the last voxel along each axis there is no cell.
+        whole = functional.pad(cells, (0, 1, 0, 1, 0, int(stop == size)))
+        folded[:, :, start:stop] = functional.max_pool3d(whole, factor) if factor > 1 else whole
+    return folded

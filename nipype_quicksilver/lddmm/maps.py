@@ -7,7 +7,7 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import invert, upsample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.shooting import Geodesic
 
 # Width of the rim over which the displacement falls to zero, in the unit of the spacing (mm).
 # A transform file means "no displacement" outside its grid, so a jump there would be a tear.
@@ -40,10 +40,8 @@ class Maps:
 
 
 @torch.no_grad()
-def registration_maps(
-    momentum: torch.Tensor, operator: KernelOperator, *, steps: int, factor: int = 1
-) -> Maps:
-    """Shoot a momentum and make both maps fit for a file.
+def registration_maps(geodesic: Geodesic, operator: KernelOperator, *, factor: int = 1) -> Maps:
+    """Make the maps at the end of a geodesic fit for a file.
 
     Between the voxels of the momentum's grid the displacement of ``phi^-1`` is trilinear, as the
     optimiser saw it. It falls smoothly to zero over the grid's outer rim. ``phi``, which comes
@@ -52,10 +50,10 @@ def registration_maps(
 
     Parameters
     ----------
-    momentum : torch.Tensor
-        ``m0``, (B, 3, X, Y, Z).
+    geodesic : Geodesic
+        With both maps and the energies.
     operator : KernelOperator
-    steps : int
+        Of its grid.
     factor : int
         The maps are given on the cell-centred grid so many times finer than the momentum's.
 
@@ -63,7 +61,6 @@ def registration_maps(
     -------
     Maps
     """
-    geodesic = shoot(momentum, operator, steps=steps, both=True)
     assert geodesic.forward is not None
     spacing = tuple(h / factor for h in operator.spacing)
     inverse, forward = (

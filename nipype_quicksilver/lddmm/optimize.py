@@ -28,7 +28,7 @@ from nipype_quicksilver.lddmm.fields import (
 )
 from nipype_quicksilver.lddmm.folding import unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
-from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import MeasureName, box_mean, measure
 
 
@@ -158,12 +158,15 @@ class Optimum:
     steps : int
         Time steps that the momentum was optimised for.
     history : list of Iteration
+    geodesic : Geodesic
+        Shot from the momentum, with both maps and the energies.
     """
 
     momentum: torch.Tensor
     operator: KernelOperator
     steps: int
     history: list[Iteration]
+    geodesic: Geodesic
 
 
 # The barrier starts at this Jacobian, as a ventricle may be ten times as large in one brain as in
@@ -264,8 +267,8 @@ def optimize(
         state = _minimise(problem, state, descent, number, record)
     if state is None or operator is None or descent is None:
         raise ValueError("the initial momentum is on a finer grid than all stages")
-    state = unfold(state, operator, steps=settings.steps, factor=settings.velocity)
-    return Optimum(operator.apply(state, -0.5), operator, settings.steps, history)
+    state, geodesic = unfold(state, operator, steps=settings.steps, factor=settings.velocity)
+    return Optimum(operator.apply(state, -0.5), operator, settings.steps, history, geodesic)
 
 
 def _factor(momentum: torch.Tensor, image: torch.Tensor) -> int:

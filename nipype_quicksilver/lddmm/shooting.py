@@ -30,10 +30,11 @@ class Geodesic:
     forward : torch.Tensor or None
         Displacement of ``phi`` (moving to fixed points), if it was asked for.
     momentum : torch.Tensor or None
-        The momentum at the end, from which the geodesic can be shot on; with ``forward`` only.
+        The momentum at the end, from which the geodesic can be shot on, if the energies were
+        asked for.
     energies : list of torch.Tensor
-        ``<m, K m>`` at the start of every step and at the end, (B,) each; constant along an
-        exact geodesic; with ``forward`` only.
+        ``<m, K m>`` at the start of every step and at the end, (B,) each, if they were asked for;
+        constant along an exact geodesic.
     """
 
     inverse: torch.Tensor
@@ -68,6 +69,7 @@ def shoot(
     duration: float = 1.0,
     velocity: torch.Tensor | None = None,
     both: bool = False,
+    energies: bool = False,
 ) -> Geodesic:
     """Shoot a geodesic from an initial momentum.
 
@@ -84,7 +86,9 @@ def shoot(
     velocity : torch.Tensor, optional
         ``K m0`` where the caller has it already.
     both : bool
-        Also follow ``phi`` itself, the momentum and the energies to the end.
+        Also follow ``phi`` itself to the end.
+    energies : bool
+        Also follow ``phi``, the momentum and the energies to the end.
 
     Returns
     -------
@@ -93,23 +97,23 @@ def shoot(
     spacing = operator.spacing
     dt = duration / steps
     now = operator.smooth(momentum) if velocity is None else velocity
-    energies = [operator.inner(momentum, now)]
+    followed = [operator.inner(momentum, now)]
     ahead, behind = (_trace(now, time, spacing) for time in (dt / 2, -dt / 2))
     middle = operator.smooth(transport(momentum, ahead, behind, spacing))
     forward, inverse = (_trace(middle, time, spacing) for time in (dt, -dt))
     for left in range(steps - 2, -1, -1):
         carried = transport(momentum, forward, inverse, spacing)
         previous, now = now, operator.smooth(carried)
-        energies.append(operator.inner(carried, now))
+        followed.append(operator.inner(carried, now))
         middle = 1.5 * now - 0.5 * previous  # extrapolated to the middle of the step
         inverse = compose(inverse, _trace(middle, -dt, spacing), spacing)
-        if left or both:
+        if left or both or energies:
             forward = compose(_trace(middle, dt, spacing), forward, spacing)
-    if not both:
-        return Geodesic(inverse)
+    if not energies:
+        return Geodesic(inverse, forward if both else None)
     carried = transport(momentum, forward, inverse, spacing)
-    energies.append(operator.inner(carried, operator.smooth(carried)))
-    return Geodesic(inverse, forward, carried, energies)
+    followed.append(operator.inner(carried, operator.smooth(carried)))
+    return Geodesic(inverse, forward, carried, followed)
 
 
 def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tensor:

@@ -14,7 +14,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.folding import unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
-from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.shooting import Geodesic
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
@@ -65,22 +65,35 @@ class PatchedImages:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What the samples of a probabilistic network tell together.
+class Predicted:
+    """What the networks see in a pair of images.
 
     Attributes
     ----------
     state : torch.Tensor
-        Mean of the whitened momenta, without folds as of :meth:`Predictor.predict`.
+        Whitened momentum, whose map has no folds on the working grid.
     operator : KernelOperator
         Of its grid.
+    geodesic : Geodesic
+        Shot from it, with both maps and the energies.
+    """
+
+    state: torch.Tensor
+    operator: KernelOperator
+    geodesic: Geodesic
+
+
+@dataclass(frozen=True)
+class Samples(Predicted):
+    """The mean of the samples of a probabilistic network, and how they spread.
+
+    Attributes
+    ----------
     variance : torch.Tensor
         (1, 3, X, Y, Z), on the working grid: variance of each component of the displacement
         ``phi^-1`` over the shot samples, in the square of the spacing's unit.
     """
 
-    state: torch.Tensor
-    operator: KernelOperator
     variance: torch.Tensor
 
 
@@ -121,7 +134,7 @@ class Predictor:
         return replace(self, prediction=_moved(self.prediction, device), correction=correction)
 
     @torch.no_grad()
-    def predict(self, images: Images, corrections: int) -> State:
+    def predict(self, images: Images, corrections: int) -> Predicted:
         """Return the whitened momentum of a pair, whose map has no folds on the working grid.
 
         Parameters
@@ -133,10 +146,9 @@ class Predictor:
 
         Returns
         -------
-        State
+        Predicted
         """
-        state, operator = self._run(images, corrections)
-        return self._unfolded(state, operator, corrections), operator
+        return self._unfolded(*self._run(images, corrections), corrections)
 
     @torch.no_grad()
     def sample(self, images: Images, corrections: int, number: int) -> Samples:
@@ -160,14 +172,12 @@ class Predictor:
         for index in range(number):
             state, operator = self._run(images, corrections)
             # On its own grid, which is cheap and enough for a sample of the spread.
-            state = unfold(state, operator, steps=self.card.steps, factor=1)
+            state, geodesic = unfold(state, operator, steps=self.card.steps, factor=1)
             states.add(state)
-            momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
-            geodesic = shoot(momentum, operator, steps=self.card.steps, velocity=velocity)
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
             _logger.debug("%d of %d samples", index + 1, number)
         mean = self._unfolded(states.mean, operator, corrections)
-        return Samples(mean, operator, displacements.variance())
+        return Samples(**vars(mean), variance=displacements.variance())
 
     def velocity(self, corrections: int) -> int:
         """Return by how much the predicted momentum's grid is coarser than the working grid."""
@@ -181,9 +191,10 @@ class Predictor:
 
     def _unfolded(
         self, state: torch.Tensor, operator: KernelOperator, corrections: int
-    ) -> torch.Tensor:
+    ) -> Predicted:
         factor = self.velocity(corrections)
-        return unfold(state, operator, steps=self.card.steps, factor=factor)
+        state, geodesic = unfold(state, operator, steps=self.card.steps, factor=factor)
+        return Predicted(state, operator, geodesic)
 
 
 def shipped_networks() -> tuple[Path, Path]:

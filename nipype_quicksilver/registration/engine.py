@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.lddmm.shooting import Geodesic
     from nipype_quicksilver.networks.card import Card
-    from nipype_quicksilver.networks.predictor import Predictor
+    from nipype_quicksilver.networks.predictor import Predicted, Predictor
 
     Progress = Callable[[Iteration], None]
 
@@ -240,17 +241,19 @@ def fit(
     torch.manual_seed(seed)
     history: list[Iteration] = []
     settings = method.settings
-    momentum, variance = initial, None
+    momentum, geodesic, variance = initial, None, None
     if method.predictor is not None:
         with clock.part("predict"):
-            momentum, variance = _predict_momentum(prepared, method, device)
+            momentum, geodesic, variance = _predict_momentum(prepared, method, device)
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
-            momentum, history = _find_momentum(prepared, settings, momentum, device, progress)
-    assert momentum is not None
+            momentum, geodesic, history = _find_momentum(
+                prepared, settings, momentum, device, progress
+            )
+    assert momentum is not None and geodesic is not None
     with clock.part("maps"):
-        maps = shoot_momentum(momentum, device)
+        maps = _maps_at_end(geodesic, momentum, device)
         similarity = _describe_similarity(prepared, maps, device)
     facts = {
         "parameters": {
@@ -271,8 +274,8 @@ def fit(
 
 def _predict_momentum(
     prepared: Prepared, method: Method, device: torch.device
-) -> tuple[Momentum, np.ndarray | None]:
-    """Run the networks on arrays."""
+) -> tuple[Momentum, Geodesic, np.ndarray | None]:
+    """Run the networks on arrays; return the momentum, its geodesic and what samples tell."""
     from nipype_quicksilver.networks.prediction import Images
 
     assert method.predictor is not None
@@ -291,20 +294,21 @@ def _predict_momentum(
         None if lesion is None else _to_tensor(lesion, device),
         spacing=prepared.grid.spacing,
     )
+    found: Predicted
     variance = None
     if method.samples:
-        samples = predictor.sample(images, method.corrections, method.samples)
-        state, operator, variance = samples.state, samples.operator, _to_array(samples.variance)
+        found = samples = predictor.sample(images, method.corrections, method.samples)
+        variance = _to_array(samples.variance)
     else:
-        state, operator = predictor.predict(images, method.corrections)
+        found = predictor.predict(images, method.corrections)
     momentum = Momentum(
-        data=_to_array(operator.apply(state, -0.5)),
+        data=_to_array(found.operator.apply(found.state, -0.5)),
         grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
         kernel=card.kernel,
         steps=card.steps,
         working_grid=prepared.grid,
     )
-    return momentum, variance
+    return momentum, found.geodesic, variance
 
 
 def _check_spacing(predictor: Predictor, grid: Grid) -> None:
@@ -356,8 +360,8 @@ def _find_momentum(
     initial: Momentum | None,
     device: torch.device,
     progress: Progress | None,
-) -> tuple[Momentum, list[Iteration]]:
-    """Run the optimiser on arrays."""
+) -> tuple[Momentum, Geodesic, list[Iteration]]:
+    """Run the optimiser on arrays; return the momentum, its geodesic and what happened."""
     from nipype_quicksilver.lddmm.optimize import optimize
 
     lesion = prepared.moving_weight
@@ -378,7 +382,7 @@ def _find_momentum(
         steps=optimum.steps,
         working_grid=prepared.grid,
     )
-    return momentum, optimum.history
+    return momentum, optimum.geodesic, optimum.history
 
 
 def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:
@@ -403,14 +407,20 @@ def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "moment
     InputError
         If the geodesic blows up.
     """
+    from nipype_quicksilver.lddmm.shooting import shoot
+
+    start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
+    geodesic = shoot(start, operator, steps=momentum.steps, energies=True)
+    return _maps_at_end(geodesic, momentum, device, name)
+
+
+def _maps_at_end(
+    geodesic: Geodesic, momentum: Momentum, device: torch.device, name: str = "momentum"
+) -> Maps:
+    """Return the maps of a momentum's geodesic, see :func:`shoot_momentum`."""
     from nipype_quicksilver.lddmm.maps import registration_maps
 
-    maps = registration_maps(
-        _to_tensor(momentum.data, device),
-        _operator(momentum, device),
-        steps=momentum.steps,
-        factor=momentum.factor,
-    )
+    maps = registration_maps(geodesic, _operator(momentum, device), factor=momentum.factor)
     result = Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
     if not all(np.isfinite(values).all() for values in (result.inverse, maps.energies)):
         raise InputError(_blown_up(name))
@@ -440,7 +450,7 @@ def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
 
     start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
     with torch.no_grad():
-        geodesic = shoot(start, operator, steps=momentum.steps, both=True)
+        geodesic = shoot(start, operator, steps=momentum.steps, energies=True)
     if not all(bool(torch.isfinite(x).all()) for x in (geodesic.inverse, *geodesic.energies)):
         raise InputError(_blown_up(name))
 

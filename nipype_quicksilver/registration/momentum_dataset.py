@@ -221,7 +221,7 @@ class _Predicted:
         moving, target = (torch.from_numpy(image)[None, None].to(self.device) for image in small)
         state = operator.apply(self.predictor(moving, target), 0.5)
         # Mended as a registration mends it: a map that folds shows the correction nothing.
-        state = unfold(state, operator, steps=momentum.steps, factor=_factor(momentum))
+        state, _ = unfold(state, operator, steps=momentum.steps, factor=_factor(momentum))
         found = np.moveaxis(operator.apply(state, -0.5)[0].cpu().numpy(), 0, -1)
         predicted = Momentum(
             found, momentum.grid, momentum.kernel, momentum.steps, momentum.working_grid

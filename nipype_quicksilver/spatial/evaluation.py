@@ -16,7 +16,7 @@ from nipype_quicksilver.spatial.images import check_same_grid, image_name
 from nipype_quicksilver.spatial.transforms import displacement_on_grid
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-_SLAB = 1 << 15  # voxels that are worked on at a time, so that they stay in the cache
+_SLAB = 1 << 16  # voxels that are worked on at a time, so that they stay in the cache
 
 
 def label_overlap(
@@ -225,21 +225,21 @@ def _means(rows: dict[int, dict[str, Any]]) -> dict[str, float | None]:
     return means
 
 
-Partials = list[np.ndarray]  # by component of the map
+Column = list[Any]  # of a Jacobian, by component of the map
+Measure = Callable[[list[Column], list[Column], np.float32], np.ndarray]
 
 
-def _by_slabs(
-    measure: Callable[[list[Partials], list[Partials]], np.ndarray], field: np.ndarray, grid: Grid
-) -> np.ndarray:
+def _by_slabs(measure: Measure, field: np.ndarray, grid: Grid) -> np.ndarray:
     """Measure the derivatives of a map at each voxel, slab by slab.
 
-    The displacement is taken in voxels, ``w = A^-1 u``: the determinant is the same in index
-    space as in the world, where the spacing is 1 and the axes are orthogonal.
+    The derivatives are those of the position in the world by the voxel's index. In single
+    precision, that of the field: the difference of neighbours loses nothing of it.
 
     Parameters
     ----------
     measure : callable
-        Given backward and forward differences of ``i + w``, float64, by axis and component.
+        Given backward and forward differences of ``x + u``, by axis and component, and the
+        determinant that the identity has.
     field : ndarray
         (X, Y, Z, 3), displacement u, RAS mm.
     grid : Grid
@@ -252,72 +252,79 @@ def _by_slabs(
     """
     if field.shape != (*grid.shape, 3):
         raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
-    # Axes from far to near in memory, with their components: that leaves determinants as they are.
+    # Axes from far to near in memory.
     order = np.argsort([-abs(stride) for stride in field.strides[:3]], kind="stable")
-    field, to_voxels = field.transpose(*order, 3), np.linalg.inv(grid.affine[:3, :3])[order]
+    field, steps = field.transpose(*order, 3), grid.affine[:3, :3][:, order].astype(np.float32)
+    # By the same arithmetic as below, so that it is 1 exactly where nothing moves.
+    along = [list(step) for step in steps.T]
+    unit = _dot(along[0], _cross(along[1], along[2]))
     planes = field.shape[0]
     result = np.empty(field.shape[:3], dtype=np.float32)
-    step = max(1, _SLAB // (field.shape[1] * field.shape[2]))
-    for start in range(0, planes, step):
-        stop = min(start + step, planes)
+    thickness = max(1, _SLAB // (field.shape[1] * field.shape[2]))
+    for start in range(0, planes, thickness):
+        stop = min(start + thickness, planes)
         # One plane more on each side, where there is one, for the differences across planes.
         low, high = max(start - 1, 0), min(stop + 1, planes)
-        slab = np.moveaxis(field[low:high], -1, 0).astype(float, order="C")
-        slab = np.tensordot(to_voxels, slab, axes=1)
+        slab = np.moveaxis(field[low:high], -1, 0).astype(np.float32, order="C")
         inner = slice(start - low, stop - low)
-        pairs = [[_one_sided(slab[c], axis, axis == c) for c in range(3)] for axis in range(3)]
+        pairs = [[_one_sided(slab[c], axis, steps[c, axis]) for c in range(3)] for axis in range(3)]
         backward, forward = (
             [[pair[side][inner] for pair in row] for row in pairs] for side in (0, 1)
         )
-        result[start:stop] = measure(backward, forward)
+        result[start:stop] = measure(backward, forward, unit)
     return result.transpose(np.argsort(order))
 
 
-def _one_sided(values: np.ndarray, axis: int, along: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return backward and forward differences of ``values``, plus the index if it is `along`.
+def _one_sided(values: np.ndarray, axis: int, step: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Return backward and forward differences of ``values``, plus a step of the voxels' positions.
 
     At an end, both are the one that exists.
     """
     size = values.shape[axis]
-    steps = np.zeros([n + (k == axis) for k, n in enumerate(values.shape)])
+    steps = np.zeros([n + (k == axis) for k, n in enumerate(values.shape)], np.float32)
     inside = np.moveaxis(steps, axis, 0)
     if size > 1:
         moved = np.moveaxis(values, axis, 0)
         np.subtract(moved[1:], moved[:-1], out=inside[1:-1])
         inside[0], inside[-1] = inside[1], inside[-2]
-    steps += along
+    if step:
+        steps += step
     return (
         np.moveaxis(inside[:size], 0, axis),
         np.moveaxis(inside[1:], 0, axis),
     )
 
 
-def _smallest_of_eight(backward: list[Partials], forward: list[Partials]) -> np.ndarray:
+def _smallest_of_eight(
+    backward: list[Column], forward: list[Column], unit: np.float32
+) -> np.ndarray:
     """Return the smallest determinant of all combinations of one-sided differences."""
     x, y, z = zip(backward, forward, strict=True)
     crosses = [_cross(*pair) for pair in itertools.product(y, z)]
+    keep = np.minimum if unit > 0 else np.maximum
     smallest = _dot(x[0], crosses[0])
     for column, cross in itertools.product(x, crosses):
-        np.minimum(smallest, _dot(column, cross), out=smallest)
-    return smallest
+        keep(smallest, _dot(column, cross), out=smallest)
+    return smallest / unit
 
 
-def _logarithm(backward: list[Partials], forward: list[Partials]) -> np.ndarray:
+def _logarithm(backward: list[Column], forward: list[Column], unit: np.float32) -> np.ndarray:
     """Return the logarithm of the determinant of central differences; NaN where there is none."""
     x, y, z = (
-        [(b + f) / 2 for b, f in zip(*pair, strict=True)]
-        for pair in zip(backward, forward, strict=True)
+        [b + f for b, f in zip(*pair, strict=True)] for pair in zip(backward, forward, strict=True)
     )
-    determinant = _dot(x, _cross(y, z))
+    determinant = _dot(x, _cross(y, z)) / (8 * unit)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(determinant > 0, np.log(determinant), np.nan)
+        logarithm = np.log(determinant)
+    logarithm[~(determinant > 0)] = np.nan
+    return logarithm
 
 
-def _cross(y: Partials, z: Partials) -> Partials:
+def _cross(y: Column, z: Column) -> Column:
     return [y[1] * z[2] - y[2] * z[1], y[2] * z[0] - y[0] * z[2], y[0] * z[1] - y[1] * z[0]]
 
 
-def _dot(x: Partials, y: Partials) -> np.ndarray:
+def _dot(x: Column, y: Column) -> Any:
     return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
 
 

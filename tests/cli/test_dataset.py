@@ -123,7 +123,7 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
     left = read_momentum(folder / "pair-0001_momentum.nii.gz")
     operator = KernelOperator(Kernel(**KERNEL), left.grid.shape, left.grid.spacing)
     predicted = PatchPredictor(network)(moving[None, None], target[None, None])
-    state = unfold(operator.apply(predicted, 0.5), operator, steps=3, factor=2)
+    state, _ = unfold(operator.apply(predicted, 0.5), operator, steps=3, factor=2)
     predicted = np.moveaxis(operator.apply(state, -0.5)[0].numpy(), 0, -1)
     np.testing.assert_allclose(left.data + predicted, optimised.data, atol=1e-6)
 

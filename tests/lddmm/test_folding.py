@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch.nn.functional import max_pool3d, pad
 
+from nipype_quicksilver.lddmm import folding as module
 from nipype_quicksilver.lddmm.fields import corner_determinants, upsample
 from nipype_quicksilver.lddmm.folding import calm, unfold
 from nipype_quicksilver.lddmm.shooting import shoot
@@ -38,8 +40,9 @@ def folding(operator):
 def test_what_folds_is_mended_there_only(operator, folding):
     before = shot(folding, operator).inverse
     assert smallest(before, operator) < 0
-    mended = unfold(folding, operator, steps=STEPS, factor=2)
+    mended, geodesic = unfold(folding, operator, steps=STEPS, factor=2)
     after = shot(mended, operator).inverse
+    torch.testing.assert_close(geodesic.inverse, after)
     for factor in (1, 2):
         assert smallest(after, operator, factor) > 0
     change = (mended - folding).abs().amax(dim=1)[0]
@@ -49,9 +52,25 @@ def test_what_folds_is_mended_there_only(operator, folding):
     assert (after - before)[..., 28:40, 28:40, 28:40].abs().max() < 1e-4 * after.abs().max()
 
 
+@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize("strength", [0, 0.1, 0.3, 3])
+def test_folds_are_those_of_all_corners(factor, strength, monkeypatch):
+    """Slab by slab, they are what the determinants of the whole tell."""
+    monkeypatch.setattr(module, "SLAB", 3 * 90 * factor**3)
+    generator = torch.Generator().manual_seed(1)
+    field = strength * torch.randn((2, 3, 8, 9, 10), generator=generator).double()
+    spacing = (1.0, 1.2, 0.8)
+    fine = upsample(field, factor)
+    corners = corner_determinants(fine, [h / factor for h in spacing])
+    cells = (corners <= 0).any(dim=1, keepdim=True).double()
+    expected = max_pool3d(pad(cells, (0, 1, 0, 1, 0, 1)), factor)
+    assert torch.equal(module._folds(field, spacing, factor), expected)
+    assert expected.any() == (strength >= 0.3)
+
+
 def test_what_does_not_fold_is_left_alone(operator):
     state = operator.apply(smooth_velocity(SIZE, 1.0, seed=2, largest=0.4), -0.5)
-    assert unfold(state, operator, steps=STEPS, factor=2) is state
+    assert unfold(state, operator, steps=STEPS, factor=2)[0] is state
     assert calm(state, shot(state, operator, both=True), operator) is state
 
 
@@ -68,4 +87,4 @@ def test_calming_leaves_fewer_folds(operator, folding):
 def test_a_geodesic_that_blew_up_ends_without_folds():
     operator = operator_on(8)
     wild = torch.full((1, 3, 8, 8, 8), torch.nan, dtype=torch.float64)
-    assert not unfold(wild, operator, steps=STEPS, factor=1).any()
+    assert not unfold(wild, operator, steps=STEPS, factor=1)[0].any()

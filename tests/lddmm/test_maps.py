@@ -4,18 +4,24 @@ import pytest
 import torch
 
 from nipype_quicksilver.lddmm.fields import compose
-from nipype_quicksilver.lddmm.maps import RIM, TOLERANCE, registration_maps
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.maps import RIM, TOLERANCE, Maps, registration_maps
 from nipype_quicksilver.lddmm.shooting import shoot
 from tests.lddmm.conftest import operator_on, smooth_velocity
 
 SPACING = 2.0
 
 
+def maps_of(momentum: torch.Tensor, operator: KernelOperator, factor: int = 1) -> Maps:
+    geodesic = shoot(momentum, operator, steps=3, energies=True)
+    return registration_maps(geodesic, operator, factor=factor)
+
+
 @pytest.mark.parametrize("factor", [1, 2])
 def test_maps_vanish_at_the_border_and_undo_each_other(factor: int) -> None:
     operator = operator_on(24, SPACING)
     momentum = operator.sharpen(smooth_velocity(24, SPACING, seed=6, largest=2.0))
-    maps = registration_maps(momentum, operator, steps=3, factor=factor)
+    maps = maps_of(momentum, operator, factor)
     for field in (maps.inverse, maps.forward):
         assert float(field.abs().max()) > 1
         for axis in (2, 3, 4):
@@ -34,9 +40,9 @@ def test_a_batch_equals_a_loop() -> None:
     momenta = [
         operator.sharpen(smooth_velocity(16, SPACING, seed=seed, largest=1.0)) for seed in (8, 9)
     ]
-    together = registration_maps(torch.cat(momenta), operator, steps=3, factor=2)
+    together = maps_of(torch.cat(momenta), operator, 2)
     for i, momentum in enumerate(momenta):
-        alone = registration_maps(momentum, operator, steps=3, factor=2)
+        alone = maps_of(momentum, operator, 2)
         assert torch.allclose(together.inverse[i : i + 1], alone.inverse, atol=1e-12)
         assert torch.allclose(together.forward[i : i + 1], alone.forward, atol=1e-12)
 
@@ -44,7 +50,7 @@ def test_a_batch_equals_a_loop() -> None:
 def test_inside_the_rim_the_map_is_the_shot_one() -> None:
     operator = operator_on(24, SPACING)
     momentum = operator.sharpen(smooth_velocity(24, SPACING, seed=7, largest=1.0))
-    maps = registration_maps(momentum, operator, steps=3)
+    maps = maps_of(momentum, operator)
     shot = shoot(momentum, operator, steps=3).inverse
     inner = (slice(None), slice(None), *(slice(5, -5),) * 3)
     assert torch.equal(maps.inverse[inner], shot[inner])

@@ -59,17 +59,17 @@ def test_maps_are_inverse_to_each_other(geodesic_start: Start) -> None:
 
 def test_energy_is_conserved(geodesic_start: Start) -> None:
     momentum, operator = geodesic_start
-    energies = torch.cat(shoot(momentum, operator, steps=20, both=True).energies)
+    energies = torch.cat(shoot(momentum, operator, steps=20, energies=True).energies)
     assert len(energies) == 21
     assert float((energies / energies[0] - 1).abs().max()) < 0.05
 
 
 def test_half_and_half_is_the_whole(geodesic_start: Start) -> None:
     momentum, operator = geodesic_start
-    whole = shoot(momentum, operator, steps=16, both=True)
-    first = shoot(momentum, operator, steps=8, duration=0.5, both=True)
+    whole = shoot(momentum, operator, steps=16, energies=True)
+    first = shoot(momentum, operator, steps=8, duration=0.5, energies=True)
     assert first.momentum is not None
-    second = shoot(first.momentum, operator, steps=8, duration=0.5, both=True)
+    second = shoot(first.momentum, operator, steps=8, duration=0.5, energies=True)
     joined = compose(first.inverse, second.inverse)
     inner = (slice(None), slice(None), *(slice(5, -5),) * 3)
     assert mean_length((joined - whole.inverse)[inner]) < 0.02 * mean_length(whole.inverse[inner])
@@ -77,7 +77,7 @@ def test_half_and_half_is_the_whole(geodesic_start: Start) -> None:
 
 def test_momentum_at_the_end_is_the_coadjoint_of_the_start(geodesic_start: Start) -> None:
     momentum, operator = geodesic_start
-    geodesic = shoot(momentum, operator, steps=6, both=True)
+    geodesic = shoot(momentum, operator, steps=6, energies=True)
     assert geodesic.forward is not None
     expected = transport(momentum, geodesic.forward, geodesic.inverse, operator.spacing)
     assert geodesic.momentum is not None

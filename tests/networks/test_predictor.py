@@ -48,6 +48,12 @@ def probabilistic(tmp_path):
     return save_unet(tmp_path / "probabilistic.safetensors", dropout=0.3, noise=0.2)
 
 
+def predict(predictor, images, corrections):
+    """Return state and operator."""
+    found = predictor.predict(images, corrections)
+    return found.state, found.operator
+
+
 def warped_difference(images, state, operator):
     """Mean squared difference after warping."""
     fixed, moving, *_ = images.at(1)
@@ -58,7 +64,7 @@ def warped_difference(images, state, operator):
 
 def test_corrections_bring_the_images_closer(prediction, correction, images):
     predictor = load_predictor(prediction, correction)
-    left = [warped_difference(images, *predictor.predict(images, n)) for n in range(4)]
+    left = [warped_difference(images, *predict(predictor, images, n)) for n in range(4)]
     nothing = torch.zeros(1, 3, 8, 8, 8)
     before = warped_difference(images, nothing, images.operator(Kernel(), 4))
     assert left[3] < left[2] < left[1] < left[0] < 0.5 * before
@@ -79,8 +85,8 @@ def test_the_networks_in_their_order(prediction, correction):
 def test_a_state_is_as_the_networks_leave_it(prediction, correction, images):
     """The correction adds to what the prediction said, on its own finer grid."""
     predictor = load_predictor(prediction, correction)
-    state, operator = predictor.predict(images, 0)
-    corrected, finer = predictor.predict(images, 1)
+    state, operator = predict(predictor, images, 0)
+    corrected, finer = predict(predictor, images, 1)
     assert operator.shape == (8, 8, 8)
     assert finer.shape == (16, 16, 16)
     velocity = operator.apply(state, 0.5), finer.apply(corrected, 0.5)
@@ -94,7 +100,7 @@ def test_no_network_leaves_a_fold(tmp_path, images):
     wild = {"first_step": 60.0, "noise": 0.3}
     predictor = load_predictor(save_unet(tmp_path / "wild.safetensors", **wild))
     raw = run_networks(predictor.networks(2), images, Kernel(), STEPS)[0]
-    state, operator = predictor.predict(images, 2)
+    state, operator = predict(predictor, images, 2)
     raw, inverse = (
         shoot(operator.apply(each, -0.5), operator, steps=STEPS).inverse for each in (raw, state)
     )
@@ -171,10 +177,10 @@ def test_a_network_without_dropout_is_not_sampled(prediction):
 
 def test_dropout_is_off_unless_samples_are_wanted(probabilistic, images):
     predictor = load_predictor(probabilistic)
-    first, second = (predictor.predict(images, 1)[0] for _ in range(2))
+    first, second = (predict(predictor, images, 1)[0] for _ in range(2))
     assert torch.equal(first, second)
     sampling = load_predictor(probabilistic, probabilistic=True)
-    first, second = (sampling.predict(images, 1)[0] for _ in range(2))
+    first, second = (predict(sampling, images, 1)[0] for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -186,7 +192,7 @@ def test_samples_are_what_their_definition_says(probabilistic, images):
     torch.manual_seed(7)
     states, maps = [], []
     for _ in range(4):
-        state, operator = predictor.predict(images, 1)
+        state, operator = predict(predictor, images, 1)
         states.append(state)
         inverse = shoot(operator.apply(state, -0.5), operator, steps=STEPS).inverse
         maps.append(on_working_grid(inverse, operator, 4))
@@ -219,10 +225,10 @@ def test_the_papers_network_predicts_and_corrects(tmp_path, images):
     path = tmp_path / "patches.safetensors"
     save_checkpoint(path, network, card_of(parameters, architecture="patch", velocity_factor=2))
     predictor = load_predictor(path)
-    state, operator = predictor.predict(images, 1)
+    state, operator = predict(predictor, images, 1)
     assert operator.shape == (16, 16, 16)
     assert state.any()
-    assert torch.equal(state, predictor.predict(images, 1)[0])
+    assert torch.equal(state, predict(predictor, images, 1)[0])
     torch.manual_seed(1)
     samples = load_predictor(path, probabilistic=True).sample(images, 0, 2)
     assert samples.variance.shape == (1, 3, SIZE, SIZE, SIZE)
