@@ -132,6 +132,7 @@ def predict_files(
     samples: int | None = None,
     device: torch.device,
     seed: int,
+    progress: engine.Progress | None = None,
 ) -> Found:
     """Predict the momentum between two images on one working grid.
 
@@ -151,6 +152,8 @@ def predict_files(
         Where to compute.
     seed : int
         Of the samples.
+    progress : callable, optional
+        Called after each sample.
 
     Returns
     -------
@@ -176,9 +179,8 @@ def predict_files(
         inputs = read_inputs(fixed, moving, **masks)
     with clock.part("prepare"):
         pair = prepare_conformed(inputs)
-    return _found(
-        engine.fit(pair, method, device=device, seed=seed, clock=clock), inputs.files, clock
-    )
+    fit = engine.fit(pair, method, device=device, seed=seed, clock=clock, progress=progress)
+    return _found(fit, inputs.files, clock)
 
 
 def _found(fit: engine.Fit, files: dict[str, str | None], clock: Clock) -> Found:

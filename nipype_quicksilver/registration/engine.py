@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
     from nipype_quicksilver.networks.card import Card
-    from nipype_quicksilver.networks.predictor import Predicted, Predictor
+    from nipype_quicksilver.networks.predictor import Drawn, Predicted, Predictor
 
-    Progress = Callable[[Iteration], None]
+    Progress = Callable[[Iteration | Drawn], None]
 
 
 # From the working grid, whose dimensions are multiples of 8, to those of momenta.
@@ -180,6 +180,7 @@ def choose_method(
         samples=samples,
         prediction_network=prediction_network,
         correction_network=correction_network,
+        settings=settings,
     )
     if name == "optimize":
         return Method(name, settings or Settings())
@@ -229,7 +230,7 @@ def fit(
     initial : Momentum, optional
         Where the optimisation starts, see :func:`settings_of_initial`; zero unless given.
     progress : callable, optional
-        Called after each iteration of the optimisation.
+        Called after each sample of a network, and after each iteration of the optimisation.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def fit(
     momentum, geodesic, variance = initial, None, None
     if method.predictor is not None:
         with clock.part("predict"):
-            momentum, geodesic, variance = _predict_momentum(prepared, method, device)
+            momentum, geodesic, variance = _predict_momentum(prepared, method, device, progress)
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
@@ -273,7 +274,7 @@ def fit(
 
 
 def _predict_momentum(
-    prepared: Prepared, method: Method, device: torch.device
+    prepared: Prepared, method: Method, device: torch.device, progress: Progress | None
 ) -> tuple[Momentum, Geodesic, np.ndarray | None]:
     """Run the networks on arrays; return the momentum, its geodesic and what samples tell."""
     from nipype_quicksilver.networks.prediction import Images
@@ -297,7 +298,7 @@ def _predict_momentum(
     found: Predicted
     variance = None
     if method.samples:
-        found = samples = predictor.sample(images, method.corrections, method.samples)
+        found = samples = predictor.sample(images, method.corrections, method.samples, progress)
         variance = _to_array(samples.variance)
     else:
         found = predictor.predict(images, method.corrections)
