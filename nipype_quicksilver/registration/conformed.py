@@ -11,6 +11,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.choice import Method, choose_method
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import (
     Prepared,
@@ -110,7 +111,7 @@ def optimize_files(
         engine.check_geodesic(initial, device, name)
     fit = engine.fit(
         pair,
-        engine.Method("optimize", settings),
+        Method("optimize", settings),
         device=device,
         seed=seed,
         clock=clock,
@@ -167,7 +168,7 @@ def predict_files(
     """
     if correction_network is not None and not corrections:
         raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
-    method = engine.choose_method(
+    method = choose_method(
         "correct" if corrections else "predict",
         prediction_network=prediction_network,
         correction_network=correction_network,

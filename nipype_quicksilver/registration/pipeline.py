@@ -14,6 +14,7 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.choice import choose_method
 from nipype_quicksilver.registration.heads import (
     WorkFolder,
     affine_file,
@@ -137,7 +138,7 @@ def register(
     InputError
         If an input cannot be used; the message names the file and the remedy.
     """
-    chosen = engine.choose_method(
+    chosen = choose_method(
         method,
         settings=settings,
         prediction_network=prediction_network,
