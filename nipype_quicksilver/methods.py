@@ -12,6 +12,16 @@ DEFAULT_METHOD = "optimize"
 #: Of the optimisation: from nothing, and from a predicted momentum.
 SCHEDULES = ("full", "refine")
 
+# What only some methods have use for.
+_OF_NETWORKS = ("corrections", "samples", "prediction_network", "correction_network")
+_OF_CORRECTION = ("corrections", "correction_network")
+_OF_OPTIMISATION = ("settings", "similarity", "iterations")
+_USELESS: dict[str, dict[str, tuple[str, ...]]] = {
+    "predict": {"correct or refine": _OF_CORRECTION, "refine or optimize": _OF_OPTIMISATION},
+    "correct": {"refine or optimize": _OF_OPTIMISATION},
+    "optimize": {"predict, correct or refine": _OF_NETWORKS},
+}
+
 
 def check_method(name: str, **given: Any) -> None:
     """Refuse a method that is unknown, or to which something is given that it cannot use.
@@ -21,8 +31,8 @@ def check_method(name: str, **given: Any) -> None:
     name : str
         To be one of :data:`METHODS`.
     **given
-        ``corrections``, ``samples``, ``prediction_network``, ``correction_network``; None where
-        nothing is given.
+        ``corrections``, ``samples``, ``prediction_network``, ``correction_network``, and of the
+        optimisation ``settings``, ``similarity``, ``iterations``; None where nothing is given.
 
     Raises
     ------
@@ -39,11 +49,10 @@ def check_method(name: str, **given: Any) -> None:
     """
     if name not in METHODS:
         raise InputError(f"method '{name}' is unknown; give {', '.join(METHODS)}")
-    useless = {"predict": ("corrections", "correction_network"), "optimize": tuple(given)}
-    for what in useless.get(name, ()):
-        if given.get(what) is not None:
-            others = "correct or refine" if name == "predict" else "predict, correct or refine"
-            raise InputError(
-                f"method '{name}' has no use for {what.replace('_', ' ')}; leave it out, or take "
-                f"{others}"
-            )
+    for others, useless in _USELESS.get(name, {}).items():
+        for what in useless:
+            if given.get(what) is not None:
+                raise InputError(
+                    f"method '{name}' has no use for {what.replace('_', ' ')}; leave it out, or "
+                    f"take {others}"
+                )

@@ -205,6 +205,8 @@ def test_what_cannot_be_is_refused(register, tiny_networks, tmp_path):
         register(uncertainty_components=True)
     with pytest.raises(InputError, match=r"missing.safetensors: no such file"):
         register(prediction_network=tmp_path / "missing.safetensors")
+    with pytest.raises(InputError, match=r"no use for settings; .* take refine or optimize"):
+        register(settings=Settings(similarity="mind"))
     with pytest.raises(InputError, match="has no use for prediction network"):
         register("optimize")
 

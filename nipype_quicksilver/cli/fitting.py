@@ -16,6 +16,7 @@ from nipype_quicksilver.errors import InputError, QuicksilverError
 
 if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.networks.predictor import Drawn
     from nipype_quicksilver.registration.conformed import Found
     from nipype_quicksilver.registration.engine import Progress
 
@@ -136,7 +137,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--similarity",
         choices=SIMILARITIES,
-        default="lncc",
         help="lncc: local correlation, for one contrast; mind: self-similarity, for different "
         "contrasts; ssd: squared differences (default: lncc)",
     )
@@ -184,8 +184,9 @@ def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Setting
     settings = optimize.Settings(
         stages=optimize.SCHEDULES[schedule],
         learning_rate=optimize.LEARNING_RATES[schedule],
-        similarity=args.similarity,
     )
+    if args.similarity is not None:
+        settings = replace(settings, similarity=args.similarity)
     if args.iterations is None:
         return settings
     default = "x".join(str(stage.iterations) for stage in settings.stages)
@@ -206,7 +207,7 @@ def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Setting
 
 @contextlib.contextmanager
 def shown_progress(args: argparse.Namespace) -> Iterator[Progress | None]:
-    """Show how an optimisation goes: a bar on a terminal, a line per stage in a log.
+    """Show how sampling and optimisation go: a bar on a terminal, a line per stage in a log.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ def shown_progress(args: argparse.Namespace) -> Iterator[Progress | None]:
     Yields
     ------
     callable or None
-        To be called with each iteration.
+        To be called with each sample and each iteration.
     """
     if args.quiet:
         yield None
@@ -234,30 +235,46 @@ def _bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
+    from nipype_quicksilver.networks.predictor import Drawn
+
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
 
-        def show(iteration: Iteration) -> None:
-            bar.update(
-                task,
-                description=f"stage {iteration.stage} of {iteration.stages}",
-                completed=iteration.iteration,
-                total=iteration.iterations,
-            )
+        def show(seen: Iteration | Drawn) -> None:
+            if isinstance(seen, Drawn):
+                bar.update(task, description="samples", completed=seen.sample, total=seen.samples)
+            else:
+                bar.update(
+                    task,
+                    description=f"stage {seen.stage} of {seen.stages}",
+                    completed=seen.iteration,
+                    total=seen.iterations,
+                )
 
         yield show
 
 
 class _StageLog:
-    """Logs the last iteration of each stage; which one that is shows when the next begins."""
+    """Logs the last iteration of each stage; which one that is shows when the next begins.
+
+    Of many samples it logs every tenth part.
+    """
 
     def __init__(self) -> None:
         self._last: Iteration | None = None
 
-    def __call__(self, iteration: Iteration) -> None:
-        if self._last is not None and self._last.stage != iteration.stage:
+    def __call__(self, seen: Iteration | Drawn) -> None:
+        """Take a sample or an iteration."""
+        from nipype_quicksilver.networks.predictor import Drawn
+
+        if isinstance(seen, Drawn):
+            done, before = (10 * n // seen.samples for n in (seen.sample, seen.sample - 1))
+            if done > before:
+                _logger.info("%d of %d samples", seen.sample, seen.samples)
+            return
+        if self._last is not None and self._last.stage != seen.stage:
             self.flush()
-        self._last = iteration
+        self._last = seen
 
     def flush(self) -> None:
         """Log what was seen last."""

@@ -66,17 +66,19 @@ def run(args: argparse.Namespace) -> int:
                 raise InputError(f"{file}: there is no uncertainty without samples; give --samples")
     common.start_itk(args)
     device = common.start_torch(args)
-    result = predict_files(
-        args.fixed,
-        args.moving,
-        masks={name: getattr(args, name) for name in fitting.mask_names()},
-        prediction_network=args.prediction_network,
-        correction_network=args.correction_network,
-        corrections=args.corrections,
-        samples=args.samples,
-        device=device,
-        seed=args.seed,
-    )
+    with fitting.shown_progress(args) as progress:
+        result = predict_files(
+            args.fixed,
+            args.moving,
+            masks={name: getattr(args, name) for name in fitting.mask_names()},
+            prediction_network=args.prediction_network,
+            correction_network=args.correction_network,
+            corrections=args.corrections,
+            samples=args.samples,
+            device=device,
+            seed=args.seed,
+            progress=progress,
+        )
     fitting.write_found(args, result, _uncertainties(args, result))
     fitting.log_momentum(args, result)
     return 0

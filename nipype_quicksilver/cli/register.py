@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import apply, common, engines, fitting
-from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
+from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS, check_method
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
@@ -136,12 +135,10 @@ def run(args: argparse.Namespace) -> int:
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    if args.method in ("predict", "correct") and args.iterations is not None:
-        raise InputError(
-            f"--iterations: method '{args.method}' optimises nothing; leave them out, or choose "
-            "refine or optimize"
-        )
-    settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
+    check_method(args.method, similarity=args.similarity, iterations=args.iterations)
+    settings = None
+    if args.method in ("refine", "optimize"):
+        settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
     ways = engines.chosen(args)
     with common.work_dir(args) as folder, fitting.shown_progress(args) as progress:
         registration = register(

@@ -17,8 +17,9 @@ from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
 
 if TYPE_CHECKING:
-    from nipype_quicksilver.registration.learning import Progress, Status, Trained
+    from nipype_quicksilver.registration.learning import Trained
     from nipype_quicksilver.registration.recipes import Plan
+    from nipype_quicksilver.registration.training_loop import Progress, Status
 
 ROLES = ("prediction", "correction")
 

@@ -1,6 +1,7 @@
 """Nodes over the engine: predict or optimise an initial momentum, and shoot one."""
 
 import os
+from hashlib import md5
 
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
@@ -82,6 +83,18 @@ class NetworksInputSpec(CommandInputSpec):
         argstr="--samples %d",
         desc="momenta to draw from a probabilistic network; their mean is taken",
     )
+
+    def get_hashval(self, hash_method=None):
+        """Return what Nipype compares; the cards beside the networks are inputs as well."""
+        listed, digest = super().get_hashval(hash_method)
+        for name in ("prediction_network", "correction_network"):
+            network = getattr(self, name)
+            card = os.path.splitext(network)[0] + ".json" if isdefined(network) else ""
+            if os.path.isfile(card):
+                value = self._get_sorteddict(card, hash_method=hash_method)
+                listed.append((f"{name}_card", (card, value)))
+                digest = md5(f"{digest}{name}{value}".encode()).hexdigest()
+        return listed, digest
 
 
 class OptimizeMomentumInputSpec(ConformedPairInputSpec):

@@ -105,7 +105,9 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
         desc="also give the variances of the displacement along x, y and z",
     )
     similarity = traits.Enum(
-        *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
+        *SIMILARITIES,
+        argstr="--similarity %s",
+        desc="how images are compared, for refine and optimize; by local correlation otherwise",
     )
     iterations = traits.List(
         traits.Range(low=0),
@@ -181,7 +183,7 @@ class QuicksilverRegistration(QuicksilverCommand):
     >>> node.cmdline
     '...register --brain-extraction deepbet --fixed /...fixed.nii.gz --interpolation Linear
     --method optimize --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
-    --similarity lncc --device cpu'
+    --device cpu'
     """
 
     _cmd = "register"

@@ -100,7 +100,11 @@ def _calmed(
     assert geodesic.forward is not None
     # Folds are seen in the fixed space; the momentum lives in the moving one.
     origin = (sample(folded, geodesic.forward, operator.spacing) > 0).to(state.dtype)
-    around = functional.max_pool3d(origin, 2 * REACH + 1, stride=1, padding=REACH)
+    around = origin
+    for axis in range(3):  # one after the other, which is a tenth of the work
+        size, padding = [1, 1, 1], [0, 0, 0]
+        size[axis], padding[axis] = 2 * REACH + 1, REACH
+        around = functional.max_pool3d(around, size, stride=1, padding=padding)
     share = box_mean(around, REACH - 1)
     return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
 

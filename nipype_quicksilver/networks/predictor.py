@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -31,8 +30,6 @@ PROBABILISTIC = "probabilistic.safetensors"
 
 # The working grid's dimensions are multiples of it.
 MULTIPLE = 8
-
-_logger = logging.getLogger(__name__)
 
 
 class PatchedImages:
@@ -81,6 +78,14 @@ class Predicted:
     state: torch.Tensor
     operator: KernelOperator
     geodesic: Geodesic
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How many samples have been drawn, of how many."""
+
+    sample: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,13 @@ class Predictor:
         return self._unfolded(*self._run(images, corrections), corrections)
 
     @torch.no_grad()
-    def sample(self, images: Images, corrections: int, number: int) -> Samples:
+    def sample(
+        self,
+        images: Images,
+        corrections: int,
+        number: int,
+        progress: Callable[[Drawn], None] | None = None,
+    ) -> Samples:
         """Return what so many samples of the networks tell; no more than one is kept at a time.
 
         Parameters
@@ -162,6 +173,8 @@ class Predictor:
             See :meth:`networks`.
         number : int
             At least 2; random numbers are those of torch's own generator.
+        progress : callable, optional
+            Called after each sample.
 
         Returns
         -------
@@ -175,7 +188,8 @@ class Predictor:
             state, geodesic = unfold(state, operator, steps=self.card.steps, factor=1)
             states.add(state)
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
-            _logger.debug("%d of %d samples", index + 1, number)
+            if progress is not None:
+                progress(Drawn(index + 1, number))
         mean = self._unfolded(states.mean, operator, corrections)
         return Samples(**vars(mean), variance=displacements.variance())
 

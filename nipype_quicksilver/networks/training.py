@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.fields import jacobian_shortfall, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
-from nipype_quicksilver.lddmm.maps import taper
+from nipype_quicksilver.lddmm.maps import RIM, taper
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
@@ -275,7 +276,14 @@ def _box(
     grid is periodic.
     """
     ratio = pair.fixed.shape[2] // operator.shape[0]
-    inside = pair.weight[0, 0].nonzero()
+    # Only there is the voxel, wherever the grid's edge pushes the box, inside the box's rim.
+    inner = taper(pair.fixed.shape[2:], [float(recipe.factor)] * 3, pair.weight) == 1
+    inside = (pair.weight[0, 0] * inner).nonzero()
+    if not len(inside):
+        raise InputError(
+            f"the brains lie within {RIM:g} mm of the grid's edge, where a box compares nothing; "
+            "take a larger grid"
+        )
     middle = inside[int(torch.randint(len(inside), (), generator=generator))].tolist()
     slices, coarse = [], []
     for centre, size in zip(middle, pair.fixed.shape[2:], strict=True):

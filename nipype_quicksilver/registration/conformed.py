@@ -11,6 +11,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.choice import Method, choose_method
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import (
     Prepared,
@@ -110,7 +111,7 @@ def optimize_files(
         engine.check_geodesic(initial, device, name)
     fit = engine.fit(
         pair,
-        engine.Method("optimize", settings),
+        Method("optimize", settings),
         device=device,
         seed=seed,
         clock=clock,
@@ -132,6 +133,7 @@ def predict_files(
     samples: int | None = None,
     device: torch.device,
     seed: int,
+    progress: engine.Progress | None = None,
 ) -> Found:
     """Predict the momentum between two images on one working grid.
 
@@ -151,6 +153,8 @@ def predict_files(
         Where to compute.
     seed : int
         Of the samples.
+    progress : callable, optional
+        Called after each sample.
 
     Returns
     -------
@@ -164,7 +168,7 @@ def predict_files(
     """
     if correction_network is not None and not corrections:
         raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
-    method = engine.choose_method(
+    method = choose_method(
         "correct" if corrections else "predict",
         prediction_network=prediction_network,
         correction_network=correction_network,
@@ -176,9 +180,8 @@ def predict_files(
         inputs = read_inputs(fixed, moving, **masks)
     with clock.part("prepare"):
         pair = prepare_conformed(inputs)
-    return _found(
-        engine.fit(pair, method, device=device, seed=seed, clock=clock), inputs.files, clock
-    )
+    fit = engine.fit(pair, method, device=device, seed=seed, clock=clock, progress=progress)
+    return _found(fit, inputs.files, clock)
 
 
 def _found(fit: engine.Fit, files: dict[str, str | None], clock: Clock) -> Found:

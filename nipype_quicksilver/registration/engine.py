@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import check_method
+from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
-from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize
 from nipype_quicksilver.spatial.momentum import Momentum
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
     from nipype_quicksilver.networks.card import Card
-    from nipype_quicksilver.networks.predictor import Predicted, Predictor
+    from nipype_quicksilver.networks.predictor import Drawn, Predicted, Predictor
 
-    Progress = Callable[[Iteration], None]
+    Progress = Callable[[Iteration | Drawn], None]
 
 
 # From the working grid, whose dimensions are multiples of 8, to those of momenta.
@@ -111,97 +110,6 @@ def select_device(name: str | torch.device) -> torch.device:
     return device
 
 
-@dataclass(frozen=True)
-class Method:
-    """Where the momentum comes from.
-
-    Attributes
-    ----------
-    name : str
-        ``optimize``: by optimisation (LO); ``predict``: by the prediction network (LP);
-        ``correct``: with corrections of it (LPC); ``refine``: optimised from there.
-    settings : Settings
-        Of the optimisation.
-    predictor : Predictor or None
-        Networks; all methods but ``optimize`` need them.
-    corrections : int
-        Times that the prediction is corrected, for ``correct`` and ``refine``.
-    samples : int
-        Of the momentum, whose mean is taken; 0 for a deterministic prediction.
-    """
-
-    name: str
-    settings: Settings
-    predictor: Predictor | None = None
-    corrections: int = 1
-    samples: int = 0
-
-
-def choose_method(
-    name: str,
-    *,
-    settings: Settings | None = None,
-    prediction_network: PathLike | None = None,
-    correction_network: PathLike | None = None,
-    corrections: int | None = None,
-    samples: int | None = None,
-) -> Method:
-    """Return a method with its networks.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`nipype_quicksilver.methods.METHODS`.
-    settings : Settings, optional
-        Of the optimisation; the full schedule unless given, for ``refine`` a short one.
-    prediction_network, correction_network : path-like, optional
-        Checkpoints; the shipped networks unless given.
-    corrections : int, optional
-        Times that the prediction is corrected, for ``correct`` and ``refine``; once unless given.
-    samples : int, optional
-        Of a probabilistic network, whose mean is taken; none unless given.
-
-    Returns
-    -------
-    Method
-
-    Raises
-    ------
-    InputError
-        If there is no such method, it has no use for what is given, or a checkpoint cannot be
-        used.
-    """
-    from nipype_quicksilver.lddmm.optimize import LEARNING_RATES, SCHEDULES, Settings
-    from nipype_quicksilver.networks.predictor import load_predictor
-
-    check_method(
-        name,
-        corrections=corrections,
-        samples=samples,
-        prediction_network=prediction_network,
-        correction_network=correction_network,
-    )
-    if name == "optimize":
-        return Method(name, settings or Settings())
-    if samples is not None and samples < 2:
-        raise InputError(f"samples: {samples} tell no spread; give at least 2")
-    predictor = load_predictor(
-        prediction_network,
-        correction_network,
-        probabilistic=samples is not None,
-        correcting=name != "predict",
-    )
-    if name == "predict":
-        corrections = 0
-    return Method(
-        name,
-        settings or Settings(stages=SCHEDULES["refine"], learning_rate=LEARNING_RATES["refine"]),
-        predictor,
-        1 if corrections is None else corrections,
-        samples or 0,
-    )
-
-
 def fit(
     prepared: Prepared,
     method: Method,
@@ -229,7 +137,7 @@ def fit(
     initial : Momentum, optional
         Where the optimisation starts, see :func:`settings_of_initial`; zero unless given.
     progress : callable, optional
-        Called after each iteration of the optimisation.
+        Called after each sample of a network, and after each iteration of the optimisation.
 
     Returns
     -------
@@ -244,7 +152,7 @@ def fit(
     momentum, geodesic, variance = initial, None, None
     if method.predictor is not None:
         with clock.part("predict"):
-            momentum, geodesic, variance = _predict_momentum(prepared, method, device)
+            momentum, geodesic, variance = _predict_momentum(prepared, method, device, progress)
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
@@ -273,7 +181,7 @@ def fit(
 
 
 def _predict_momentum(
-    prepared: Prepared, method: Method, device: torch.device
+    prepared: Prepared, method: Method, device: torch.device, progress: Progress | None
 ) -> tuple[Momentum, Geodesic, np.ndarray | None]:
     """Run the networks on arrays; return the momentum, its geodesic and what samples tell."""
     from nipype_quicksilver.networks.prediction import Images
@@ -297,7 +205,7 @@ def _predict_momentum(
     found: Predicted
     variance = None
     if method.samples:
-        found = samples = predictor.sample(images, method.corrections, method.samples)
+        found = samples = predictor.sample(images, method.corrections, method.samples, progress)
         variance = _to_array(samples.variance)
     else:
         found = predictor.predict(images, method.corrections)
@@ -407,24 +315,15 @@ def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "moment
     InputError
         If the geodesic blows up.
     """
-    from nipype_quicksilver.lddmm.shooting import shoot
-
-    start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
-    geodesic = shoot(start, operator, steps=momentum.steps, energies=True)
-    return _maps_at_end(geodesic, momentum, device, name)
+    return _maps_at_end(_shoot(momentum, device, name), momentum, device)
 
 
-def _maps_at_end(
-    geodesic: Geodesic, momentum: Momentum, device: torch.device, name: str = "momentum"
-) -> Maps:
+def _maps_at_end(geodesic: Geodesic, momentum: Momentum, device: torch.device) -> Maps:
     """Return the maps of a momentum's geodesic, see :func:`shoot_momentum`."""
     from nipype_quicksilver.lddmm.maps import registration_maps
 
     maps = registration_maps(geodesic, _operator(momentum, device), factor=momentum.factor)
-    result = Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
-    if not all(np.isfinite(values).all() for values in (result.inverse, maps.energies)):
-        raise InputError(_blown_up(name))
-    return result
+    return Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
 
 
 def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
@@ -444,6 +343,11 @@ def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
     InputError
         If the geodesic blows up.
     """
+    _shoot(momentum, device, name)
+
+
+def _shoot(momentum: Momentum, device: torch.device, name: str) -> Geodesic:
+    """Return the geodesic of a momentum, with both maps and the energies, if it has one."""
     import torch
 
     from nipype_quicksilver.lddmm.shooting import shoot
@@ -451,12 +355,13 @@ def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
     start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
     with torch.no_grad():
         geodesic = shoot(start, operator, steps=momentum.steps, energies=True)
-    if not all(bool(torch.isfinite(x).all()) for x in (geodesic.inverse, *geodesic.energies)):
-        raise InputError(_blown_up(name))
-
-
-def _blown_up(name: str) -> str:
-    return f"{name}: its geodesic blows up; give a momentum as a registration finds it"
+    # What leads out of the grid is no map, though all its numbers may be finite.
+    size = max(n * h for n, h in zip(operator.shape, operator.spacing, strict=True))
+    if not bool(geodesic.inverse.abs().max() < size):
+        raise InputError(
+            f"{name}: its geodesic blows up; give a momentum as a registration finds it"
+        )
+    return geodesic
 
 
 def _operator(momentum: Momentum, device: torch.device) -> KernelOperator:

@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
+from nibabel.affines import apply_affine
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.choice import choose_method
 from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.registration.uncertainty import standard_deviation
+from nipype_quicksilver.registration.warping import move_points, pull_back
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid, index_box
+from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image
 from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
 from nipype_quicksilver.spatial.transforms import (
@@ -122,7 +125,8 @@ def register(
     seed : int
         Set and recorded; only samples draw random numbers.
     progress : callable, optional
-        Called with an `lddmm.optimize.Iteration` after each iteration.
+        Called with an `lddmm.optimize.Iteration` after each iteration, and with a
+        `networks.predictor.Drawn` after each sample.
     work_dir : path-like, optional
         An existing folder where brain masks, affines and the momentum are kept, and found again
         by the next run with the same images and settings.
@@ -137,7 +141,7 @@ def register(
     InputError
         If an input cannot be used; the message names the file and the remedy.
     """
-    chosen = engine.choose_method(
+    chosen = choose_method(
         method,
         settings=settings,
         prediction_network=prediction_network,
@@ -215,17 +219,21 @@ def _finish(
     """Bring everything to the native grids, once, and measure it there."""
     fixed_grid, moving_grid = Grid.from_image(inputs.fixed), Grid.from_image(inputs.moving)
     with clock.part("resample"):
-        warped = resample(inputs.moving, fixed_grid, composite, interpolation=interpolation)
-        back = resample(inputs.fixed, moving_grid, inverse, interpolation=interpolation)
-        labels = _warp_labels(inputs, composite)
         displacement = displacement_on_grid(composite, fixed_grid)
         inverse_displacement = displacement_on_grid(inverse, moving_grid)
+        if interpolation == "Linear":
+            warped = _pull_back(inputs.moving, displacement, fixed_grid)
+            back = _pull_back(inputs.fixed, inverse_displacement, moving_grid)
+        else:
+            warped = resample(inputs.moving, fixed_grid, composite, interpolation=interpolation)
+            back = resample(inputs.fixed, moving_grid, inverse, interpolation=interpolation)
+        labels = _warp_labels(inputs, composite)
     with clock.part("measure"):
         logarithm = log_jacobian(displacement, fixed_grid)
         brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
         measures: dict[str, Any] = {
             "jacobian": jacobian_summary(displacement, fixed_grid, brain, logarithm),
-            "inverse_consistency_mm": _inverse_consistency(composite, inverse, fixed_grid, brain),
+            "inverse_consistency_mm": _inverse_consistency(inputs, fit, displacement, brain),
         }
         if inputs.fixed_labels is not None and labels is not None:
             measures["labels"] = _compare_labels(inputs, inputs.fixed_labels, labels)
@@ -291,15 +299,20 @@ def _compare_labels(inputs: Inputs, truth: Nifti1Image, warped: np.ndarray) -> d
     }
 
 
+def _pull_back(image: Nifti1Image, displacement: np.ndarray, grid: Grid) -> np.ndarray:
+    return pull_back(np.asanyarray(image.dataobj), Grid.from_image(image), displacement, grid)
+
+
 def _inverse_consistency(
-    composite: Composite, inverse: Composite, grid: Grid, brain: np.ndarray
+    inputs: Inputs, fit: engine.Fit, displacement: np.ndarray, brain: np.ndarray
 ) -> dict[str, float]:
     """Return how far the way to the moving image and back leads from where it started."""
-    box = index_box(brain)
-    around = displacement_on_grid(compose([inverse, composite]), grid.cropped(box))
-    there_and_back = around[brain[box]]
-    distance = np.linalg.norm(there_and_back.astype(float), axis=-1)
-    return _spread(distance)
+    start = apply_affine(inputs.fixed.affine, np.argwhere(brain))
+    there = start + displacement[brain]
+    before_field = apply_affine(np.linalg.inv(inputs.to_moving), there)
+    after_field = move_points(before_field, fit.maps.forward, fit.momentum.working_grid)
+    back = apply_affine(inputs.to_fixed, after_field)
+    return _spread(np.linalg.norm(back - start, axis=-1))
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:

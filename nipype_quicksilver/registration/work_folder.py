@@ -15,6 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import QuicksilverError
 from nipype_quicksilver.registration import engine
+from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.spatial.files import PathLike, write_json
@@ -82,7 +83,7 @@ class WorkFolder:
     def fit(
         self,
         prepared: Prepared,
-        method: engine.Method,
+        method: Method,
         *,
         device: torch.device,
         seed: int,
@@ -129,9 +130,7 @@ class WorkFolder:
         return folder / f"{what}_{_digest([what, __version__, *parts])}"
 
 
-def _parts_of_fit(
-    prepared: Prepared, method: engine.Method, device: torch.device, seed: int
-) -> list[Any]:
+def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed: int) -> list[Any]:
     """Return all that a momentum depends on."""
     images = [prepared.fixed, prepared.moving, prepared.weight, prepared.moving_weight]
     parts: list[Any] = [*images, prepared.grid.affine, device.type, method.name]

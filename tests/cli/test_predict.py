@@ -37,13 +37,15 @@ def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path,
     assert [s["iterations"] for s in json.loads(json_file.read_text())["stages"]] == [2]
 
 
-def test_samples_by_command(conformed_pair, tiny_networks, tmp_path, refused):
+def test_samples_by_command(conformed_pair, tiny_networks, tmp_path, refused, capsys):
     run = [*arguments(conformed_pair), f"--prediction-network={tiny_networks['probabilistic']}"]
     run += [f"--output={tmp_path / 'momentum.nii.gz'}", "--corrections=0", "--device=cpu"]
     outputs = [tmp_path / "uncertainty.nii.gz", tmp_path / "components.nii.gz"]
     files = [f"--output-uncertainty={outputs[0]}", f"--output-uncertainty-components={outputs[1]}"]
     refused("predict", *run, *files, told=f"{outputs[0]}: there is no uncertainty without samples")
-    assert main(["predict", "--quiet", *run, *files, "--samples=2"]) == 0
+    assert main(["predict", *run, *files, "--samples=2"]) == 0
+    told = capsys.readouterr().err
+    assert "1 of 2 samples" in told and "2 of 2 samples" in told
     whole, parts = (np.asanyarray(nib.load(path).dataobj) for path in outputs)
     assert whole.max() > 0
     np.testing.assert_allclose(whole, np.sqrt(parts.sum(axis=-1)), rtol=1e-5)

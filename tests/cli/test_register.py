@@ -268,7 +268,12 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
         (["--method", "guess"], "--method"),
         (["--brain-extraction", "bet"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
-        (["--method", "correct", "--iterations", "4x4"], "--iterations: method 'correct' opti"),
+        (["--method", "correct", "--similarity", "mind"], "no use for similarity; leave it out"),
+        (["--method", "predict", "--similarity", "lncc"], "no use for similarity; leave it out"),
+        (
+            ["--method", "correct", "--iterations", "4x4"],
+            "'correct' has no use for iterations",
+        ),
         (["--method", "predict", "--corrections", "2"], "'predict' has no use for corrections"),
         (["--method", "optimize", "--samples", "9"], "'optimize' has no use for samples"),
         (["--method", "correct", "--samples", "1"], "samples: 1 tell no spread"),

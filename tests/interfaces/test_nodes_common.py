@@ -140,6 +140,25 @@ def test_every_input_file_is_hashed(node_class, filled, tmp_path):
             assert inputs.get_hashval()[1] != before, name
 
 
+@pytest.mark.parametrize(
+    "node_class", [interfaces.PredictMomentum, interfaces.QuicksilverRegistration]
+)
+@pytest.mark.parametrize("name", ["prediction_network", "correction_network"])
+@pytest.mark.parametrize("method", ["content", "timestamp"])
+def test_the_card_of_a_network_is_hashed(node_class, name, method, filled, tmp_path):
+    network, card = (tmp_path / f"network.{suffix}" for suffix in ("safetensors", "json"))
+    network.touch()
+    inputs = filled(node_class).inputs
+    setattr(inputs, name, network)
+    seen = {inputs.get_hashval(method)[1]}
+    for time, text in enumerate(("one", "another")):
+        card.write_text(text)
+        os.utime(card, (time, time))
+        assert inputs.get_hashval(method)[1] not in seen
+        assert inputs.get_hashval(method)[1] == inputs.get_hashval(method)[1]
+        seen.add(inputs.get_hashval(method)[1])
+
+
 @pytest.mark.parametrize("node_class", NODES)
 def test_outputs_need_no_run(node_class, filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.networks.prediction import Images, run_networks
-from nipype_quicksilver.networks.synthesis import Ranges, Scan
+from nipype_quicksilver.networks.synthesis import Pair, Ranges, Scan
 from nipype_quicksilver.networks.training import Recipe, Training, shares_on, training_loss
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.networks.validation import Judges, mean_of, validate
@@ -175,6 +176,26 @@ def test_boxes():
     assert same(*trainings)
     whole = make_training(replace(recipe, crop=0), before=[make_network(seed=7)])
     assert whole.step() != trainings[0].step()
+
+
+def test_a_box_at_the_edge_of_the_grid_has_something_to_compare():
+    """Brains that reach the grid's edge once gave boxes all of whose weight lay in their rims."""
+    from nipype_quicksilver.networks.training import _box
+
+    grid = torch.zeros((1, 1, 32, 32, 32))
+    operator = Images(grid, grid, grid, factor=2).operator(RECIPE.kernel, 4)
+    state = torch.zeros((1, 3, *operator.shape))
+    weight = grid.clone()
+    weight[..., :6, :, :] = 1
+    pose = torch.zeros((1, 3, 32, 32, 32))
+    pair = Pair(grid, grid, weight, None, None, pose, pose)
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        part, _ = _box(pair, state, operator, replace(RECIPE, crop=16), generator)
+        assert part.weight.any()
+    weight[..., 5, :, :] = 0
+    with pytest.raises(InputError, match="take a larger grid"):
+        _box(pair, state, operator, replace(RECIPE, crop=16), generator)
 
 
 def test_overlap_in_a_box_is_that_of_its_place():
