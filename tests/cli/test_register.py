@@ -266,7 +266,7 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
     [
         (["--similarity", "mi"], "--similarity"),
         (["--method", "guess"], "--method"),
-        (["--brain-extraction", "bet"], "--brain-extraction"),
+        (["--brain-extraction", "guess"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
         (["--method", "correct", "--similarity", "mind"], "no use for similarity; leave it out"),
         (["--method", "predict", "--similarity", "lncc"], "no use for similarity; leave it out"),
