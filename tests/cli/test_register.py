@@ -266,7 +266,7 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
     [
         (["--similarity", "mi"], "--similarity"),
         (["--method", "guess"], "--method"),
-        (["--brain-extraction", "bet"], "--brain-extraction"),
+        (["--brain-extraction", "robex"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
         (["--method", "correct", "--iterations", "4x4"], "--iterations: method 'correct' opti"),
         (["--method", "predict", "--corrections", "2"], "'predict' has no use for corrections"),
