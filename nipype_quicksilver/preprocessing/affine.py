@@ -115,12 +115,18 @@ def align(
     if dof not in DOF:
         raise InputError(f"dof {dof}: give {', '.join(map(str, DOF))}")
     sides = (_Side.of(fixed, fixed_mask), _Side.of(moving, moving_mask))
+    before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
+    # Rounding alone can send an optimiser another way: always in one order, whatever was asked.
+    exchanged = sides[0].key() > sides[1].key()
+    ordered = sides[::-1] if exchanged else sides
     with ThreadPoolExecutor(max_workers=min(num_threads, 2)) as pool:
-        start = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
         if initial is None:
-            start = _search(sides, dof, pool)
-        matrix, apart = _refine(sides, _allowed(start, dof, sides), dof, levels, pool)
-    before = np.eye(4) if initial is None else start
+            start = _search(ordered, dof, pool)
+        else:
+            start = np.linalg.inv(before) if exchanged else before
+        matrix, apart = _refine(ordered, _allowed(start, dof, ordered), dof, levels, pool)
+    if exchanged:
+        matrix = np.linalg.inv(matrix)
     similarity = {name: _likeness(sides, m) for name, m in (("before", before), ("after", matrix))}
     facts = {
         "dof": dof,
@@ -228,6 +234,11 @@ class _Side:
         grid = working_grid(outline, spacing=LEVELS[-1], margin_mm=2 * LEVELS[-1])
         smooth, brain = (nifti(conform(i, grid), grid.affine) for i in (cropped, outline))
         return cls(cropped, smooth, brain, apply_affine(image.affine, center), float(volume))
+
+    def key(self) -> tuple[float, list[float], bytes]:
+        """Return what puts any two images into an order."""
+        data = np.asanyarray(self.image.dataobj)
+        return self.volume, self.center.tolist(), data.tobytes()
 
     def on(self, grid: Grid, matrix: np.ndarray | None = None) -> np.ndarray:
         """Return the image on a grid, whose points `matrix` maps to the image."""

@@ -68,7 +68,7 @@ def test_degrees_of_freedom_are_kept(fixed, moved):
 def test_exchanged_images_give_the_inverse(fixed, moved):
     moving = moved(TRUTH[9])
     there, back = (align(*pair).matrix for pair in ((fixed, moving), (moving, fixed)))
-    assert distance(back @ there, np.eye(4)) < 1e-3
+    assert distance(back @ there, np.eye(4)) < 1e-9  # rounding of an inverse, not of optimisers
 
 
 def test_same_bits_at_any_number_of_threads(fixed, moved):
