@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.processes import end_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -292,6 +293,7 @@ def session(args: argparse.Namespace) -> Iterator[None]:
     # Threads that spin while they wait take the CPU from those that work. OpenMP reads this once,
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    end_with_parent()
     _keep_freed_memory()
     if args.num_threads is None:
         args.num_threads = available_cpus()

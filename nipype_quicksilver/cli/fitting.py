@@ -52,7 +52,7 @@ def mask_names() -> list[str]:
     return [option[2:].replace("-", "_") for option in MASKS]
 
 
-def add_networks(parser: argparse.ArgumentParser) -> None:
+def add_networks(parser: argparse._ActionsContainer) -> None:
     """Add `--prediction-network`, `--correction-network` and `--samples`."""
     for role in ("prediction", "correction"):
         parser.add_argument(
@@ -132,7 +132,7 @@ def log_momentum(args: argparse.Namespace, result: Found) -> None:
     )
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: argparse._ActionsContainer) -> None:
     """Add `--similarity` and `--iterations`."""
     parser.add_argument(
         "--similarity",

@@ -8,6 +8,7 @@ from nipype_quicksilver.cli import (
     affine,
     apply,
     checkpoint,
+    cohort,
     common,
     dataset,
     demo,
@@ -35,6 +36,7 @@ COMMANDS = (
     dataset,
     train,
     checkpoint,
+    cohort,
 )
 
 EXIT_FAILURE = 1

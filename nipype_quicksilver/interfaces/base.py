@@ -18,6 +18,8 @@ from nipype.interfaces.base import (
 from nipype.utils.filemanip import split_filename
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.interfaces import gpus
+from nipype_quicksilver.processes import PARENT
 
 _PROGRAM = "quicksilver"
 
@@ -75,7 +77,11 @@ class QuicksilverCommand(CommandLine):
         return super()._format_arg(name, trait_spec, value)
 
     def _run_interface(self, runtime):
-        runtime = super()._run_interface(runtime)
+        # Else it would go on when its workflow is killed, and write where the next one works.
+        runtime.environ[PARENT] = str(os.getpid())
+        with gpus.reserved() if self.inputs.use_gpu else contextlib.nullcontext({}) as shown:
+            runtime.environ.update(shown)
+            runtime = super()._run_interface(runtime)
         if runtime.returncode != 0:
             # Nipype would only miss the outputs; the command's own line says why.
             self.raise_exception(runtime)

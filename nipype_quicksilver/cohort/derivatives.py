@@ -1,0 +1,308 @@
+"""Results as BIDS derivatives: each file appears complete, and a record of the set last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.cohort.jobs import PAIRWISE, Job, Settings, digest
+from nipype_quicksilver.spatial.files import staged
+
+#: Folder of the reports of failures.
+LOGS = "logs"
+#: Folder of intermediate files, unless another is given.
+WORK = "work"
+
+_BIDS_VERSION = "1.10.0"
+# What BIDS does not name yet: the validator is to look past it.
+_IGNORED = ("*_xfm.*", "*_registration.*", "*_map.*", "*.html", LOGS, WORK)
+_README = """\
+# Registrations by nipype-quicksilver
+
+Every image was registered to a fixed image by `quicksilver cohort`; the sidecar of each file tells
+from what and how it was made.
+
+| file | content |
+|---|---|
+| `*_from-A_to-B_mode-image_xfm.h5` | brings images from A to B (ITK; maps points of B to points of A) |
+| `*_space-B_desc-preproc_T1w.nii.gz` | the image on the grid of B |
+| `*_space-B_dseg.nii.gz` | its labels there |
+| `*_space-B_desc-jacobian_map.nii.gz` | logarithm of the Jacobian determinant of the transform |
+| `*_space-B_desc-uncertainty_map.nii.gz` | spread of the displacement over samples, mm |
+| `*_desc-brain_mask.nii.gz` | brain, on the image's own grid |
+| `*_registration.json` | measures, parameters, versions, seconds |
+"""
+
+_STAGED = re.compile(r"\.[0-9a-f]{16}(\..*)?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where derivatives go, and where their images came from.
+
+    Attributes
+    ----------
+    output_dir : Path
+        Folder of the derivatives.
+    source_dir : Path or None
+        Folder of the BIDS data set.
+    """
+
+    output_dir: Path
+    source_dir: Path | None = None
+
+    def uri(self, path: Path) -> str:
+        """Return how a file is named in sidecars: a BIDS URI where it has one.
+
+        Examples
+        --------
+        >>> place = Place(Path("/out"), Path("/data"))
+        >>> place.uri(Path("/data/sub-1/anat/a.nii")), place.uri(Path("/else/b.nii"))
+        ('bids:raw:sub-1/anat/a.nii', 'file:///else/b.nii')
+        """
+        for root, name in ((self.source_dir, "bids:raw:"), (self.output_dir, "bids::")):
+            if root is not None and path.is_relative_to(root):
+                return name + path.relative_to(root).as_posix()
+        return path.as_uri()
+
+
+def prepare(place: Place) -> None:
+    """Make the folder of derivatives a BIDS data set.
+
+    Parameters
+    ----------
+    place : Place
+        The folder is made if needed; what a run that was killed left half-written is removed.
+    """
+    root = place.output_dir
+    root.mkdir(parents=True, exist_ok=True)
+    for folder in root.glob("sub-*/**/"):
+        for path in folder.iterdir():
+            if _STAGED.fullmatch(path.name):
+                path.unlink()
+    description: dict[str, Any] = {
+        "Name": "Registrations by nipype-quicksilver",
+        "BIDSVersion": _BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "nipype-quicksilver", "Version": __version__}],
+    }
+    if place.source_dir is not None:
+        uri = place.source_dir.as_uri()
+        description |= {"SourceDatasets": [{"URL": uri}], "DatasetLinks": {"raw": uri}}
+    write_text(root / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+    write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
+    write_text(root / "README.md", _README)
+
+
+def is_whole(job: Job, settings: Settings, output_dir: Path) -> bool:
+    """Tell whether all derivatives of a job are there, made from the same files in the same way.
+
+    Parameters
+    ----------
+    job : Job
+        What was to be done.
+    settings : Settings
+        How.
+    output_dir : Path
+        Folder of the derivatives.
+    """
+    record = read_record(output_dir / job.moving.folder / job.record)
+    if record is None or record["made_from"] != digest(job, settings):
+        return False
+    folder = output_dir / job.moving.folder
+    try:
+        return all((folder / name).stat().st_size == n for name, n in record["files"].items())
+    except OSError:
+        return False
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the figures of a registration; None where there are none that can be used."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    known = isinstance(record, dict) and {"made_from", "files", "job"} <= record.keys()
+    return record if known else None
+
+
+def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str]) -> Path:
+    """Keep the outputs of a registration as derivatives.
+
+    Parameters
+    ----------
+    job : Job
+        What was done.
+    settings : Settings
+        How.
+    place : Place
+        Where it is kept.
+    outputs : mapping
+        Files by the names in :meth:`Job.files`, and ``summary``.
+
+    Returns
+    -------
+    Path
+        The record: the summary, the sizes of all files, and what they were made from. It is
+        removed first and written last: without it, the others do not count.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        If files cannot be written.
+    """
+    folder = place.output_dir / job.moving.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / job.record
+    record.unlink(missing_ok=True)
+    made_from = digest(job, settings)  # before anything is read: inputs may change meanwhile
+    sidecars = _sidecars(job, settings, place, outputs)
+    sizes: dict[str, int] = {}
+    for name, file in job.files().items():
+        if name not in outputs:
+            continue
+        with _durable(folder / file) as temporary:
+            shutil.copyfile(outputs[name], temporary)
+        sidecar = f"{file.split('.')[0]}.json"
+        write_text(folder / sidecar, json.dumps(sidecars[name], indent=2) + "\n")
+        sizes |= {part: (folder / part).stat().st_size for part in (file, sidecar)}
+    table = _label_table(job)
+    if table is not None and "warped_labels" in outputs:
+        name = job.in_space("dseg.tsv")
+        write_text(folder / name, table.read_text(encoding="utf-8"))
+        sizes[name] = (folder / name).stat().st_size
+    summary = json.loads(Path(outputs["summary"]).read_text(encoding="utf-8"))
+    facts = {
+        "job": {
+            "participant_id": f"sub-{job.moving.participant}",
+            "session_id": None if job.moving.session is None else f"ses-{job.moving.session}",
+            "image": job.moving.path.name,
+            "space": job.space,
+        },
+        **summary,
+        "made_from": made_from,
+        "files": sizes,
+    }
+    write_text(record, json.dumps(facts, indent=2) + "\n")
+    return record
+
+
+def _label_table(job: Job) -> Path | None:
+    """Return the names of an image's labels, where they stand beside them."""
+    if job.moving.labels is None:
+        return None
+    table = job.moving.labels.with_name(job.moving.labels.name.split(".")[0] + ".tsv")
+    return table if table.exists() else None
+
+
+def _sidecars(
+    job: Job, settings: Settings, place: Place, outputs: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return what is told of each derivative."""
+    moving, fixed = job.moving, job.space
+    reference = _reference(job, settings, place)
+    common = {
+        "Sources": [place.uri(moving.path), *([] if job.fixed is None else [reference])],
+        "SpatialReference": reference,
+        "GeneratedBy": {"Name": "nipype-quicksilver", "Version": __version__},
+        "Parameters": settings.described(),
+    }
+    back = {**common, "SpatialReference": place.uri(moving.path)}
+    labels = [] if moving.labels is None else [place.uri(moving.labels)]
+    mask = place.uri(moving.path if moving.mask is None else moving.mask)
+    composite = "ITK composite transform (affine and diffeomorphism)"
+    return {
+        "composite_transform": {
+            "Description": f"{composite} that brings images from {moving.suffix} to {fixed}",
+            **common,
+        },
+        "inverse_composite_transform": {
+            "Description": f"{composite} that brings images from {fixed} to {moving.suffix}",
+            **back,
+        },
+        "warped_image": {
+            "Description": f"{moving.suffix} image, resampled once to {fixed}",
+            "SkullStripped": _is_stripped(moving.path, outputs.get("brain_mask")),
+            **common,
+        },
+        "warped_labels": {
+            "Description": f"Labels, resampled once to {fixed}",
+            **common,
+            "Sources": [*labels, place.uri(moving.path)],
+        },
+        "log_jacobian": {
+            "Description": "Natural logarithm of the Jacobian determinant of the transform, affine "
+            f"included; above 0 where the image is larger than {fixed}",
+            **common,
+        },
+        "uncertainty": {
+            "Description": "Spread of the displacement over samples of a probabilistic network",
+            "Units": "mm",
+            **common,
+        },
+        "brain_mask": {
+            "Description": "Brain",
+            "Type": "Brain",
+            "Sources": [mask],
+            "SpatialReference": place.uri(moving.path),
+            "GeneratedBy": common["GeneratedBy"],
+        },
+    }
+
+
+def _reference(job: Job, settings: Settings, place: Place) -> str:
+    """Return how the fixed image is named in sidecars."""
+    if job.fixed is not None:
+        return place.uri(job.fixed.path)
+    if settings.fixed_file is not None:
+        return place.uri(settings.fixed_file.absolute())
+    assert settings.fixed != PAIRWISE
+    return f"{job.space} ({settings.fixed})"
+
+
+def _is_stripped(image: Path, mask: str | None) -> bool:
+    """Tell whether an image is zero outside the brain; without a mask, what is not is brain."""
+    if mask is None:
+        return True
+    import numpy as np
+
+    from nipype_quicksilver.spatial.images import read_image, read_mask
+
+    data, inside = read_image(image), read_mask(mask)
+    if data.shape != inside.shape:
+        return False
+    return not np.asanyarray(data.dataobj)[np.asanyarray(inside.dataobj) == 0].any()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text; the file appears complete or not at all, also after a power cut."""
+    with _durable(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _durable(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes its place when its bytes are on the disk.
+
+    A file that was renamed is not complete after a power cut otherwise.
+    """
+    with staged(path) as temporary:
+        yield temporary
+        _flush(temporary)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

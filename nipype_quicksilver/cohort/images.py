@@ -1,0 +1,234 @@
+"""The images of a cohort: found by their BIDS names, or listed in a table."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nipype_quicksilver.errors import InputError
+
+SUFFIXES = ("T1w", "T2w")
+_EXTENSIONS = (".nii.gz", ".nii")
+_LABEL = re.compile(r"[0-9A-Za-z]+")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CohortImage:
+    """An image of a participant.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    participant : str
+        BIDS label, without ``sub-``.
+    session : str or None
+        BIDS label, without ``ses-``.
+    stem : str
+        Entities of its BIDS name, without suffix.
+    suffix : str
+        One of :data:`SUFFIXES`.
+    mask, labels : Path or None
+        Its brain and its label map, where there are any.
+
+    Examples
+    --------
+    >>> image = CohortImage(Path("a.nii.gz"), "01", "2", "sub-01_ses-2_run-1", "T1w")
+    >>> image.label, str(image.folder)
+    ('sub01ses2run1', 'sub-01/ses-2/anat')
+    """
+
+    path: Path
+    participant: str
+    session: str | None
+    stem: str
+    suffix: str
+    mask: Path | None = None
+    labels: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands for it in names where only letters and digits may stand."""
+        return "".join(_LABEL.findall(self.stem))
+
+    @property
+    def folder(self) -> Path:
+        """Where a BIDS data set has its files."""
+        parts = [f"sub-{self.participant}"]
+        if self.session is not None:
+            parts.append(f"ses-{self.session}")
+        return Path(*parts, "anat")
+
+
+def find_images(
+    source: Path,
+    *,
+    suffix: str = "T1w",
+    participants: Collection[str] = (),
+    labels_dir: Path | None = None,
+) -> list[CohortImage]:
+    """Find the images of a cohort.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of a BIDS data set, or a table of images (``.tsv``), see :func:`read_table`.
+    suffix : {'T1w', 'T2w'}
+        Which images.
+    participants : collection of str
+        Labels, with or without ``sub-``; all of them if empty.
+    labels_dir : Path, optional
+        BIDS folder with a label map (``*_dseg.nii.gz``) of each image.
+
+    Returns
+    -------
+    list of CohortImage
+        In the order of their names.
+
+    Raises
+    ------
+    InputError
+        If there are none, a participant or a label map is missing, or two images have one name.
+    """
+    wanted = {name.removeprefix("sub-") for name in participants}
+    if source.is_dir():
+        images = _of_bids(source, suffix)
+    elif source.suffix == ".tsv":
+        images = [image for image in read_table(source, suffix) if image.suffix == suffix]
+    else:
+        raise InputError(f"{source}: no such folder; give that of a BIDS data set, or a .tsv table")
+    if not images:
+        raise InputError(f"{source}: has no {suffix} images; check the data set and --suffix")
+    missing = wanted - {image.participant for image in images}
+    if missing:
+        raise InputError(
+            f"{source}: has no {suffix} image of participant {', '.join(sorted(missing))}; check "
+            "--participant-label"
+        )
+    chosen = [image for image in images if not wanted or image.participant in wanted]
+    if labels_dir is not None:
+        chosen = [replace(image, labels=_labels_of(image, labels_dir)) for image in chosen]
+    names = Counter(image.stem for image in chosen)
+    name, number = names.most_common(1)[0]
+    if number > 1:
+        raise InputError(f"{source}: {number} images are named {name}; give them different names")
+    return sorted(chosen, key=lambda image: image.stem)
+
+
+def _of_bids(root: Path, suffix: str) -> list[CohortImage]:
+    """Ask pybids for the images."""
+    try:
+        from bids import BIDSLayout
+        from bids.layout import BIDSLayoutIndexer
+    except ImportError as error:
+        raise InputError(
+            f"{root}: to read BIDS data sets, install pybids (pip install "
+            "'nipype-quicksilver[bids]'), or give a table of images (.tsv)"
+        ) from error
+    try:
+        layout = BIDSLayout(root, indexer=BIDSLayoutIndexer(index_metadata=False))
+    except (ValueError, OSError) as error:  # what pybids raises for a folder that is not BIDS
+        raise InputError(
+            f"{root}: is no BIDS data set ({str(error).splitlines()[0]}); check its "
+            "dataset_description.json"
+        ) from error
+    found = layout.get(suffix=suffix, datatype="anat", extension=list(_EXTENSIONS))
+    return [_of_entities(Path(file.path), file.get_entities(), suffix) for file in found]
+
+
+def _of_entities(path: Path, entities: dict[str, Any], suffix: str) -> CohortImage:
+    stem = path.name.split(".")[0].removesuffix(f"_{suffix}")
+    return CohortImage(path, entities["subject"], entities.get("session"), stem, suffix)
+
+
+def read_table(table: Path, suffix: str) -> list[CohortImage]:
+    """Read a table of images.
+
+    Parameters
+    ----------
+    table : Path
+        Tab-separated, with the columns ``participant_id`` and ``image``, and, where wanted,
+        ``session_id``, ``mask`` and ``labels``; ``n/a`` stands for nothing. Paths are relative to
+        the table's folder.
+    suffix : str
+        Of images whose names do not end in one of :data:`SUFFIXES`.
+
+    Returns
+    -------
+    list of CohortImage
+        In the table's order.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be used, or a file is missing.
+    """
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read ({error}); give a table (.tsv)") from error
+    for column in ("participant_id", "image"):
+        if not rows or column not in rows[0]:
+            raise InputError(
+                f"{table}: has no column {column} or no rows; give the tab-separated columns "
+                "participant_id and image"
+            )
+    return [_of_row(table, number, row, suffix) for number, row in enumerate(rows, start=2)]
+
+
+def _of_row(table: Path, line: int, row: dict[str, str | None], suffix: str) -> CohortImage:
+    def value(column: str) -> str | None:
+        text = (row.get(column) or "").strip()
+        return None if text in ("", "n/a") else text
+
+    def file(column: str) -> Path | None:
+        name = value(column)
+        if name is None:
+            return None
+        path = (table.parent / name).absolute()
+        if not path.is_file():
+            raise InputError(f"{table}, line {line}: {path}: no such file; correct the {column}")
+        return path
+
+    def label(column: str, prefix: str) -> str | None:
+        name = (value(column) or "").removeprefix(prefix)
+        if name and not _LABEL.fullmatch(name):
+            raise InputError(f"{table}, line {line}: {column} '{name}' is not letters and digits")
+        return name or None
+
+    participant, path = label("participant_id", "sub-"), file("image")
+    session = label("session_id", "ses-")
+    if participant is None or path is None:
+        raise InputError(f"{table}, line {line}: give participant_id and image")
+    stem = f"sub-{participant}" + (f"_ses-{session}" if session else "")
+    of_name = path.name.split(".")[0].rpartition("_")[2]
+    suffix = of_name if of_name in SUFFIXES else suffix
+    return CohortImage(path, participant, session, stem, suffix, file("mask"), file("labels"))
+
+
+def _labels_of(image: CohortImage, folder: Path) -> Path:
+    """Return the label map of an image in a BIDS folder."""
+    found = sorted(_label_maps(image, folder))
+    if not found:
+        place = folder / image.folder / f"{image.stem}_dseg.nii.gz"
+        raise InputError(f"{place}: no such file; check --labels, or leave the image out")
+    if len(found) > 1:
+        raise InputError(f"{found[0]} and {found[1].name}: keep one label map of the image")
+    return found[0].absolute()
+
+
+def _label_maps(image: CohortImage, folder: Path) -> Iterator[Path]:
+    # Further entities, such as desc-aseg, may follow; but not a space other than the image's.
+    name = re.compile(rf"{re.escape(image.stem)}(_(?!space-)[a-z]+-[^_]+)*_dseg\.nii(\.gz)?")
+    place = folder / image.folder
+    if place.is_dir():
+        yield from (path for path in place.iterdir() if name.fullmatch(path.name))

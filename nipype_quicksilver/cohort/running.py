@@ -1,0 +1,241 @@
+"""Runs the workflow of a cohort, so that a run that was killed can be started again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nipype_quicksilver.cohort import resources
+from nipype_quicksilver.cohort.derivatives import is_whole
+from nipype_quicksilver.cohort.failures import Failure, failure_of, lost_jobs, read_failures
+from nipype_quicksilver.cohort.jobs import Job, Settings
+from nipype_quicksilver.cohort.progress import Progress
+from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.processes import end_forked_with_this
+
+#: How often a job whose batch job vanished is tried.
+TRIES = 2
+_NIPYPE_LOGGERS = ("nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
+_SECONDS_TO_CANCEL = 60
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How nodes are run.
+
+    Attributes
+    ----------
+    plugin : str
+        One of :data:`nipype_quicksilver.cohort.resources.PLUGINS`.
+    given : dict
+        Arguments from the user's file.
+    n_procs, mem_gb, n_gpus
+        What all nodes together may use on this machine; memory in GB, None: nine tenths of it.
+    work_dir, crash_dir : Path
+        Nipype's working folder, and that of its crash files.
+    verbose : bool
+        Let Nipype say what it does.
+    """
+
+    plugin: str
+    work_dir: Path
+    crash_dir: Path
+    given: dict[str, Any] = field(default_factory=dict)
+    n_procs: int = 1
+    mem_gb: float | None = None
+    n_gpus: int = 0
+    verbose: bool = False
+
+
+def run(
+    jobs: Sequence[Job],
+    settings: Settings,
+    output_dir: Path,
+    build: Callable[[Sequence[Job]], Any],
+    engine: Engine,
+    progress: Progress,
+) -> dict[str, Failure]:
+    """Run jobs; those whose batch jobs vanished a second time.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What is to be done.
+    settings : Settings
+        How it is registered.
+    output_dir : Path
+        Folder of the derivatives.
+    build : callable
+        Returns the workflow of jobs.
+    engine : Engine
+        How nodes are run.
+    progress : Progress
+        Is told of every change.
+
+    Returns
+    -------
+    dict
+        Of each job that is not whole in the end, by its name: why.
+
+    Raises
+    ------
+    InputError
+        If the limits are too small for a node.
+    QuicksilverError
+        If the engine itself fails.
+    """
+    start, left = time.time(), list(jobs)
+    for attempt in range(1, TRIES + 1):
+        _run_once(build(left), engine, progress)
+        remaining = [job for job in jobs if not is_whole(job, settings, output_dir)]
+        failures = read_failures(engine.crash_dir, start)
+        left = lost_jobs(remaining, failures)
+        if not left or attempt == TRIES:
+            break
+        _logger.warning("%d jobs ended without a result: they are started again", len(left))
+        progress.again(left)
+    unknown = Failure("", "it was not run; see the log with --verbose", engine.crash_dir, False)
+    return {job.name: failure_of(job, failures) or unknown for job in remaining}
+
+
+def _run_once(workflow: Any, engine: Engine, progress: Progress) -> None:
+    workflow.base_dir = str(engine.work_dir)
+    local = engine.plugin in resources.LOCAL
+    workflow.config["execution"] = {
+        **workflow.config.get("execution", {}),
+        "crashdump_dir": str(engine.crash_dir),
+        "crashfile_format": "txt",
+        "poll_sleep_duration": "0.2" if local else "2",
+        "job_finished_timeout": "10",
+    }
+    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+    if local:
+        resources.check_limits(nodes, n_procs=engine.n_procs, mem_gb=engine.mem_gb)
+    comment = f"--comment={_name(engine.work_dir)}" if engine.plugin == "SLURM" else ""
+    resources.charge(nodes, engine.plugin, engine.given, always=comment)
+    arguments = resources.plugin_arguments(
+        engine.plugin,
+        engine.given,
+        n_procs=engine.n_procs,
+        mem_gb=engine.mem_gb,
+        n_gpus=engine.n_gpus,
+    )
+    with _nipype_is_silent(not engine.verbose):
+        try:
+            workflow.run(
+                plugin=engine.plugin, plugin_args={**arguments, "status_callback": progress}
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise QuicksilverError(f"plugin {engine.plugin} cannot run: {error}") from error
+        except Exception as error:
+            # Of failed nodes the crash files tell; Nipype raises the first failure again.
+            _logger.debug("Nipype: %s", error)
+
+
+@contextlib.contextmanager
+def _nipype_is_silent(silent: bool) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _NIPYPE_LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        if silent:
+            logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def alone(work_dir: Path) -> Iterator[None]:
+    """Keep other runs off a working folder, and end what a killed one left behind.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Made if needed.
+
+    Raises
+    ------
+    InputError
+        If another run uses it.
+    """
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        lock = open(work_dir / ".lock", "a")  # noqa: SIM115 - held until the end
+    except OSError as error:
+        raise InputError(
+            f"{work_dir}: no such folder can be made ({error.strerror}); give another --work-dir"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"{work_dir}: another run works there; wait for its end, or give another --work-dir"
+            ) from error
+        end_forked_with_this()
+        yield
+
+
+def cancel_leftovers(work_dir: Path) -> None:
+    """Cancel the SLURM jobs of a run that was killed, and wait until they are gone.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Working folder of the run, by which its jobs are known.
+
+    Raises
+    ------
+    QuicksilverError
+        If SLURM does not answer, or the jobs do not end.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_CANCEL
+    while jobs := _slurm_jobs(work_dir):
+        if time.monotonic() > deadline:
+            raise QuicksilverError(f"SLURM job {jobs[0]} of an earlier run does not end; cancel it")
+        _ask("scancel", *jobs)
+        time.sleep(1)
+
+
+def _slurm_jobs(work_dir: Path) -> list[str]:
+    listed = _ask("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%i %k")
+    pairs = [line.split(maxsplit=1) for line in listed.splitlines()]
+    return [pair[0] for pair in pairs if pair[1:] == [_name(work_dir)]]
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{command[0]}: no such program; run on a machine that submits to SLURM, or choose "
+            "another --plugin"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise QuicksilverError(f"{command[0]} failed: {error.stderr.strip()}") from error
+    return done.stdout
+
+
+def _name(work_dir: Path) -> str:
+    """Return what stands for a working folder in the comment of a SLURM job."""
+    return f"quicksilver_{hashlib.sha256(os.fsencode(work_dir.absolute())).hexdigest()[:16]}"
+
+
+def clean(work_dir: Path, workflow_name: str, part: str) -> None:
+    """Remove the intermediate files of a part whose results are whole."""
+    shutil.rmtree(work_dir / workflow_name / part, ignore_errors=True)

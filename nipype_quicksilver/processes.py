@@ -1,0 +1,47 @@
+"""Processes that end with those that started them, also where these are killed."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+#: Environment variable with the number of the process whose node a command is.
+PARENT = "QUICKSILVER_PARENT"
+
+_PAUSE = 0.5  # seconds between two looks for the parent
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when the one that :data:`PARENT` names is gone.
+
+    A shell may stand between the two, so that the system's own signal would not come.
+    """
+    parent = os.environ.pop(PARENT, "")
+    if parent.isdigit():
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while True:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGKILL)
+        except PermissionError:
+            pass  # it lives, as another user
+        time.sleep(_PAUSE)
+
+
+def end_forked_with_this() -> None:
+    """Let every process that is forked from now on be killed when this one ends (Linux)."""
+    if sys.platform == "linux":
+        os.register_at_fork(after_in_child=_end_with_forking)
+
+
+def _end_with_forking() -> None:
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,261 @@
+"""Registration of many images, each kept as BIDS derivatives."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline.engine import Node, Workflow
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.cohort.derivatives import Place
+from nipype_quicksilver.cohort.images import CohortImage
+from nipype_quicksilver.cohort.jobs import FIXED, Job, Settings
+from nipype_quicksilver.interfaces import QuicksilverRegistration
+from nipype_quicksilver.interfaces.derivatives import SaveDerivatives
+from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
+from nipype_quicksilver.methods import check_method
+from nipype_quicksilver.workflows.preprocessing import init_affine_wf, init_brain_extraction_wf
+
+
+def init_cohort_wf(
+    *,
+    jobs: Sequence[Job],
+    settings: Settings,
+    place: Place,
+    omp_nthreads: int,
+    use_gpu: bool = False,
+    name: str = "cohort_wf",
+) -> Workflow:
+    """Build a workflow that registers many images and keeps the results as BIDS derivatives.
+
+    Workflow Graph
+        ::
+
+            fixed (once):    select_template (-> brain_extraction_wf) -> outputnode
+            IMAGE (of each): brain_extraction_wf -> outputnode
+            JOB (of each):   affine_wf -> register -> save
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What to register to what, see :func:`nipype_quicksilver.cohort.jobs.plan`.
+    settings : Settings
+        How.
+    place : Place
+        Folder of the derivatives; those that are there already are made again.
+    omp_nthreads : int
+        Threads of each node that can use several.
+    use_gpu : bool
+        Register on a GPU. Brains are extracted and aligned on the CPU, which other jobs leave
+        idle meanwhile.
+    name : str
+        Name of the workflow.
+
+    Returns
+    -------
+    Workflow
+        Without inputs; all of them are set. Nodes that fail do not keep others from running.
+
+    Raises
+    ------
+    InputError
+        If an engine is unknown or not installed, or the method has no use for a setting.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from nipype_quicksilver.cohort.jobs import plan
+    >>> images = [CohortImage(Path(__file__), "01", None, "sub-01", "T1w")]
+    >>> settings = Settings("MNI152")
+    >>> wf = init_cohort_wf(
+    ...     jobs=plan(images, settings), settings=settings, place=Place(Path("/out")),
+    ...     omp_nthreads=1,
+    ... )
+    >>> wf.get_node("sub-01_to-MNI152NLin2009aSym").list_node_names()
+    ['affine_wf.align', 'affine_wf.inputnode', 'affine_wf.outputnode', 'register', 'save']
+    """
+    check_method(
+        settings.method,
+        similarity=settings.similarity,
+        iterations=settings.iterations,
+        samples=settings.samples,
+        corrections=settings.corrections,
+        prediction_network=settings.prediction_network,
+        correction_network=settings.correction_network,
+    )
+    workflow = Workflow(name=name)
+    workflow.config["execution"] = {"stop_on_first_crash": "false"}
+    workflow.__desc__ = (
+        f"{len(jobs)} images were registered by geodesic shooting in the framework of large "
+        f"deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilver* "
+        f"{__version__}.\n"
+    )
+    sources = _Sources(workflow, settings, omp_nthreads)
+    for job in jobs:
+        _add_job(workflow, job, settings, place, sources, omp_nthreads, use_gpu)
+    return workflow
+
+
+class _Sources:
+    """The workflows of single images, each added when it is asked for first.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        To which they are added.
+    settings : Settings
+        With the engine of brain extraction.
+    omp_nthreads : int
+        Threads of each node.
+    """
+
+    def __init__(self, workflow: Workflow, settings: Settings, omp_nthreads: int) -> None:
+        self._workflow, self._settings, self._threads = workflow, settings, omp_nthreads
+        self._known: dict[str, Workflow | None] = {}
+
+    def of_image(self, image: CohortImage) -> Workflow | None:
+        """Return the workflow that extracts an image's brain; None where that is not needed."""
+        if image.mask is not None or self._settings.brain_extraction == "none":
+            return None
+        if image.stem not in self._known:
+            part = Workflow(name=image.stem)
+            extraction_wf = self._extraction()
+            extraction_wf.inputs.inputnode.in_file = str(image.path)
+            part.add_nodes([extraction_wf])
+            self._keep(part)
+        return self._known[image.stem]
+
+    def of_fixed(self) -> Workflow:
+        """Return the workflow that finds the fixed image and its brain."""
+        if FIXED not in self._known:
+            self._keep(self._fixed())
+        return self._known[FIXED]
+
+    def _keep(self, part: Workflow) -> None:
+        self._workflow.add_nodes([part])
+        self._known[part.name] = part
+
+    def _extraction(self) -> Workflow:
+        return init_brain_extraction_wf(
+            omp_nthreads=self._threads, engine=self._settings.brain_extraction
+        )
+
+    def _fixed(self) -> Workflow:
+        """Build the workflow of the fixed image, with `outputnode`."""
+        settings, part = self._settings, Workflow(name=FIXED)
+        select_template = Node(
+            SelectTemplate(template=settings.fixed), mem_gb=0.5, name="select_template"
+        )
+        outputnode = Node(IdentityInterface(fields=["image", "brain", "mask"]), name="outputnode")
+        part.connect(select_template, "template_file", outputnode, "image")
+        if settings.fixed_file is None or settings.brain_extraction == "none":
+            part.connect([
+                (select_template, outputnode, [
+                    ("template_file", "brain"),
+                    ("template_mask", "mask"),
+                ]),
+            ])  # fmt: skip
+            return part
+        extraction_wf = self._extraction()
+        part.connect([
+            (select_template, extraction_wf, [("template_file", "inputnode.in_file")]),
+            (extraction_wf, outputnode, [
+                ("outputnode.out_file", "brain"),
+                ("outputnode.out_mask", "mask"),
+            ]),
+        ])  # fmt: skip
+        return part
+
+
+def _add_job(
+    workflow: Workflow,
+    job: Job,
+    settings: Settings,
+    place: Place,
+    sources: _Sources,
+    omp_nthreads: int,
+    use_gpu: bool,
+) -> None:
+    """Add the registration of one image."""
+    part = Workflow(name=job.name)
+    register = Node(
+        QuicksilverRegistration(use_gpu=use_gpu, **_options(job, settings)),
+        n_procs=1 if use_gpu else omp_nthreads,
+        mem_gb=4.0,
+        name="register",
+    )
+    save = Node(SaveDerivatives(job=job, settings=settings, place=place), mem_gb=0.5, name="save")
+    part.connect(register, "summary", save, "summary")
+    files = set(job.files()) & set(register.outputs.copyable_trait_names())
+    part.connect([(register, save, [(name, name) for name in sorted(files)])])
+    affine_wf = None
+    if settings.affine != "none":
+        affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, engine=settings.affine)
+        part.connect(affine_wf, "outputnode.affine_transform", register, "initial_moving_transform")
+    workflow.add_nodes([part])
+    _connect_image(workflow, part, "moving", job.moving, sources.of_image(job.moving), affine_wf)
+    if job.fixed is not None:
+        _connect_image(workflow, part, "fixed", job.fixed, sources.of_image(job.fixed), affine_wf)
+    else:
+        _connect_fixed(workflow, part, sources.of_fixed(), affine_wf)
+
+
+def _options(job: Job, settings: Settings) -> dict[str, Any]:
+    """Return the inputs of a registration that are known when it is built."""
+    options = {
+        "method": settings.method,
+        "similarity": settings.similarity,
+        "iterations": None if settings.iterations is None else list(settings.iterations),
+        "prediction_network": settings.prediction_network,
+        "correction_network": settings.correction_network,
+        "n_samples": settings.samples,
+        "corrections": settings.corrections,
+        "moving_labels": job.moving.labels,
+        "fixed_labels": settings.fixed_labels if job.fixed is None else job.fixed.labels,
+        "affine": "none" if settings.affine == "none" else None,
+        # Brains come with masks, or without skull.
+        "brain_extraction": "none",
+        "random_seed": settings.seed,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _connect_image(
+    workflow: Workflow,
+    part: Workflow,
+    side: str,
+    image: CohortImage,
+    extracted: Workflow | None,
+    affine_wf: Workflow | None,
+) -> None:
+    """Give an image of the cohort to the nodes of a job, as `moving` or `fixed`."""
+    register = part.get_node("register")
+    setattr(register.inputs, f"{side}_image", str(image.path))
+    if extracted is not None:
+        out = "brain_extraction_wf.outputnode"
+        targets = [(f"{out}.out_mask", f"register.{side}_image_mask")]
+        if side == "moving":
+            targets.append((f"{out}.out_mask", "save.brain_mask"))
+        if affine_wf is not None:
+            targets.append((f"{out}.out_file", f"affine_wf.inputnode.{side}_image"))
+            targets.append((f"{out}.out_mask", f"affine_wf.inputnode.{side}_image_mask"))
+        workflow.connect([(extracted, part, targets)])
+        return
+    masked = {} if image.mask is None else {f"{side}_image_mask": str(image.mask)}
+    register.inputs.trait_set(**masked)
+    if affine_wf is not None:
+        affine_wf.inputs.inputnode.trait_set(**{f"{side}_image": str(image.path), **masked})
+
+
+def _connect_fixed(
+    workflow: Workflow, part: Workflow, fixed: Workflow, affine_wf: Workflow | None
+) -> None:
+    """Give the fixed image to the nodes of a job."""
+    targets = [
+        ("outputnode.image", "register.fixed_image"),
+        ("outputnode.mask", "register.fixed_image_mask"),
+    ]
+    if affine_wf is not None:
+        targets.append(("outputnode.brain", "affine_wf.inputnode.fixed_image"))
+        targets.append(("outputnode.mask", "affine_wf.inputnode.fixed_image_mask"))
+    workflow.connect([(fixed, part, targets)])
