@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 #: Environment variable with the number of the process whose node a command is.
 PARENT = "QUICKSILVER_PARENT"
@@ -35,13 +36,24 @@ def _watch(parent: int) -> None:
         time.sleep(_PAUSE)
 
 
-def end_forked_with_this() -> None:
-    """Let every process that is forked from now on be killed when this one ends (Linux)."""
-    if sys.platform == "linux":
-        os.register_at_fork(after_in_child=_end_with_forking)
+@contextlib.contextmanager
+def forked_end_with_this() -> Iterator[None]:
+    """Let every process that is forked within the block be killed when this one ends (Linux)."""
+    global _forked_end
+    if sys.platform == "linux" and _forked_end is None:
+        os.register_at_fork(after_in_child=_end_with_forking)  # there is no way to take it back
+    _forked_end = True
+    try:
+        yield
+    finally:
+        _forked_end = False
+
+
+_forked_end: bool | None = None
 
 
 def _end_with_forking() -> None:
     set_death_signal = 1  # PR_SET_PDEATHSIG
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)
+    if _forked_end:
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").prctl(set_death_signal, signal.SIGKILL, 0, 0, 0)

@@ -32,7 +32,7 @@ from what and how it was made.
 
 | file | content |
 |---|---|
-| `*_from-A_to-B_mode-image_xfm.h5` | brings images from A to B (ITK; maps points of B to points of A) |
+| `*_from-A_to-B_mode-image_xfm.h5` | brings images from A to B (maps points of B to those of A) |
 | `*_space-B_desc-preproc_T1w.nii.gz` | the image on the grid of B |
 | `*_space-B_dseg.nii.gz` | its labels there |
 | `*_space-B_desc-jacobian_map.nii.gz` | logarithm of the Jacobian determinant of the transform |

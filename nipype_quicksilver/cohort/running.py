@@ -18,11 +18,17 @@ from typing import Any
 
 from nipype_quicksilver.cohort import resources
 from nipype_quicksilver.cohort.derivatives import is_whole
-from nipype_quicksilver.cohort.failures import Failure, failure_of, lost_jobs, read_failures
+from nipype_quicksilver.cohort.failures import (
+    Failure,
+    describe,
+    failure_of,
+    lost_jobs,
+    read_failures,
+)
 from nipype_quicksilver.cohort.jobs import Job, Settings
 from nipype_quicksilver.cohort.progress import Progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.processes import end_forked_with_this
+from nipype_quicksilver.processes import forked_end_with_this
 
 #: How often a job whose batch job vanished is tried.
 TRIES = 2
@@ -94,12 +100,10 @@ def run(
     ------
     InputError
         If the limits are too small for a node.
-    QuicksilverError
-        If the engine itself fails.
     """
     start, left = time.time(), list(jobs)
     for attempt in range(1, TRIES + 1):
-        _run_once(build(left), engine, progress)
+        error = _run_once(build(left), engine, progress)
         remaining = [job for job in jobs if not is_whole(job, settings, output_dir)]
         failures = read_failures(engine.crash_dir, start)
         left = lost_jobs(remaining, failures)
@@ -107,11 +111,13 @@ def run(
             break
         _logger.warning("%d jobs ended without a result: they are started again", len(left))
         progress.again(left)
-    unknown = Failure("", "it was not run; see the log with --verbose", engine.crash_dir, False)
+    why = "its files changed meanwhile" if error is None else f"not run: {describe(str(error))}"
+    unknown = Failure("", why, engine.crash_dir, False)
     return {job.name: failure_of(job, failures) or unknown for job in remaining}
 
 
-def _run_once(workflow: Any, engine: Engine, progress: Progress) -> None:
+def _run_once(workflow: Any, engine: Engine, progress: Progress) -> Exception | None:
+    """Run a workflow; return what Nipype raised."""
     workflow.base_dir = str(engine.work_dir)
     local = engine.plugin in resources.LOCAL
     workflow.config["execution"] = {
@@ -133,16 +139,17 @@ def _run_once(workflow: Any, engine: Engine, progress: Progress) -> None:
         mem_gb=engine.mem_gb,
         n_gpus=engine.n_gpus,
     )
+    from nipype_quicksilver.cohort.plugins import make_plugin
+
     with _nipype_is_silent(not engine.verbose):
+        plugin = make_plugin(engine.plugin, {**arguments, "status_callback": progress})
         try:
-            workflow.run(
-                plugin=engine.plugin, plugin_args={**arguments, "status_callback": progress}
-            )
-        except (FileNotFoundError, PermissionError) as error:
-            raise QuicksilverError(f"plugin {engine.plugin} cannot run: {error}") from error
+            workflow.run(plugin=plugin)
         except Exception as error:
-            # Of failed nodes the crash files tell; Nipype raises the first failure again.
+            # Nipype raises the first failure of a node again, of which its crash file tells.
             _logger.debug("Nipype: %s", error)
+            return error
+    return None
 
 
 @contextlib.contextmanager
@@ -187,8 +194,8 @@ def alone(work_dir: Path) -> Iterator[None]:
             raise InputError(
                 f"{work_dir}: another run works there; wait for its end, or give another --work-dir"
             ) from error
-        end_forked_with_this()
-        yield
+        with forked_end_with_this():
+            yield
 
 
 def cancel_leftovers(work_dir: Path) -> None:
