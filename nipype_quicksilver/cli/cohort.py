@@ -203,14 +203,15 @@ def run(args: argparse.Namespace) -> int:
     settings, place, engine = _settings(args), _place(args), _engine(args)
     images = _images(args, settings)
     _check(args, settings)
-    jobs = plan(images, settings)
+    jobs, build = plan(images, settings), _builder(args, settings, place, engine)
+    running.check(build(jobs[:1]), engine)
     with running.alone(engine.work_dir):
         if engine.plugin == "SLURM":
             running.cancel_leftovers(engine.work_dir)
         prepare(place)
         left = [job for job in jobs if not is_whole(job, settings, place.output_dir)]
         _logger.info("%d to register, %d done already", len(left), len(jobs) - len(left))
-        failures = _register(args, left, len(jobs) - len(left), settings, place, engine)
+        failures = _register(args, left, len(jobs) - len(left), settings, build, engine)
     _validate(place.output_dir)
     return _report(args, jobs, failures)
 
@@ -348,12 +349,28 @@ def _find_template(name: str) -> None:
         find_template(name, folder)
 
 
+def _builder(
+    args: argparse.Namespace, settings: Settings, place: Place, engine: Engine
+) -> Callable[[Sequence[Job]], Any]:
+    """Return what builds the workflow of jobs."""
+    from nipype_quicksilver.workflows import init_cohort_wf
+
+    return lambda jobs: init_cohort_wf(
+        jobs=jobs,
+        settings=settings,
+        place=place,
+        omp_nthreads=args.num_threads,
+        use_gpu=engine.n_gpus > 0,
+        name=WORKFLOW,
+    )
+
+
 def _register(
     args: argparse.Namespace,
     jobs: Sequence[Job],
     done: int,
     settings: Settings,
-    place: Place,
+    build: Callable[[Sequence[Job]], Any],
     engine: Engine,
 ) -> dict[str, Failure]:
     """Run the workflow of the jobs; return what failed."""
@@ -363,21 +380,9 @@ def _register(
     from nipype_quicksilver.cohort.progress import Progress
     from nipype_quicksilver.cohort.resources import visible_gpus
     from nipype_quicksilver.interfaces import gpus
-    from nipype_quicksilver.workflows import init_cohort_wf
 
     if engine.n_gpus and engine.plugin in LOCAL:
         gpus.share(engine.work_dir / "gpus", visible_gpus()[: engine.n_gpus])
-
-    def build(jobs: Sequence[Job]) -> Any:
-        return init_cohort_wf(
-            jobs=jobs,
-            settings=settings,
-            place=place,
-            omp_nthreads=args.num_threads,
-            use_gpu=engine.n_gpus > 0,
-            name=WORKFLOW,
-        )
-
     with _shown(args) as show:
         progress = Progress(
             jobs,
@@ -385,7 +390,8 @@ def _register(
             show=show,
             unneeded=lambda part: running.clean(engine.work_dir, WORKFLOW, part),
         )
-        return running.run(jobs, settings, place.output_dir, build, engine, progress)
+        output_dir = args.output_dir.absolute()
+        return running.run(jobs, settings, output_dir, build, engine, progress)
 
 
 @contextmanager

@@ -95,11 +95,6 @@ def run(
     -------
     dict
         Of each job that is not whole in the end, by its name: why.
-
-    Raises
-    ------
-    InputError
-        If the limits are too small for a node.
     """
     start, left = time.time(), list(jobs)
     for attempt in range(1, TRIES + 1):
@@ -116,6 +111,30 @@ def run(
     return {job.name: failure_of(job, failures) or unknown for job in remaining}
 
 
+def check(workflow: Any, engine: Engine) -> None:
+    """Refuse limits under which a node of a workflow could never run.
+
+    Parameters
+    ----------
+    workflow : nipype Workflow
+        Of one job; the others are like it.
+    engine : Engine
+        With the limits.
+
+    Raises
+    ------
+    InputError
+        If a node needs more.
+    """
+    if engine.plugin in resources.LOCAL:
+        nodes = _nodes(workflow)
+        resources.check_limits(nodes, n_procs=engine.n_procs, mem_gb=engine.mem_gb)
+
+
+def _nodes(workflow: Any) -> list[Any]:
+    return [workflow.get_node(name) for name in workflow.list_node_names()]
+
+
 def _run_once(workflow: Any, engine: Engine, progress: Progress) -> Exception | None:
     """Run a workflow; return what Nipype raised."""
     workflow.base_dir = str(engine.work_dir)
@@ -127,11 +146,8 @@ def _run_once(workflow: Any, engine: Engine, progress: Progress) -> Exception | 
         "poll_sleep_duration": "0.2" if local else "2",
         "job_finished_timeout": "10",
     }
-    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
-    if local:
-        resources.check_limits(nodes, n_procs=engine.n_procs, mem_gb=engine.mem_gb)
     comment = f"--comment={_name(engine.work_dir)}" if engine.plugin == "SLURM" else ""
-    resources.charge(nodes, engine.plugin, engine.given, always=comment)
+    resources.charge(_nodes(workflow), engine.plugin, engine.given, always=comment)
     arguments = resources.plugin_arguments(
         engine.plugin,
         engine.given,

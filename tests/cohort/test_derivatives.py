@@ -1,0 +1,115 @@
+"""Derivatives count as a whole or not at all."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from nipype_quicksilver.cohort import derivatives
+from nipype_quicksilver.cohort.derivatives import Place, is_whole, prepare, save
+from nipype_quicksilver.cohort.jobs import PAIRWISE, plan
+
+
+@pytest.fixture
+def place(tmp_path):
+    found = Place(tmp_path / "out", tmp_path / "data")
+    prepare(found)
+    return found
+
+
+def anat(place):
+    return sorted((place.output_dir / "sub-01" / "anat").iterdir())
+
+
+def test_saved_derivatives_are_whole(job, settings, place, outputs):
+    assert not is_whole(job, settings, place.output_dir)
+    record = save(job, settings, place, outputs)
+    assert is_whole(job, settings, place.output_dir)
+    assert not is_whole(job, replace(settings, seed=2), place.output_dir)
+    names = {path.name for path in anat(place)}
+    images = {name for what, name in job.files().items() if what in outputs}
+    assert names == images | {f"{name.split('.')[0]}.json" for name in images} | {record.name}
+    facts = json.loads(record.read_text())
+    assert facts["similarity"]["after"] == 0.75
+    assert facts["job"]["participant_id"] == "sub-01"
+    job.moving.path.write_bytes(b"another image")
+    assert not is_whole(job, settings, place.output_dir)
+
+
+def test_sidecars_tell_sources_and_parameters(job, cohort, settings, place, outputs):
+    save(job, settings, place, outputs)
+    sidecar = json.loads(
+        (anat(place)[0].parent / job.in_space("desc-preproc_T1w.json")).read_text()
+    )
+    assert sidecar["Sources"] == ["bids:raw:sub-01_T1w.nii.gz"]
+    assert sidecar["SpatialReference"] == "MNI152NLin2009aSym (MNI152)"
+    assert sidecar["SkullStripped"] is True
+    assert sidecar["Parameters"]["fixed"] == "MNI152"
+    pair = plan(cohort, replace(settings, fixed=PAIRWISE))[0]
+    save(pair, settings, place, outputs)
+    folder = place.output_dir / pair.moving.folder
+    sidecar = json.loads((folder / pair.in_space("desc-preproc_T1w.json")).read_text())
+    assert sidecar["SpatialReference"] == "bids:raw:sub-01_T1w.nii.gz"
+
+
+@pytest.mark.parametrize("damage", ["cut", "remove"])
+def test_a_damaged_file_makes_the_set_incomplete(damage, job, settings, place, outputs):
+    record = save(job, settings, place, outputs)
+    for file in anat(place):
+        whole = file.read_bytes()
+        if damage == "remove":
+            file.unlink()
+        else:
+            file.write_bytes(whole[:-1])
+        if file != record or damage == "remove":
+            assert not is_whole(job, settings, place.output_dir), file
+        file.write_bytes(whole)
+        assert is_whole(job, settings, place.output_dir)
+    record.write_text(record.read_text()[:100])
+    assert not is_whole(job, settings, place.output_dir)
+
+
+def test_a_run_that_ends_midway_leaves_no_whole_set(
+    job, settings, place, outputs, monkeypatch, tmp_path
+):
+    save(job, settings, place, outputs)
+    count, copied = 0, shutil.copyfile
+
+    def copy(source, target):
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        return copied(source, target)
+
+    monkeypatch.setattr(derivatives.shutil, "copyfile", copy)
+    with pytest.raises(KeyboardInterrupt):
+        save(job, settings, place, outputs)
+    monkeypatch.undo()
+    assert not is_whole(job, settings, place.output_dir)
+    assert not [path for path in anat(place) if path.name.startswith(".")]
+    save(job, settings, place, outputs)
+    assert is_whole(job, settings, place.output_dir)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(job, settings, place, outputs):
+    save(job, settings, place, outputs)
+    left = anat(place)[0].parent / ".0123456789abcdef.nii.gz"
+    own = left.with_name(".hidden")
+    left.touch()
+    own.touch()
+    prepare(place)
+    assert not left.exists()
+    assert own.exists()
+    assert is_whole(job, settings, place.output_dir)
+
+
+def test_a_label_table_goes_with_the_labels(job, settings, place, outputs, tmp_path):
+    labels = tmp_path / "data" / "sub-01_dseg.nii.gz"
+    labels.touch()
+    labels.with_name("sub-01_dseg.tsv").write_text("index\tname\n1\tbrain\n")
+    job = replace(job, moving=replace(job.moving, labels=labels))
+    save(job, settings, place, {**outputs, "warped_labels": outputs["warped_image"]})
+    table = place.output_dir / job.moving.folder / job.in_space("dseg.tsv")
+    assert table.read_text() == "index\tname\n1\tbrain\n"

@@ -1,0 +1,43 @@
+"""What is registered to what, and the names of what comes of it."""
+
+import os
+from dataclasses import replace
+
+from nipype_quicksilver.cohort.jobs import PAIRWISE, Settings, digest, plan
+
+
+def test_to_a_template(cohort):
+    jobs = plan(cohort, Settings("MNI152"))
+    assert [job.name for job in jobs] == [f"sub-0{n}_to-MNI152NLin2009aSym" for n in (1, 2, 3)]
+    names = jobs[0].files()
+    assert names["composite_transform"] == "sub-01_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.h5"
+    inverse = "sub-01_from-MNI152NLin2009aSym_to-T1w_mode-image_xfm.h5"
+    assert names["inverse_composite_transform"] == inverse
+    assert names["warped_image"] == "sub-01_space-MNI152NLin2009aSym_desc-preproc_T1w.nii.gz"
+    assert names["warped_labels"] == "sub-01_space-MNI152NLin2009aSym_dseg.nii.gz"
+    assert len({name for job in jobs for name in job.files().values()}) == 3 * len(names)
+
+
+def test_pairwise_is_every_pair_once(cohort):
+    jobs = plan(cohort, Settings(PAIRWISE))
+    assert [job.name for job in jobs] == ["sub-02_to-sub01", "sub-03_to-sub01", "sub-03_to-sub02"]
+    assert [(job.moving, job.fixed) for job in jobs][2] == (cohort[2], cohort[1])
+    assert set(jobs[2].parts) >= {"sub-02", "sub-03", "sub-03_to-sub02"}
+
+
+def test_what_a_result_depends_on(cohort, tmp_path):
+    network = tmp_path / "network.safetensors"
+    network.write_bytes(b"1")
+    settings = Settings("MNI152", method="predict", prediction_network=str(network))
+    job = plan(cohort, settings)[0]
+    before = digest(job, settings)
+    assert digest(plan(cohort, settings)[0], settings) == before
+    assert digest(job, replace(settings, seed=1)) != before
+    assert digest(plan(cohort, settings)[1], settings) != before
+    labelled = replace(job, moving=replace(job.moving, labels=network))
+    assert digest(labelled, settings) != before
+    os.utime(network, (1, 1))
+    after = digest(job, settings)
+    assert after != before
+    job.moving.path.write_bytes(b"yy")
+    assert digest(job, settings) not in (before, after)
