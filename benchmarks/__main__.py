@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not 
 
 from benchmarks import (
     affine,
+    cohort,
     extraction,
     heads,
     multiatlas,
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "affine": affine.measure,
     "heads": heads.measure,
     "multiatlas": multiatlas.measure,
+    "cohort": cohort.measure,
 }
 
 

@@ -13,6 +13,8 @@ from nipype_quicksilver.cohort.progress import part_of
 _NODE = re.compile(r"^Node: (\S+)$", re.MULTILINE)
 _OF_COMMAND = re.compile(r"quicksilver: error: (.*)$", re.MULTILINE)
 _SIGNAL = re.compile(r"-9|137")
+# Before the message of our own errors, which say all that there is to say.
+_OURS = re.compile(r"^nipype_quicksilver\.errors\.\w+: ")
 # What Nipype says where a batch job left nothing behind.
 _WITHOUT_RESULT = "results file does not exist"
 _LOST = "its job ended without a result: cancelled, out of memory, or out of time"
@@ -85,7 +87,7 @@ def describe(text: str) -> str:
     if code is not None and _SIGNAL.fullmatch(code[1]):
         return "its process was killed, probably for want of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "the crash file is empty"
+    return _OURS.sub("", lines[-1]) if lines else "the crash file is empty"
 
 
 def failure_of(job: Job, failures: dict[str, Failure]) -> Failure | None:

@@ -49,6 +49,7 @@ def test_crash_files_that_nipype_writes(cohort, tmp_path):
         ("Stderr:\n\tquicksilver: error: a: b\n\tReturn code: 2\n", "a: b"),
         ("Return code: -9\n", "its process was killed, probably for want of memory"),
         ("Return code: 1\nlast words\n", "last words"),
+        ("Traceback:\nnipype_quicksilver.errors.InputError: a: is full\n", "a: is full"),
         ("", "the crash file is empty"),
     ],
 )

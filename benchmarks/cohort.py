@@ -1,0 +1,108 @@
+"""Bookkeeping of large cohorts: seconds and memory, by the number of participants.
+
+The nodes cost nothing: they write images of a few voxels at once. What is left is what Nipype and
+this package do for each participant.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+NUMBERS = (125, 250, 500, 1000)
+
+
+def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
+    """Run simulated cohorts, each in a process of its own; twice, the second time all is done."""
+    rows = {}
+    for number in NUMBERS:
+        folder = work / f"cohort-{number}"
+        command = [sys.executable, "-m", "benchmarks.cohort", folder, number, threads]
+        done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=True)
+        rows[str(number)] = json.loads(done.stdout)
+    Console().print(_table(rows))
+    return rows
+
+
+def _table(rows: dict[str, Any]) -> Table:
+    columns = ("find", "build", "run", "run, each", "again", "driver GB", "worker GB")
+    table = Table("participants", *columns, title="Cohorts whose nodes cost nothing, seconds")
+    for number, row in rows.items():
+        seconds = [row["find"], row["build"], row["run"], row["run"] / int(number), row["again"]]
+        memory = [row["driver_gb"], row["worker_gb"]]
+        table.add_row(number, *(f"{value:.2f}" for value in seconds + memory))
+    return table
+
+
+def simulate(folder: Path, number: int, threads: int) -> dict[str, float]:
+    """Run one simulated cohort with Nipype's MultiProc; return seconds and peaks of memory."""
+    from nipype_quicksilver.cli.main import main
+    from nipype_quicksilver.cohort.derivatives import Place
+    from nipype_quicksilver.cohort.images import find_images
+    from nipype_quicksilver.cohort.jobs import Settings, plan
+    from nipype_quicksilver.interfaces.base import QuicksilverCommand
+    from nipype_quicksilver.workflows import init_cohort_wf
+
+    source, out = folder / "bids", folder / "out"
+    _write_data_set(source, number)
+    seconds = {}
+    start = time.perf_counter()
+    images = find_images(source)
+    seconds["find"] = time.perf_counter() - start
+    start = time.perf_counter()
+    settings = Settings()
+    jobs = plan(images, settings)
+    init_cohort_wf(jobs=jobs, settings=settings, place=Place(out, source), omp_nthreads=1)
+    seconds["build"] = time.perf_counter() - start
+    words = ["cohort", source, out, "participant", "--n-procs", threads, "--mem-gb", 100, "--quiet"]
+    with mock.patch.object(QuicksilverCommand, "_run_interface", _write_outputs):
+        for name in ("run", "again"):
+            start = time.perf_counter()
+            if main([str(word) for word in words]) != 0:
+                raise RuntimeError(f"a cohort of {number} failed")
+            seconds[name] = time.perf_counter() - start
+    peaks = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    driver, worker = (resource.getrusage(which).ru_maxrss / 2**20 for which in peaks)
+    return {**seconds, "driver_gb": driver, "worker_gb": worker}
+
+
+def _write_data_set(folder: Path, number: int) -> None:
+    from nipype_quicksilver.spatial.images import write_image
+
+    folder.mkdir(parents=True)
+    description = {"Name": "simulated", "BIDSVersion": "1.10.0"}
+    (folder / "dataset_description.json").write_text(json.dumps(description))
+    voxels = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+    image = write_image(folder.parent / "image.nii.gz", voxels, np.eye(4)).read_bytes()
+    for count in range(1, number + 1):
+        place = folder / f"sub-{count:04d}" / "anat"
+        place.mkdir(parents=True)
+        (place / f"sub-{count:04d}_T1w.nii.gz").write_bytes(image)
+
+
+def _write_outputs(node: Any, runtime: Any) -> Any:
+    """Write the outputs of a command in its stead."""
+    inputs = node.inputs.trait_get()
+    image = Path(inputs.get("moving_image") or inputs["in_file"]).read_bytes()
+    for value in node._list_outputs().values():
+        for file in value if isinstance(value, list) else [value]:
+            if isinstance(file, str):
+                path = Path(file)
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(b"{}" if path.suffix == ".json" else image)
+    return runtime
+
+
+if __name__ == "__main__":
+    os.environ["NO_ET"] = "1"
+    figures = simulate(Path(sys.argv[1]).absolute(), int(sys.argv[2]), int(sys.argv[3]))
+    print(json.dumps(figures))

@@ -1,0 +1,135 @@
+"""A cohort on a real SLURM; `run.sh` starts one and runs this."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nipype_quicksilver.cohort.derivatives import Place
+from nipype_quicksilver.cohort.images import CohortImage
+from nipype_quicksilver.cohort.jobs import Settings, plan
+from nipype_quicksilver.cohort.resources import charge
+from nipype_quicksilver.workflows import init_cohort_wf
+from tests.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
+
+pytestmark = pytest.mark.skipif(
+    "QUICKSILVER_SLURM" not in os.environ, reason="needs a SLURM cluster: tests/slurm/run.sh"
+)
+
+_SECONDS = 90  # for anything that is waited for
+
+
+def slurm(*command):
+    """Run a program of SLURM's; return what it prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(condition):
+    """Return the first true value of a condition."""
+    deadline = time.monotonic() + _SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    return value
+
+
+def running(name):
+    """Return the numbers of the jobs that run, whose names contain a text."""
+    listed = slurm("squeue", "--noheader", "--states=RUNNING", "--format=%i %j").splitlines()
+    return [line.split()[0] for line in listed if name in line]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Folder of a data set of three participants, one of them broken, and of a fixed image."""
+    folder = tmp_path_factory.mktemp("cohort")
+    write_data_set(folder / "bids", 3)
+    write_fixed(folder)
+    break_image(folder / "bids", "sub-02")
+    arguments = '{"sbatch_args": "--time=10", "cpu_args": "--partition=cpu"}'
+    (folder / "slurm.json").write_text(arguments)
+    return folder
+
+
+def start(cohort, out, *more):
+    """Start a cohort in a process of its own."""
+    words = ["cohort", cohort / "bids", out, "participant", *FAST, *more]
+    words += ["--fixed", cohort / "tpl-Tiny_T1w.nii.gz"]
+    command = [sys.executable, "-m", "nipype_quicksilver.cli", *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def start_on_slurm(cohort, out, *more):
+    return start(cohort, out, "--plugin", "SLURM", "--plugin-args", cohort / "slurm.json", *more)
+
+
+@pytest.fixture(scope="module")
+def on_slurm(cohort):
+    """A run during which a job is cancelled: its exit code, what it told, the derivatives."""
+    out = cohort / "slurm"
+    run = start_on_slurm(cohort, out)
+    (job,) = wait_for(lambda: running("register.sub-01"))
+    asked = slurm("scontrol", "show", "job", job)
+    slurm("scancel", job)
+    told = run.communicate(timeout=3 * _SECONDS)[1]
+    return run.returncode, told, out, asked
+
+
+def test_jobs_ask_for_what_nodes_need(on_slurm):
+    asked = on_slurm[3]
+    assert re.search(r"Partition=cpu\b", asked)
+    assert re.search(r"CPUs/Task=1\b", asked)
+    assert re.search(r"MinMemoryNode=4G\b", asked)
+    assert re.search(r"TimeLimit=00:10:00\b", asked)
+
+
+def test_a_cancelled_job_is_started_again_and_a_broken_image_reported(on_slurm):
+    code, told, out, _ = on_slurm
+    assert code == 1, told
+    assert "1 jobs ended without a result: they are started again" in told
+    assert "2 of 3 done" in told
+    assert re.search(r"failed: sub-02_to-Tiny: .* truncated or damaged", told)
+    assert {path.parts[-3] for path in out.glob("sub-*/anat/*.h5")} == {"sub-01", "sub-03"}
+
+
+def test_the_same_bytes_as_on_one_machine(cohort, on_slurm):
+    out = cohort / "multiproc"
+    assert start(cohort, out, "--n-procs", 2, "--participant-label", "01", "03").wait() == 0
+    images = derivative_images(out)
+    assert len(images) == 4
+    assert derivative_images(on_slurm[2]) == images
+
+
+def test_jobs_of_a_killed_run_are_cancelled(cohort, tmp_path):
+    run = start_on_slurm(cohort, tmp_path, "--participant-label", "01")
+    (left,) = wait_for(lambda: running("register.sub-01"))
+    slurm("scontrol", "suspend", left)  # else it may end before the next run looks for it
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    again = start_on_slurm(cohort, tmp_path, "--participant-label", "01")
+    told = again.communicate(timeout=3 * _SECONDS)[1]
+    assert again.returncode == 0, told
+    assert "JobState=CANCELLED" in slurm("scontrol", "show", "job", left)
+    assert len(derivative_images(tmp_path)) == 2
+
+
+def test_slurm_gives_a_gpu_node_its_gpu(tmp_path):
+    """The GPU of the cluster is made up: what its job would see is looked at."""
+    image = CohortImage(tmp_path / "a.nii.gz", "01", None, "sub-01", "T1w")
+    image.path.touch()
+    settings = Settings(brain_extraction="none")
+    jobs, place = plan([image], settings), Place(tmp_path)
+    workflow = init_cohort_wf(
+        jobs=jobs, settings=settings, place=place, omp_nthreads=2, use_gpu=True
+    )
+    register = workflow.get_node(f"{jobs[0].name}.register")
+    charge([register], "SLURM", {"gpu_args": "--partition=gpu"})
+    out = tmp_path / "seen.txt"
+    words = register.plugin_args["sbatch_args"].split()
+    show = "echo $CUDA_VISIBLE_DEVICES $SLURM_JOB_PARTITION $SLURM_CPUS_PER_TASK"
+    slurm("sbatch", "--wait", *words, f"--output={out}", f"--wrap={show}")
+    assert wait_for(lambda: out.exists() and out.read_text()).split() == ["0", "gpu", "1"]
