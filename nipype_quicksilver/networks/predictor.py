@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.lddmm.fields import sample
 from nipype_quicksilver.lddmm.folding import unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic
+from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
@@ -30,6 +32,9 @@ PROBABILISTIC = "probabilistic.safetensors"
 
 # The working grid's dimensions are multiples of it.
 MULTIPLE = 8
+
+# Times that a prediction is halved which makes the images less alike, before none of it is left.
+HALVINGS = 6
 
 
 class PatchedImages:
@@ -73,11 +78,15 @@ class Predicted:
         Of its grid.
     geodesic : Geodesic
         Shot from it, with both maps and the energies.
+    share : float
+        How much is left of what the networks saw: less than 1 where all of it would have made the
+        images less alike than they are without, as may happen with two images of one person.
     """
 
     state: torch.Tensor
     operator: KernelOperator
     geodesic: Geodesic
+    share: float
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ class Predictor:
         -------
         Predicted
         """
-        return self._unfolded(*self._run(images, corrections), corrections)
+        return self._finished(images, *self._run(images, corrections), corrections)
 
     @torch.no_grad()
     def sample(
@@ -190,7 +199,7 @@ class Predictor:
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
             if progress is not None:
                 progress(Drawn(index + 1, number))
-        mean = self._unfolded(states.mean, operator, corrections)
+        mean = self._finished(images, states.mean, operator, corrections)
         return Samples(**vars(mean), variance=displacements.variance())
 
     def velocity(self, corrections: int) -> int:
@@ -203,12 +212,26 @@ class Predictor:
         assert result is not None
         return result
 
-    def _unfolded(
-        self, state: torch.Tensor, operator: KernelOperator, corrections: int
+    def _finished(
+        self, images: Images, state: torch.Tensor, operator: KernelOperator, corrections: int
     ) -> Predicted:
+        """Mend the folds of a prediction, and shorten one that makes the images less alike."""
         factor = self.velocity(corrections)
-        state, geodesic = unfold(state, operator, steps=self.card.steps, factor=factor)
-        return Predicted(state, operator, geodesic)
+        before = _likeness(images, factor)
+        for share in [0.5**n for n in range(HALVINGS)] + [0.0]:
+            mended, geodesic = unfold(share * state, operator, steps=self.card.steps, factor=factor)
+            if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
+                break
+        return Predicted(mended, operator, geodesic, share)
+
+
+def _likeness(images: Images, factor: int, displacement: torch.Tensor | None = None) -> float:
+    """Return the local correlation of two images on a grid, the second one warped there."""
+    fixed, moving, weight, moving_weight = images.at(factor)
+    if displacement is not None:
+        warped = sample(torch.cat([moving, moving_weight], 1), displacement, images.spacing(factor))
+        moving, moving_weight = warped.split(1, dim=1)
+    return mean_local_correlation(fixed, moving, weight * moving_weight)
 
 
 def shipped_networks() -> tuple[Path, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -149,10 +150,11 @@ def fit(
     torch.manual_seed(seed)
     history: list[Iteration] = []
     settings = method.settings
-    momentum, geodesic, variance = initial, None, None
+    momentum, geodesic, variance, share = initial, None, None, None
     if method.predictor is not None:
         with clock.part("predict"):
-            momentum, geodesic, variance = _predict_momentum(prepared, method, device, progress)
+            momentum, found, variance = _predict_momentum(prepared, method, device, progress)
+        geodesic, share = found.geodesic, found.share
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
@@ -166,6 +168,7 @@ def fit(
     facts = {
         "parameters": {
             **_describe_method(method, settings),
+            "share_of_prediction": share,
             "device": str(device),
             "threads": thread_counts(),
             "seed": seed,
@@ -182,8 +185,8 @@ def fit(
 
 def _predict_momentum(
     prepared: Prepared, method: Method, device: torch.device, progress: Progress | None
-) -> tuple[Momentum, Geodesic, np.ndarray | None]:
-    """Run the networks on arrays; return the momentum, its geodesic and what samples tell."""
+) -> tuple[Momentum, Predicted, np.ndarray | None]:
+    """Run the networks on arrays; return the momentum, the prediction and what samples tell."""
     from nipype_quicksilver.networks.prediction import Images
 
     assert method.predictor is not None
@@ -209,6 +212,13 @@ def _predict_momentum(
         variance = _to_array(samples.variance)
     else:
         found = predictor.predict(images, method.corrections)
+    if found.share < 1:
+        warnings.warn(
+            "with all of the predicted deformation the images are less alike than without; "
+            f"{100 * found.share:g}% of it is taken; the methods refine and optimize can do better",
+            UserWarning,
+            stacklevel=2,
+        )
     momentum = Momentum(
         data=_to_array(found.operator.apply(found.state, -0.5)),
         grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
@@ -216,7 +226,7 @@ def _predict_momentum(
         steps=card.steps,
         working_grid=prepared.grid,
     )
-    return momentum, found.geodesic, variance
+    return momentum, found, variance
 
 
 def _check_spacing(predictor: Predictor, grid: Grid) -> None:
