@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(
     "QUICKSILVER_SLURM" not in os.environ, reason="needs a SLURM cluster: tests/slurm/run.sh"
 )
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 _SECONDS = 90  # for anything that is waited for
 
 
@@ -50,8 +52,6 @@ def cohort(tmp_path_factory):
     write_data_set(folder / "bids", 3)
     write_fixed(folder)
     break_image(folder / "bids", "sub-02")
-    arguments = '{"sbatch_args": "--time=10", "cpu_args": "--partition=cpu"}'
-    (folder / "slurm.json").write_text(arguments)
     return folder
 
 
@@ -64,7 +64,7 @@ def start(cohort, out, *more):
 
 
 def start_on_slurm(cohort, out, *more):
-    return start(cohort, out, "--plugin", "SLURM", "--plugin-args", cohort / "slurm.json", *more)
+    return start(cohort, out, "--plugin", "SLURM", "--plugin-args", EXAMPLES / "slurm.json", *more)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_jobs_ask_for_what_nodes_need(on_slurm):
     assert re.search(r"Partition=cpu\b", asked)
     assert re.search(r"CPUs/Task=1\b", asked)
     assert re.search(r"MinMemoryNode=4G\b", asked)
-    assert re.search(r"TimeLimit=00:10:00\b", asked)
+    assert re.search(r"TimeLimit=04:00:00\b", asked)
 
 
 def test_a_cancelled_job_is_started_again_and_a_broken_image_reported(on_slurm):
@@ -115,6 +115,18 @@ def test_jobs_of_a_killed_run_are_cancelled(cohort, tmp_path):
     assert again.returncode == 0, told
     assert "JobState=CANCELLED" in slurm("scontrol", "show", "job", left)
     assert len(derivative_images(tmp_path)) == 2
+
+
+def test_the_example_gathers_what_is_done(cohort, on_slurm, tmp_path):
+    words = [cohort / "bids", on_slurm[2], "--participant-label", "01", "03", *FAST]
+    words += ["--fixed", cohort / "tpl-Tiny_T1w.nii.gz"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["sbatch", "--wait", f"--output={tmp_path}/log", EXAMPLES / "cohort_slurm.sh", *words]
+    done = subprocess.run(list(map(str, command)), cwd=EXAMPLES, env={**os.environ, "PATH": path})
+    told = wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text())
+    assert done.returncode == 0, told
+    assert "0 to register, 2 done already" in told
+    assert len((on_slurm[2] / "group_registration.tsv").read_text().splitlines()) == 3
 
 
 def test_slurm_gives_a_gpu_node_its_gpu(tmp_path):
