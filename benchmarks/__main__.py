@@ -16,6 +16,7 @@ from benchmarks import (
     prediction,
     registration,
     repeatability,
+    restarts,
     shooting,
     uncertainty,
 )
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "heads": heads.measure,
     "multiatlas": multiatlas.measure,
     "cohort": cohort.measure,
+    "restarts": restarts.measure,
 }
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -381,9 +381,9 @@ def _register(
     from nipype_quicksilver.cohort.resources import visible_gpus
     from nipype_quicksilver.interfaces import gpus
 
-    if engine.n_gpus and engine.plugin in LOCAL:
-        gpus.share(engine.work_dir / "gpus", visible_gpus()[: engine.n_gpus])
-    with _shown(args) as show:
+    local = engine.n_gpus and engine.plugin in LOCAL
+    devices = gpus.shared(visible_gpus()[: engine.n_gpus]) if local else nullcontext()
+    with devices, _shown(args) as show:
         progress = Progress(
             jobs,
             done=done,

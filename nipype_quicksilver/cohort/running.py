@@ -206,10 +206,12 @@ def alone(work_dir: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(
                 f"{work_dir}: another run works there; wait for its end, or give another --work-dir"
             ) from error
+        except OSError as error:
+            _logger.warning("%s: cannot be locked (%s): start one run only", work_dir, error)
         with forked_end_with_this():
             yield
 

@@ -3,33 +3,38 @@
 import contextlib
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 
 #: Folder with one empty file per GPU, named as CUDA_VISIBLE_DEVICES names it. A workflow's engine
-#: that runs several GPU nodes at once on one machine sets it, see :func:`share`.
+#: that runs several GPU nodes at once on one machine sets it, see :func:`shared`.
 FOLDER = "QUICKSILVER_GPUS"
 
 _PAUSE = 0.5  # seconds between two looks for a free GPU
 
 
-def share(folder: str | os.PathLike[str], devices: list[str]) -> None:
-    """Let the nodes that this process and its children start share GPUs, one node on each.
+@contextlib.contextmanager
+def shared(devices: list[str]) -> Iterator[None]:
+    """Let the nodes that are started within the block share GPUs, one node on each.
 
     Parameters
     ----------
-    folder : path-like
-        Made if needed, on this machine.
     devices : list of str
         GPUs as CUDA_VISIBLE_DEVICES names them.
     """
-    os.makedirs(folder, exist_ok=True)
-    for file in set(os.listdir(folder)) - set(devices):
-        os.unlink(os.path.join(folder, file))
-    for device in devices:
-        with open(os.path.join(folder, device), "a"):
-            pass
-    os.environ[FOLDER] = os.path.abspath(folder)
+    before = os.environ.get(FOLDER)
+    with tempfile.TemporaryDirectory(prefix="quicksilver-gpus-") as folder:
+        for device in devices:
+            with open(os.path.join(folder, device), "x"):
+                pass
+        os.environ[FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]
+            if before is not None:
+                os.environ[FOLDER] = before
 
 
 @contextlib.contextmanager

@@ -62,21 +62,20 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def test_one_node_on_each_gpu_at_once(run, tmp_path, monkeypatch):
-    monkeypatch.setenv(gpus.FOLDER, "")
-    gpus.share(tmp_path / "locks", ["2", "5"])
-    seen = run(nodes=5, slots=2)
+def test_one_node_on_each_gpu_at_once(run, monkeypatch):
+    monkeypatch.delenv(gpus.FOLDER, raising=False)
+    with gpus.shared(["2", "5"]):
+        seen = run(nodes=5, slots=2)
+    assert gpus.FOLDER not in os.environ
     assert {device for device, _, _ in seen} == {"2", "5"}
     for device in ("2", "5"):
         turns = sorted((start, end) for name, start, end in seen if name == device)
         assert all(end < start for (_, end), (start, _) in pairwise(turns))
 
 
-def test_more_nodes_than_gpus_wait_for_each_other(run, tmp_path, monkeypatch):
-    monkeypatch.setenv(gpus.FOLDER, "")
-    gpus.share(tmp_path / "locks", ["0", "1"])
-    gpus.share(tmp_path / "locks", ["1"])  # what was shared out before is forgotten
-    (_, start, end), (_, other_start, other_end) = run(nodes=2, slots=2)
+def test_more_nodes_than_gpus_wait_for_each_other(run):
+    with gpus.shared(["1"]):
+        (_, start, end), (_, other_start, other_end) = run(nodes=2, slots=2)
     assert end < other_start or other_end < start
 
 
