@@ -30,7 +30,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     random, out = np.random.default_rng(1), folder / "killed"
     written: dict[Path, int] = {}
     rewritten, done = 0, []
-    for moment in random.uniform(0.1, 0.35, KILLS) * seconds:
+    for moment in random.uniform(0.15, 0.5, KILLS) * seconds:
         run = _start(folder, out.name, threads)
         time.sleep(moment)
         os.kill(run.pid, signal.SIGKILL)
