@@ -177,7 +177,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         type=common.whole_number,
         metavar="N",
         help="GPUs of all nodes together; in a batch system, any number gives each registration "
-        "one (default: all of this machine, none in a batch system)",
+        "one (default: all of this machine that torch can use, none in a batch system)",
     )
 
 
@@ -288,7 +288,15 @@ def _gpus(args: argparse.Namespace) -> int:
     seen = len(visible_gpus())
     if args.n_gpus is not None and args.n_gpus > seen:
         raise InputError(f"--n-gpus {args.n_gpus}: {seen} GPUs are seen here; give {seen} at most")
-    return seen if args.n_gpus is None else args.n_gpus
+    if args.n_gpus is not None:
+        return args.n_gpus
+    return seen if args.device == "cuda" or (seen and _torch_uses_gpus()) else 0
+
+
+def _torch_uses_gpus() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _images(args: argparse.Namespace, settings: Settings) -> list[CohortImage]:

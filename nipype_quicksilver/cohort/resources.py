@@ -157,15 +157,13 @@ def charge(nodes: Iterable[Any], plugin: str, given: dict[str, Any], *, always: 
     nodes : iterable of nipype Node
         Those that are submitted.
     plugin : str
-        One of :data:`BATCH_SYSTEMS`; nothing is done for others.
+        One of :data:`BATCH_SYSTEMS`.
     given : dict
         What :func:`read_arguments` read.
     always : str
         Arguments of every job.
     """
-    system = BATCH_SYSTEMS.get(plugin)
-    if system is None:
-        return
+    system = BATCH_SYSTEMS[plugin]
     for node in nodes:
         on_gpu = node.is_gpu_node()
         parts = [always, given.get("request", system.request)]

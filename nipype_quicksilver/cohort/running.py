@@ -146,8 +146,9 @@ def _run_once(workflow: Any, engine: Engine, progress: Progress) -> Exception | 
         "poll_sleep_duration": "0.2" if local else "2",
         "job_finished_timeout": "10",
     }
-    comment = f"--comment={_name(engine.work_dir)}" if engine.plugin == "SLURM" else ""
-    resources.charge(_nodes(workflow), engine.plugin, engine.given, always=comment)
+    if not local:
+        comment = f"--comment={_name(engine.work_dir)}" if engine.plugin == "SLURM" else ""
+        resources.charge(_nodes(workflow), engine.plugin, engine.given, always=comment)
     arguments = resources.plugin_arguments(
         engine.plugin,
         engine.given,

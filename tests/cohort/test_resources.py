@@ -65,12 +65,6 @@ def test_other_batch_systems(plugin, name, expected, nodes):
     assert found["register"].plugin_args == {name: "-x 4:1024"}
 
 
-def test_no_batch_arguments_on_this_machine(nodes):
-    found = nodes()
-    resources.charge(found.values(), "MultiProc", {})
-    assert not any(node.plugin_args for node in found.values())
-
-
 def test_a_gpu_node_takes_one_slot(nodes):
     found = nodes(use_gpu=True)
     on_gpu = [node.name for node in found.values() if node.is_gpu_node()]
