@@ -13,6 +13,7 @@ from benchmarks import (
     extraction,
     heads,
     multiatlas,
+    plugins,
     prediction,
     registration,
     repeatability,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "multiatlas": multiatlas.measure,
     "cohort": cohort.measure,
     "restarts": restarts.measure,
+    "plugins": plugins.measure,
 }
 
 
