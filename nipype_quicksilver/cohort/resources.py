@@ -91,6 +91,9 @@ def read_arguments(path: Path | None, plugin: str) -> dict[str, Any]:
     known = _known(plugin)
     for name in arguments.keys() - set(known):
         raise InputError(f"{path}: plugin {plugin} has no '{name}'; give {', '.join(known)}")
+    most = arguments.get("max_jobs", MAX_JOBS)
+    if not isinstance(most, int) or most < 1:
+        raise InputError(f"{path}: max_jobs is {most}; give a whole number of at least 1")
     for name in arguments.keys() & {"request", "gpu_request"}:
         _check_request(path, name, arguments[name])
     return arguments

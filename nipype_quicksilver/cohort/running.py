@@ -30,6 +30,8 @@ from nipype_quicksilver.cohort.progress import Progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.processes import forked_end_with_this
 
+#: Jobs of one workflow at least: Nipype takes time that grows with the square of their number.
+AT_ONCE = 200
 #: How often a job whose batch job vanished is tried.
 TRIES = 2
 _NIPYPE_LOGGERS = ("nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
@@ -96,9 +98,11 @@ def run(
     dict
         Of each job that is not whole in the end, by its name: why.
     """
-    start, left = time.time(), list(jobs)
+    start, left, error = time.time(), list(jobs), None
     for attempt in range(1, TRIES + 1):
-        error = _run_once(build(left), engine, progress)
+        size = max(AT_ONCE, 4 * _slots(engine))
+        for first in range(0, len(left), size):
+            error = _run_once(build(left[first : first + size]), engine, progress) or error
         remaining = [job for job in jobs if not is_whole(job, settings, output_dir)]
         failures = read_failures(engine.crash_dir, start)
         left = lost_jobs(remaining, failures)
@@ -109,6 +113,14 @@ def run(
     why = "its files changed meanwhile" if error is None else f"not run: {describe(str(error))}"
     unknown = Failure("", why, engine.crash_dir, False)
     return {job.name: failure_of(job, failures) or unknown for job in remaining}
+
+
+def _slots(engine: Engine) -> int:
+    """Return how many jobs may run at once."""
+    if engine.plugin in resources.LOCAL:
+        return engine.n_procs
+    most: int = engine.given.get("max_jobs", resources.MAX_JOBS)
+    return most
 
 
 def check(workflow: Any, engine: Engine) -> None:

@@ -92,6 +92,7 @@ def test_arguments_of_plugins(monkeypatch):
         ("SLURM", "[1]", "is no JSON object"),
         ("SLURM", {"sbatch": "x"}, "plugin SLURM has no 'sbatch'; give sbatch_args"),
         ("SLURM", {"qsub_args": "x"}, "plugin SLURM has no 'qsub_args'"),
+        ("SLURM", {"max_jobs": "many"}, "max_jobs is many; give a whole number"),
         ("Linear", {"n_procs": 1}, "plugin Linear has no 'n_procs'"),
         ("SGE", {"request": "-pe {cpus}"}, r"request has \{cpus\}; give n_procs"),
         ("SGE", {"request": "-pe {"}, "is no text to fill in"),
