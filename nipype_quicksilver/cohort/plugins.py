@@ -1,4 +1,4 @@
-"""Nipype's plugins for batch systems, with two faults mended where jobs vanish."""
+"""Nipype's plugins: image by image, and with two faults mended where batch jobs vanish."""
 
 from __future__ import annotations
 
@@ -7,11 +7,33 @@ from typing import Any
 
 from nipype.pipeline import plugins
 
-from nipype_quicksilver.cohort.resources import LOCAL
+from nipype_quicksilver.cohort.progress import part_of
+from nipype_quicksilver.cohort.resources import BATCH_SYSTEMS
 
 
-class _Mended:
-    """What comes before a batch plugin of Nipype's in the order of methods."""
+class _ImageByImage:
+    """What comes before a plugin that runs several nodes at once in the order of methods."""
+
+    procs: list[Any]
+    depidx: Any
+
+    def _generate_dependency_list(self, graph: Any) -> None:
+        """Put the nodes of an image together, so that it is finished before others are begun.
+
+        Of the nodes that are ready Nipype takes the first; in its own order, the first step of all
+        images comes before the second one of any, and all intermediate files exist at once.
+        """
+        super()._generate_dependency_list(graph)  # type: ignore[misc]
+        images = [part_of(node.fullname).split("_to-")[0] for node in self.procs]
+        rank = {image: number for number, image in enumerate(dict.fromkeys(images))}
+        order = sorted(range(len(images)), key=lambda index: rank[images[index]])
+        self.procs = [self.procs[index] for index in order]
+        self.depidx = self.depidx[order, :][:, order]
+        self.refidx = self.depidx.astype(int)
+
+
+class _Batch(_ImageByImage):
+    """The same for batch systems."""
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> Any:
         """Submit a node whose earlier result, if any, is out of date.
@@ -44,6 +66,7 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
         Its arguments.
     """
     plugin = getattr(plugins, f"{name}Plugin")
-    if name not in LOCAL:
-        plugin = type(f"{name}Plugin", (_Mended, plugin), {})
+    if name != "Linear":
+        before = _Batch if name in BATCH_SYSTEMS else _ImageByImage
+        plugin = type(f"{name}Plugin", (before, plugin), {})
     return plugin(plugin_args=arguments)

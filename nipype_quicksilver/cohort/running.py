@@ -100,7 +100,7 @@ def run(
     """
     start, left, error = time.time(), list(jobs), None
     for attempt in range(1, TRIES + 1):
-        size = max(AT_ONCE, 4 * _slots(engine))
+        size = _batch_size(engine)
         for first in range(0, len(left), size):
             error = _run_once(build(left[first : first + size]), engine, progress) or error
         remaining = [job for job in jobs if not is_whole(job, settings, output_dir)]
@@ -115,12 +115,14 @@ def run(
     return {job.name: failure_of(job, failures) or unknown for job in remaining}
 
 
-def _slots(engine: Engine) -> int:
-    """Return how many jobs may run at once."""
-    if engine.plugin in resources.LOCAL:
-        return engine.n_procs
-    most: int = engine.given.get("max_jobs", resources.MAX_JOBS)
-    return most
+def _batch_size(engine: Engine) -> int:
+    """Return how many jobs one workflow holds."""
+    if engine.plugin == "Linear":
+        return 1  # it takes the first step of all images before the second one of any
+    slots = engine.n_procs
+    if engine.plugin not in resources.LOCAL:
+        slots = engine.given.get("max_jobs", resources.MAX_JOBS)
+    return max(AT_ONCE, 4 * slots)
 
 
 def check(workflow: Any, engine: Engine) -> None:

@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from nipype import Function, Node, Workflow
 
 from nipype_quicksilver.cohort import running
 from nipype_quicksilver.cohort.jobs import plan
+from nipype_quicksilver.cohort.plugins import make_plugin
 from nipype_quicksilver.cohort.progress import Progress
 
 
@@ -23,7 +25,7 @@ def run(cohort, settings, tmp_path):
             return SimpleNamespace(config={}, run=start, list_node_names=list)
 
         sizes = []
-        options = {"plugin": "Linear", **options}
+        options = {"plugin": "MultiProc", **options}
         engine = running.Engine(work_dir=tmp_path, crash_dir=tmp_path / "logs", **options)
         failures = running.run(jobs, settings, tmp_path, build, engine, Progress(jobs))
         return sizes, failures
@@ -35,6 +37,7 @@ def run(cohort, settings, tmp_path):
     ("options", "expected"),
     [
         ({}, [200, 200, 50]),
+        ({"plugin": "Linear"}, [1] * 450),
         ({"n_procs": 64}, [256, 194]),
         ({"plugin": "SLURM"}, [400, 50]),
         ({"plugin": "SLURM", "given": {"max_jobs": 200}}, [450]),
@@ -43,6 +46,37 @@ def run(cohort, settings, tmp_path):
 def test_large_cohorts_are_run_in_batches(options, expected, run, cohort, settings):
     jobs = plan(cohort, settings) * 150
     assert run(jobs, **options)[0] == expected
+
+
+def test_images_are_finished_one_after_the_other(tmp_path):
+    workflow = Workflow(name="cohort_wf", base_dir=tmp_path)
+    fixed = Workflow(name="fixed")
+    source = Node(Function([], ["out"], begin), name="select_template")
+    fixed.add_nodes([source])
+    for part in ("sub-01_to-X", "sub-02_to-X", "sub-03_to-X"):
+        inner = Workflow(name=part)
+        steps = [Node(Function(["x"], ["out"], go_on), name=f"step_{n}") for n in (1, 2)]
+        inner.connect(steps[0], "out", steps[1], "x")
+        workflow.connect(fixed, "select_template.out", inner, "step_1.x")
+    seen = []
+    workflow.config["execution"] = {"poll_sleep_duration": "0.05"}
+    arguments = {"n_procs": 1, "status_callback": lambda node, event: seen.append((node, event))}
+    workflow.run(plugin=make_plugin("MultiProc", arguments))
+    ended = [node.fullname for node, event in seen if event == "end"]
+    assert ended[0] == "cohort_wf.fixed.select_template"
+    parts = [name.split(".")[1] for name in ended[1:]]
+    assert parts == sorted(parts)
+    assert len(parts) == 6
+
+
+def begin():
+    """Return a number; Nipype runs this function on its own."""
+    return 1
+
+
+def go_on(x):
+    """Return the next number."""
+    return x + 1
 
 
 def test_what_was_not_run_is_a_failure(run, cohort, settings):
