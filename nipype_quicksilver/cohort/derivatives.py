@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -170,7 +171,7 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
         if name not in outputs:
             continue
         with _durable(folder / file) as temporary:
-            shutil.copyfile(outputs[name], temporary)
+            _copy(Path(outputs[name]), temporary)
         sidecar = f"{file.split('.')[0]}.json"
         write_text(folder / sidecar, json.dumps(sidecars[name], indent=2) + "\n")
         sizes |= {part: (folder / part).stat().st_size for part in (file, sidecar)}
@@ -193,6 +194,22 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     }
     write_text(record, json.dumps(facts, indent=2) + "\n")
     return record
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; compress it anew by zlib if it is compressed, so that runs give equal bytes.
+
+    Of the same voxels, igzip, which wrote it, has been seen to give files that differ.
+    """
+    if source.suffix != ".gz":
+        shutil.copyfile(source, target)
+        return
+    with (
+        gzip.open(source, "rb") as original,
+        open(target, "wb") as file,
+        gzip.GzipFile("", "wb", 1, file, mtime=0) as stream,
+    ):
+        shutil.copyfileobj(original, stream, 2**20)
 
 
 def _label_table(job: Job) -> Path | None:

@@ -1,8 +1,10 @@
 """Derivatives count as a whole or not at all."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +55,19 @@ def test_sidecars_tell_sources_and_parameters(job, cohort, settings, place, outp
     assert sidecar["SpatialReference"] == "bids:raw:sub-01_T1w.nii.gz"
 
 
+def test_the_same_voxels_give_the_same_bytes(job, settings, place, outputs, tmp_path):
+    image = job.files()["warped_image"]
+    stored = []
+    for level in (1, 9):
+        data = gzip.compress(gzip.decompress(Path(outputs["warped_image"]).read_bytes()), level)
+        (tmp_path / f"{level}.nii.gz").write_bytes(data)
+        given = {**outputs, "warped_image": str(tmp_path / f"{level}.nii.gz")}
+        save(job, settings, place, given)
+        stored.append((place.output_dir / job.moving.folder / image).read_bytes())
+    assert stored[0] == stored[1]
+    assert gzip.decompress(stored[0]) == gzip.decompress(data)
+
+
 @pytest.mark.parametrize("damage", ["cut", "remove"])
 def test_a_damaged_file_makes_the_set_incomplete(damage, job, settings, place, outputs):
     record = save(job, settings, place, outputs)
@@ -74,7 +89,7 @@ def test_a_run_that_ends_midway_leaves_no_whole_set(
     job, settings, place, outputs, monkeypatch, tmp_path
 ):
     save(job, settings, place, outputs)
-    count, copied = 0, shutil.copyfile
+    count, copied = 0, shutil.copyfile  # of the transforms, which come first
 
     def copy(source, target):
         nonlocal count
