@@ -11,7 +11,7 @@ import torch
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.fields import sample
-from nipype_quicksilver.lddmm.folding import unfold
+from nipype_quicksilver.lddmm.folding import Lattice, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic
@@ -148,7 +148,9 @@ class Predictor:
         return replace(self, prediction=_moved(self.prediction, device), correction=correction)
 
     @torch.no_grad()
-    def predict(self, images: Images, corrections: int) -> Predicted:
+    def predict(
+        self, images: Images, corrections: int, lattice: Lattice | None = None
+    ) -> Predicted:
         """Return the whitened momentum of a pair, whose map has no folds on the working grid.
 
         Parameters
@@ -157,12 +159,14 @@ class Predictor:
             One pair, normalised as the card says.
         corrections : int
             See :meth:`networks`.
+        lattice : Lattice, optional
+            Where the map will be sampled, and shall not fold either.
 
         Returns
         -------
         Predicted
         """
-        return self._finished(images, *self._run(images, corrections), corrections)
+        return self._finished(images, self._run(images, corrections), corrections, lattice)
 
     @torch.no_grad()
     def sample(
@@ -171,6 +175,7 @@ class Predictor:
         corrections: int,
         number: int,
         progress: Callable[[Drawn], None] | None = None,
+        lattice: Lattice | None = None,
     ) -> Samples:
         """Return what so many samples of the networks tell; no more than one is kept at a time.
 
@@ -184,6 +189,8 @@ class Predictor:
             At least 2; random numbers are those of torch's own generator.
         progress : callable, optional
             Called after each sample.
+        lattice : Lattice, optional
+            As for :meth:`predict`.
 
         Returns
         -------
@@ -199,7 +206,7 @@ class Predictor:
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
             if progress is not None:
                 progress(Drawn(index + 1, number))
-        mean = self._finished(images, states.mean, operator, corrections)
+        mean = self._finished(images, (states.mean, operator), corrections, lattice)
         return Samples(**vars(mean), variance=displacements.variance())
 
     def velocity(self, corrections: int) -> int:
@@ -213,13 +220,16 @@ class Predictor:
         return result
 
     def _finished(
-        self, images: Images, state: torch.Tensor, operator: KernelOperator, corrections: int
+        self, images: Images, found: State, corrections: int, lattice: Lattice | None
     ) -> Predicted:
         """Mend the folds of a prediction, and shorten one that makes the images less alike."""
         factor = self.velocity(corrections)
+        state, operator = found
         before = _likeness(images, factor)
         for share in [0.5**n for n in range(HALVINGS)] + [0.0]:
-            mended, geodesic = unfold(share * state, operator, steps=self.card.steps, factor=factor)
+            mended, geodesic = unfold(
+                share * state, operator, steps=self.card.steps, factor=factor, lattice=lattice
+            )
             if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
                 break
         return Predicted(mended, operator, geodesic, share)
