@@ -31,7 +31,7 @@ SHRINKAGE = 0.8
 LOCAL_ATTEMPTS = 12
 
 # Jacobians above it are not those of a map that folds between the voxels of another grid.
-SUSPECT = 0.5
+SUSPECT = 0.25
 
 # Voxels that are looked at for folds at a time, so that they stay in the cache.
 SLAB = 1 << 18
