@@ -113,8 +113,8 @@ def register(
         Times that the prediction is corrected (LPCn), for ``correct`` and ``refine``; once unless
         given.
     samples : int, optional
-        Of a probabilistic network: the mean of so many momenta is taken, and the spread of the
-        maps that they lead to is given as uncertainty; with ``refine``, that of the prediction.
+        Of a probabilistic network: the mean of so many momenta is taken, and how far off it may be
+        is given as uncertainty (see `networks.sampling`); with ``refine``, that of the prediction.
     uncertainty_components : bool
         Also give the variance of each component of the displacement; with `samples` only.
     interpolation : str
