@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,19 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.preprocessing.engines import Engine
+from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.choice import choose_method
+from nipype_quicksilver.registration.choice import Method, choose_method
 from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
-from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.registration.summary import (
+    Clock,
+    file_hash,
+    noted_warnings,
+    versions,
+)
 from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.registration.warping import move_points, pull_back
 from nipype_quicksilver.registration.work_folder import WorkFolder
@@ -153,43 +160,66 @@ def register(
         raise InputError("uncertainty components: there are none without samples; give samples")
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
-    clock = Clock()
-    with clock.part("read"), ExitStack() as stack:
-        inputs = read_inputs(
-            named_file(fixed, stack, work_dir),
-            named_file(moving, stack, work_dir),
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-            fixed_lesion_mask=fixed_lesion_mask,
-            moving_lesion_mask=moving_lesion_mask,
-            fixed_labels=fixed_labels,
-            moving_labels=moving_labels,
-            affine=affine_file(affine, brain_extraction),
+    clock, started = Clock(), datetime.now(UTC)
+    with noted_warnings() as told:
+        with clock.part("read"), ExitStack() as stack:
+            inputs = read_inputs(
+                named_file(fixed, stack, work_dir),
+                named_file(moving, stack, work_dir),
+                fixed_mask=fixed_mask,
+                moving_mask=moving_mask,
+                fixed_lesion_mask=fixed_lesion_mask,
+                moving_lesion_mask=moving_lesion_mask,
+                fixed_labels=fixed_labels,
+                moving_labels=moving_labels,
+                affine=affine_file(affine, brain_extraction),
+            )
+            frame = None
+            if template is not None:
+                frame = read_image(named_file(template, stack, work_dir), what="template")
+            hashes = _hashes(inputs, chosen)
+            names = {"fixed": fixed, "moving": moving}
+            # The file of a template that comes with nilearn may be a temporary one.
+            named = {name: str(given) for name, given in names.items() if is_template(given)}
+            inputs = replace(inputs, files=inputs.files | named)
+        work, computing_on = WorkFolder(work_dir), engine.select_device(device)
+        inputs, preprocessing = to_aligned_brains(
+            inputs,
+            brain_extraction=brain_extraction,
+            affine=affine,
+            template=frame,
+            work=work,
+            device=computing_on,
+            clock=clock,
         )
-        frame = None
-        if template is not None:
-            frame = read_image(named_file(template, stack, work_dir), what="template")
-    work, computing_on = WorkFolder(work_dir), engine.select_device(device)
-    inputs, preprocessing = to_aligned_brains(
-        inputs,
-        brain_extraction=brain_extraction,
-        affine=affine,
-        template=frame,
-        work=work,
-        device=computing_on,
-        clock=clock,
-    )
-    with clock.part("prepare"):
-        prepared = prepare(inputs)
-    fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)
-    composite, inverse = _transforms(fit, inputs)
-    result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
-    if fit.variance is not None:
-        result = _with_uncertainty(
-            result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
+        with clock.part("prepare"):
+            prepared = prepare(inputs)
+        fit = work.fit(
+            prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress
         )
-    result.summary["preprocessing"] = preprocessing
-    return result
+        composite, inverse = _transforms(fit, inputs)
+        result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
+        if fit.variance is not None:
+            result = _with_uncertainty(
+                result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
+            )
+        result.summary.update(
+            preprocessing=preprocessing,
+            affine_matrix=inputs.matrix.tolist(),
+            warnings=told,
+            sha256=hashes,
+            started=started.isoformat(timespec="seconds"),
+        )
+        return result
+
+
+def _hashes(inputs: Inputs, chosen: Method) -> dict[str, Any]:
+    """Return the SHA-256 of each input by its name, and of the networks, in their order."""
+    files = {name: file for name, file in inputs.files.items() if file is not None}
+    hashes: dict[str, Any] = {name: file_hash(file) for name, file in files.items()}
+    if chosen.predictor is not None:
+        hashes["networks"] = [file_hash(file) for file in chosen.predictor.files]
+    return hashes
 
 
 def _transforms(fit: engine.Fit, inputs: Inputs) -> tuple[Composite, Composite]:
