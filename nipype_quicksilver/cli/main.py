@@ -17,6 +17,7 @@ from nipype_quicksilver.cli import (
     optimize,
     predict,
     register,
+    report,
     shoot,
     train,
 )
@@ -33,6 +34,7 @@ COMMANDS = (
     shoot,
     apply,
     evaluate,
+    report,
     dataset,
     train,
     checkpoint,
