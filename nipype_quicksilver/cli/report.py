@@ -11,9 +11,9 @@ from nipype_quicksilver.errors import InputError
 
 _DESCRIPTION = """\
 Write a page (HTML) for each registration: before and after, checkerboard, labels, deformed grid,
-log-Jacobian, uncertainty, all numbers, what to look at, the methods for a paper and where everything
-came from. Or, with --group, one page on all registrations: a table to sort, outliers, distributions,
-and links to the single pages. A page holds its pictures in itself and loads nothing.
+log-Jacobian, uncertainty, all numbers, what to look at, the methods for a paper and where all of it
+came from. Or, with --group, one page on all registrations: a table to sort, outliers and
+distributions, with links to the single pages. A page holds its pictures and loads nothing.
 """
 _EPILOG = """\
 Example:

@@ -181,7 +181,7 @@ def register(
             names = {"fixed": fixed, "moving": moving}
             # The file of a template that comes with nilearn may be a temporary one.
             named = {name: str(given) for name, given in names.items() if is_template(given)}
-            inputs = replace(inputs, files=inputs.files | named)
+            inputs = replace(inputs, files={**inputs.files, **named})
         work, computing_on = WorkFolder(work_dir), engine.select_device(device)
         inputs, preprocessing = to_aligned_brains(
             inputs,

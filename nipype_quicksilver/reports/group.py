@@ -33,8 +33,8 @@ FEWEST = 5
 _RULE = (
     f"A number is marked where it lies on the suspicious side of the others, more than {OUTLIER} "
     "robust standard deviations from their median: 1.4826 times the median absolute deviation, or "
-    f"1.2533 times the mean one where more than half of the numbers are equal. With fewer than {FEWEST} "
-    "registrations nothing is marked. ▲ is too high, ▼ too low."
+    f"1.2533 times the mean one where more than half of the numbers are equal. With fewer than "
+    f"{FEWEST} registrations nothing is marked. ▲ is too high, ▼ too low."
 )
 
 _DOT, _MARKED, _BOX = "#0072b2", "#d55e00", "#333333"
@@ -242,5 +242,5 @@ def _plot(quantity: Quantity, values: list[float | None], marks: list[str | None
 def _bins(values: np.ndarray) -> np.ndarray:
     """Return the edges of a histogram, of some width also where all values are one."""
     if np.ptp(values) == 0:
-        return np.array([-0.5, 0.5]) * max(1e-3, 0.02 * abs(float(values[0]))) + values[0]
+        return values[0] + np.array([-1, 1]) * (0.02 * abs(values[0]) or 0.5)
     return np.histogram_bin_edges(values, bins=int(np.clip(2 * np.sqrt(values.size), 5, 40)))

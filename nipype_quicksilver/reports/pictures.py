@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import contourpy
 import numpy as np
@@ -217,10 +218,10 @@ def _name(ax: Axes, panel: Panel, grid: Grid) -> None:
     """Write where a cut lies, and in the first of a row which side is which."""
     left, right, bottom, top = panel.extent
     place = grid.affine[panel.normal, 3] + panel.index * grid.spacing[panel.normal]
-    style = {"color": FAINT, "fontsize": 10, "zorder": 5, "path_effects": _OUTLINED}
+    style: dict[str, Any] = {"color": FAINT, "fontsize": 10, "zorder": 5, "path_effects": _OUTLINED}
     text = f"{'xyz'[panel.normal]} = {place:.0f} mm"
     ax.text(left + 6, bottom + 6, text, va="bottom", **style)
-    first, last = _SIDES[panel.view]
+    first, last = tuple(_SIDES[panel.view])
     ax.text(left + 6, top - 6, first, va="top", **style)
     ax.text(right - 6, top - 6, last, va="top", ha="right", **style)
 
@@ -304,7 +305,7 @@ def _borders(labels: np.ndarray, color: str) -> Fill:
         lines: list[np.ndarray] = []
         for label in np.unique(plane[plane != 0]):
             inside = gaussian_filter((plane == label).astype(float), 0.6)
-            lines += contourpy.contour_generator(x, y, inside).lines(0.5)
+            lines += _level_lines(x, y, inside, [0.5])
         ax.add_collection(LineCollection(lines, colors=color, linewidths=0.9))
 
     return fill
@@ -331,13 +332,19 @@ def deformed_grid(scene: Scene, alt: str) -> Picture:
         found: list[np.ndarray] = []
         for axis in panel.axes:
             plane = panel.of(scene.source[..., axis])
-            tracer = contourpy.contour_generator(x, y, plane)
             first, last = np.floor(plane.min() / step), np.ceil(plane.max() / step)
-            for level in np.arange(first, last + 1) * step:
-                found += tracer.lines(level)
+            found += _level_lines(x, y, plane, np.arange(first, last + 1) * step)
         ax.add_collection(LineCollection(found, colors=BLUE, linewidths=0.9))
 
     return _draw(scene, _both(_gray(scene.after, 0.6), lines), alt)
+
+
+def _level_lines(
+    x: np.ndarray, y: np.ndarray, plane: np.ndarray, levels: Iterable[float]
+) -> list[np.ndarray]:
+    """Return the lines (N, 2) on which a plane has one of the values."""
+    tracer = contourpy.contour_generator(x, y, plane)
+    return [np.asarray(line) for level in levels for line in tracer.lines(level)]
 
 
 def grid_step(scene: Scene) -> float:
