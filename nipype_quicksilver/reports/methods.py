@@ -140,18 +140,20 @@ def _deformation(summary: dict[str, Any]) -> list[str]:
     torch = summary["versions"]["torch"]
     told = [
         f"The deformation was estimated with {own} (PyTorch {torch}), which follows Quicksilver "
-        "[quicksilver]: it is the end of a geodesic of diffeomorphisms (LDDMM [lddmm]), "
-        f"shot [shooting] in {parameters['steps']} time steps from an initial momentum on a grid "
-        f"of {summary['velocity_grid']['spacing'][0]:g} mm, so that its inverse comes from the "
-        "same computation."
+        "[quicksilver]: it is the end of a geodesic in the sense of large deformation "
+        "diffeomorphic metric mapping [lddmm], shot [shooting] in "
+        f"{parameters['steps']} time steps from an initial momentum on a grid of "
+        f"{summary['velocity_grid']['spacing'][0]:g} mm, and its inverse comes from the same "
+        "computation."
     ]
     method, corrections = parameters["method"], parameters.get("corrections")
     if method != "optimize":
-        networks = " and ".join(Path(file).stem for file in parameters["networks"])
-        told.append(f"The momentum was predicted by a neural network (checkpoints: {networks}).")
-    if method in ("correct", "refine") and corrections:
-        times = "once" if corrections == 1 else f"{corrections} times"
-        told.append(f"A second network corrected it {times}.")
+        first, *others = (Path(file).stem for file in parameters["networks"])
+        told.append(f"The momentum was predicted by a neural network (checkpoint: {first}).")
+        if corrections:
+            which = f"A second network (checkpoint: {others[0]})" if others else "The same network"
+            times = "once" if corrections == 1 else f"{corrections} times"
+            told.append(f"{which} corrected it {times}.")
     if parameters.get("samples"):
         told.append(
             f"The mean of {parameters['samples']} samples of the network with dropout kept on "
@@ -165,9 +167,10 @@ def _deformation(summary: dict[str, Any]) -> list[str]:
             f"{start} with Adam [adam] in {iterations} iterations, with {what} as similarity."
         )
     kernel = parameters["kernel"]
+    gradient = f" - {kernel['beta']:g} grad div" if kernel["beta"] else ""
     told.append(
-        f"The kernel was the inverse of (-{kernel['alpha']:g} Laplacian - {kernel['beta']:g} grad "
-        f"div + {kernel['gamma']:g}) to the power of {kernel['power']:g}."
+        f"The kernel was the inverse of (-{kernel['alpha']:g} Laplacian{gradient} + "
+        f"{kernel['gamma']:g}) to the power of {kernel['power']:g}."
     )
     lesions = [
         name.split("_")[0]
@@ -182,8 +185,8 @@ def _deformation(summary: dict[str, Any]) -> list[str]:
 def _resampling(summary: dict[str, Any]) -> list[str]:
     interpolation = summary["parameters"]["interpolation"]
     return [
-        "The moving image was resampled once, through affine and deformation together, with "
-        f"{interpolation} interpolation."
+        "The moving image was resampled once, through affine and deformation together "
+        f"(interpolation: {interpolation})."
     ]
 
 

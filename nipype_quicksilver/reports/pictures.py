@@ -108,7 +108,7 @@ class Panel:
 
     def of(self, volume: np.ndarray) -> np.ndarray:
         """Return the plane of a volume: rows upwards, columns to the right."""
-        return np.swapaxes(np.take(volume, self.index, axis=self.normal), 0, 1)
+        return np.moveaxis(volume, self.normal, 0)[self.index].swapaxes(0, 1)
 
     def pixels(self, axis: int) -> np.ndarray:
         """Return where the voxels lie to the right (0) or upwards (1)."""
@@ -417,7 +417,6 @@ def _tint(
         colors[folded] = to_rgba(YELLOW)
 
     def fill(ax: Axes, panel: Panel) -> None:
-        plane = np.take(colors, panel.index, axis=panel.normal).swapaxes(0, 1)
-        ax.imshow(plane, extent=panel.extent, origin="lower", interpolation="bilinear")
+        ax.imshow(panel.of(colors), extent=panel.extent, origin="lower", interpolation="bilinear")
 
     return fill

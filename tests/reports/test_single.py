@@ -125,7 +125,7 @@ def test_methods_tell_what_was_run_and_nothing_else(page, summary):
     assert shown.text == told.text
     links = [a.attrs["href"] for a in page.all("a") if a.attrs["href"].startswith("https")]
     assert links == [reference.url for reference in told.references]
-    assert "predicted by a neural network (checkpoints: probabilistic)" in told.text
+    assert "predicted by a neural network (checkpoint: probabilistic)" in told.text
     assert "mean of 2 samples" in told.text
     assert "Brain masks were given" in told.text
     assert "an affine transformation that was given" in told.text
@@ -140,7 +140,12 @@ def test_methods_tell_what_was_run_and_nothing_else(page, summary):
     [
         ({"method": "optimize", "similarity": "lncc"}, "optimised with Adam", "arXiv.1412.6980"),
         ({"method": "refine", "similarity": "mind"}, "self-similarity", "media.2012.05.008"),
-        ({"method": "correct", "corrections": 3}, "corrected it 3 times", "2017.07.008"),
+        (
+            {"method": "correct", "corrections": 3, "networks": ["a/first.st", "b/second.st"]},
+            "A second network (checkpoint: second) corrected it 3 times",
+            "2017.07.008",
+        ),
+        ({"method": "correct", "corrections": 1}, "The same network corrected it once", "08"),
     ],
 )
 def test_methods_of_other_methods(changes, told, doi, summary):
