@@ -27,11 +27,7 @@ def findings(summary: dict[str, Any]) -> list[str]:
     list of str
         The warnings of the run first; empty where nothing is suspicious.
     """
-    return [*summary.get("warnings", []), *_of_numbers(summary), *_of_files(summary)]
-
-
-def _of_numbers(summary: dict[str, Any]) -> list[str]:
-    told = []
+    told = list(summary.get("warnings", []))
     jacobian, similarity = summary["jacobian"], summary["similarity"]
     if jacobian["folded"]:
         told.append(
@@ -66,8 +62,19 @@ def _of_numbers(summary: dict[str, Any]) -> list[str]:
     return told
 
 
-def _of_files(summary: dict[str, Any]) -> list[str]:
-    """Tell which inputs are no longer what was registered."""
+def changed_files(summary: dict[str, Any]) -> list[str]:
+    """Return which inputs are no longer what was registered, a sentence each.
+
+    Parameters
+    ----------
+    summary : dict
+        Of a registration; inputs that are no longer there are passed over.
+
+    Returns
+    -------
+    list of str
+        All files are read for it.
+    """
     told = []
     for name, file in summary["inputs"].items():
         known = summary.get("sha256", {}).get(name)

@@ -30,6 +30,8 @@ OUTLIER = 3.5
 #: Fewer registrations tell no distribution.
 FEWEST = 5
 
+_MANY = 200  # dots, beyond which they are smaller as pixels than as shapes
+
 _RULE = (
     f"A number is marked where it lies on the suspicious side of the others, more than {OUTLIER} "
     "robust standard deviations from their median: 1.4826 times the median absolute deviation, or "
@@ -218,7 +220,8 @@ def _plot(quantity: Quantity, values: list[float | None], marks: list[str | None
     )
     # The same scatter each time, so that the same numbers make the same page.
     height = 1 + np.random.default_rng(0).uniform(-0.22, 0.22, known.size)
-    box.plot(known[~marked], height[~marked], "o", color=_DOT, markersize=4, alpha=0.6)
+    dots = {"markersize": 4, "alpha": 0.6, "rasterized": known.size > _MANY}
+    box.plot(known[~marked], height[~marked], "o", color=_DOT, **dots)
     box.plot(known[marked], height[marked], "^", color=_MARKED, markersize=7)
     box.set_yticks([])
     histogram.hist(known, bins=_bins(known), color=_DOT, edgecolor="white")

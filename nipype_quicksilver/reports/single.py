@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.reports import pictures
-from nipype_quicksilver.reports.findings import findings
+from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.methods import methods
 from nipype_quicksilver.reports.page import check_page, write_page
@@ -75,7 +75,7 @@ def _texts(summary: dict[str, Any]) -> dict[str, Any]:
         "fixed": inputs["fixed"],
         "moving": inputs["moving"],
         "tiles": tiles,
-        "findings": findings(summary),
+        "findings": [*findings(summary), *changed_files(summary)],
         "methods": methods(summary),
         "provenance": _provenance(summary),
     }

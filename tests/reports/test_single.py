@@ -12,7 +12,7 @@ from PIL import Image
 
 from nipype_quicksilver import InputError
 from nipype_quicksilver.reports import pictures, write_registration_report
-from nipype_quicksilver.reports.findings import findings
+from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.methods import methods
 from nipype_quicksilver.reports.quantities import QUANTITIES
@@ -255,12 +255,17 @@ def test_nothing_to_look_at(better):
         ({"inverse_consistency_mm": {"mean": 0.8, "p99": 2, "max": 9}}, "0.80 mm from where"),
         ({"preprocessing": {"affine": {"directions_apart_mm": 12.0}}}, "12.0 mm apart"),
         ({"warnings": ["head.nii: upside down"]}, "head.nii: upside down"),
-        ({"sha256": {"fixed": "0" * 64}}, "has changed since the registration"),
     ],
 )
 def test_what_is_to_be_looked_at(changes, told, better):
     (found,) = findings({**better, **changes})
     assert told in found
+
+
+def test_files_that_changed(summary, pair):
+    assert changed_files(summary) == []
+    (told,) = changed_files({**summary, "sha256": {"fixed": "0" * 64}})
+    assert told.startswith(f"{pair.fixed} has changed since the registration")
 
 
 def test_labels_that_overlap_less_and_volumes_that_change_much(summary):
