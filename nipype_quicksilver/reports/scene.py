@@ -172,5 +172,8 @@ def _source(fixed: Nifti1Image, path: Path, grid: Grid, affine: np.ndarray) -> n
     """Return where the map takes each voxel from, in the world of the fixed image."""
     field, native = read_displacement(path)
     check_same_grid(fixed, nifti(field[..., 0], native.affine))
-    moved = resample(nifti(field, native.affine), grid)
-    return apply_affine(np.linalg.inv(affine), grid.coordinates() + moved)
+    # The affine is taken off first: beyond the image, where nothing is known, nothing moves then.
+    start = native.coordinates()
+    field = apply_affine(np.linalg.inv(affine), start + field) - start
+    moved = resample(nifti(field.astype(np.float32), native.affine), grid)
+    return grid.coordinates() + moved
