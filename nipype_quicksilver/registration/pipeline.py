@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,6 +20,7 @@ from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.choice import Method, choose_method
+from nipype_quicksilver.registration.frames import AUTO, chosen_template, to_frame
 from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
@@ -29,7 +32,7 @@ from nipype_quicksilver.registration.summary import (
     versions,
 )
 from nipype_quicksilver.registration.uncertainty import standard_deviation
-from nipype_quicksilver.registration.warping import move_points, pull_back
+from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
@@ -49,11 +52,25 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Settings
 
 Composite = sitk.CompositeTransform
-
-# Interpolates each label and takes the largest: borders are smoother than the nearest voxel's.
-_OF_LABELS = "GenericLabel"
+Parameters = ParamSpec("Parameters")
 
 
+def _telling_warnings(
+    run: Callable[Parameters, Registration],
+) -> Callable[Parameters, Registration]:
+    """Let a registration tell in its summary what it warned of."""
+
+    @wraps(run)
+    def telling(*args: Parameters.args, **options: Parameters.kwargs) -> Registration:
+        with noted_warnings() as told:
+            result = run(*args, **options)
+        result.summary["warnings"] = told
+        return result
+
+    return telling
+
+
+@_telling_warnings
 def register(
     fixed: PathLike,
     moving: PathLike,
@@ -66,7 +83,7 @@ def register(
     moving_labels: PathLike | None = None,
     brain_extraction: str | Engine = "deepbet",
     affine: PathLike | Engine | None = "simpleitk",
-    template: PathLike | None = None,
+    template: PathLike | None = AUTO,
     method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
@@ -105,9 +122,10 @@ def register(
         the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it,
         or an engine of another package.
     template : path-like, optional
-        A template without skull, or ``MNI152``: the images are compared, and the momentum is found,
-        on its grid of 1 mm, to which the fixed image is aligned by another affine (by headers if
-        `affine` is ``none``). In the world of the fixed image unless given.
+        A template, or ``MNI152``: the images are compared, and the momentum is found, on its grid
+        of 1 mm, to which the fixed image is aligned by another affine (by headers if `affine` is
+        ``none``). None: in the world of the fixed image. ``auto``: MNI152 where an affine is looked
+        for and the brains fit that template, None otherwise.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
         the prediction alone (LP); the corrected prediction, optimised further; optimisation from
@@ -161,56 +179,50 @@ def register(
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
     clock, started = Clock(), datetime.now(UTC)
-    with noted_warnings() as told:
-        with clock.part("read"), ExitStack() as stack:
-            inputs = read_inputs(
-                named_file(fixed, stack, work_dir),
-                named_file(moving, stack, work_dir),
-                fixed_mask=fixed_mask,
-                moving_mask=moving_mask,
-                fixed_lesion_mask=fixed_lesion_mask,
-                moving_lesion_mask=moving_lesion_mask,
-                fixed_labels=fixed_labels,
-                moving_labels=moving_labels,
-                affine=affine_file(affine, brain_extraction),
-            )
-            frame = None
-            if template is not None:
-                frame = read_image(named_file(template, stack, work_dir), what="template")
-            hashes = _hashes(inputs, chosen)
-            names = {"fixed": fixed, "moving": moving}
-            # The file of a template that comes with nilearn may be a temporary one.
-            named = {name: str(given) for name, given in names.items() if is_template(given)}
-            inputs = replace(inputs, files={**inputs.files, **named})
-        work, computing_on = WorkFolder(work_dir), engine.select_device(device)
-        inputs, preprocessing = to_aligned_brains(
-            inputs,
-            brain_extraction=brain_extraction,
-            affine=affine,
-            template=frame,
-            work=work,
-            device=computing_on,
-            clock=clock,
+    with clock.part("read"), ExitStack() as stack:
+        inputs = read_inputs(
+            named_file(fixed, stack, work_dir),
+            named_file(moving, stack, work_dir),
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            fixed_lesion_mask=fixed_lesion_mask,
+            moving_lesion_mask=moving_lesion_mask,
+            fixed_labels=fixed_labels,
+            moving_labels=moving_labels,
+            affine=affine_file(affine, brain_extraction),
         )
-        with clock.part("prepare"):
-            prepared = prepare(inputs)
-        fit = work.fit(
-            prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress
+        chosen_name = chosen_template(template, affine, inputs)
+        if chosen_name is not None:
+            frame = read_image(named_file(chosen_name, stack, work_dir), what="template")
+        hashes = _hashes(inputs, chosen)
+        names = {"fixed": fixed, "moving": moving}
+        # The file of a template that comes with nilearn may be a temporary one.
+        named = {name: str(given) for name, given in names.items() if is_template(given)}
+        inputs = replace(inputs, files={**inputs.files, **named})
+    work, computing_on = WorkFolder(work_dir), engine.select_device(device)
+    ways: dict[str, Any] = {"brain_extraction": brain_extraction, "affine": affine}
+    ways |= {"work": work, "device": computing_on, "clock": clock}
+    inputs, preprocessing = to_aligned_brains(inputs, **ways)
+    if chosen_name is not None:
+        inputs, preprocessing["template"] = to_frame(
+            inputs, frame, chosen_name, optional=str(template) == AUTO, **ways
         )
-        composite, inverse = _transforms(fit, inputs)
-        result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
-        if fit.variance is not None:
-            result = _with_uncertainty(
-                result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
-            )
-        result.summary.update(
-            preprocessing=preprocessing,
-            affine_matrix=inputs.matrix.tolist(),
-            warnings=told,
-            sha256=hashes,
-            started=started.isoformat(timespec="seconds"),
+    with clock.part("prepare"):
+        prepared = prepare(inputs)
+    fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)
+    composite, inverse = _transforms(fit, inputs)
+    result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
+    if fit.variance is not None:
+        result = _with_uncertainty(
+            result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
         )
-        return result
+    result.summary.update(
+        preprocessing=preprocessing,
+        affine_matrix=inputs.matrix.tolist(),
+        sha256=hashes,
+        started=started.isoformat(timespec="seconds"),
+    )
+    return result
 
 
 def _hashes(inputs: Inputs, chosen: Method) -> dict[str, Any]:
@@ -257,7 +269,7 @@ def _finish(
         else:
             warped = resample(inputs.moving, fixed_grid, composite, interpolation=interpolation)
             back = resample(inputs.fixed, moving_grid, inverse, interpolation=interpolation)
-        labels = _warp_labels(inputs, composite)
+        labels = _warp_labels(inputs, displacement)
     with clock.part("measure"):
         logarithm = log_jacobian(displacement, fixed_grid)
         brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
@@ -311,17 +323,18 @@ def _with_uncertainty(
     return replace(result, uncertainty=uncertainty, uncertainty_components=parts)
 
 
-def _warp_labels(inputs: Inputs, transform: sitk.Transform) -> np.ndarray | None:
+def _warp_labels(inputs: Inputs, displacement: np.ndarray) -> np.ndarray | None:
     """Return the moving labels on the fixed image's grid."""
     if inputs.moving_labels is None:
         return None
-    grid = Grid.from_image(inputs.fixed)
-    return resample(inputs.moving_labels, grid, transform, interpolation=_OF_LABELS)
+    labels, source = np.asanyarray(inputs.moving_labels.dataobj), Grid.from_image(inputs.moving)
+    return pull_back_labels(labels, source, displacement, Grid.from_image(inputs.fixed))
 
 
 def _compare_labels(inputs: Inputs, truth: Nifti1Image, warped: np.ndarray) -> dict[str, Any]:
     """Return the overlap with the affine only, and with the deformation."""
-    maps = {"before": _warp_labels(inputs, affine_transform(inputs.matrix)), "after": warped}
+    affine = displacement_on_grid(affine_transform(inputs.matrix), Grid.from_image(truth))
+    maps = {"before": _warp_labels(inputs, affine), "after": warped}
     return {
         when: label_overlap(truth, nifti(labels, truth.affine))
         for when, labels in maps.items()

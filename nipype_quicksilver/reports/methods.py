@@ -130,6 +130,14 @@ def _preparation(summary: dict[str, Any]) -> list[str]:
             f"The images were aligned by a transformation with {affine['dof']} degrees of freedom "
             f"that maximised mutual information [mattes], estimated in both directions with {itk}."
         )
+    template = facts.get("template", {})
+    if template.get("used"):
+        name = template["file"]
+        which = f"{name} [mni152]" if name == MNI152 else Path(name).name
+        told.append(
+            f"They were compared on the grid of the template {which}, to which the fixed image was "
+            "aligned in the same way."
+        )
     return told
 
 

@@ -15,12 +15,13 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.heads import named_file
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import Grid, index_box
 from nipype_quicksilver.spatial.images import check_same_grid, nifti, read_image, read_labels
 from nipype_quicksilver.spatial.resampling import resample
 from nipype_quicksilver.spatial.transforms import affine_transform, read_displacement
 
-_MARGIN = 6.0  # mm of the working grid's own margin that are not shown
+_CORNERS = np.indices((2, 2, 2)).reshape(3, -1).T
+_MARGIN = 6.0  # mm around a brain; of the 10 mm that the grid of a registration has, less is shown
 _LARGEST = 256  # voxels along an axis
 _LABELS = "NearestNeighbor"
 
@@ -134,18 +135,22 @@ def _matrix(value: Any, name: str, folder: PathLike) -> np.ndarray:
 
 
 def _shown_grid(summary: dict[str, Any], fixed: Nifti1Image) -> Grid:
-    """Return the grid around the brains: that of the registration, along the fixed image's world.
+    """Return the grid around the brain, along the axes of the fixed image's world.
 
-    The registration's own grid encloses them, also where the images are whole heads.
+    The grid of the registration encloses both brains, also where the images are whole heads; what
+    is not zero in the fixed image does where it is a brain that lies obliquely in that grid.
     """
     working = summary["working_grid"]
     shape = np.array(working["shape"])
-    corners = np.indices((2, 2, 2)).reshape(3, -1).T * (shape - 1)
-    points = apply_affine(np.array(working["affine"], dtype=float), corners)
-    template = summary["preprocessing"].get("template")
-    if template is not None:
+    points = apply_affine(np.array(working["affine"], dtype=float), _CORNERS * (shape - 1))
+    template = summary["preprocessing"].get("template", {})
+    if template.get("used"):
         points = apply_affine(np.array(template["matrix"], dtype=float), points)
-    low, high = points.min(axis=0) + _MARGIN, points.max(axis=0) - _MARGIN
+    box = index_box(np.asanyarray(fixed.dataobj) != 0)
+    ends = np.array([[part.start, part.stop - 1] for part in box])
+    content = apply_affine(fixed.affine, np.where(_CORNERS, ends[:, 1], ends[:, 0]))
+    low = np.maximum(points.min(axis=0) + _MARGIN, content.min(axis=0) - _MARGIN)
+    high = np.minimum(points.max(axis=0) - _MARGIN, content.max(axis=0) + _MARGIN)
     spacing = max(min(Grid.from_image(fixed).spacing), float((high - low).max()) / _LARGEST)
     x, y, z = (np.ceil((high - low) / spacing).astype(int) + 1).tolist()
     affine = np.diag([spacing, spacing, spacing, 1.0])

@@ -102,8 +102,7 @@ def _provenance(summary: dict[str, Any]) -> list[dict[str, Any]]:
     for file, digest in zip(networks, known, strict=False):
         rows.append(("Network", _file(file, digest)))
     rows.append(("Parameters", [f"{name}: {value}" for name, value in parameters.items()]))
-    found = {name: facts for name, facts in summary["preprocessing"].items() if facts}
-    rows.append(("Preprocessing", [f"{name}: {facts}" for name, facts in found.items()]))
+    rows.append(("Preprocessing", _preprocessing(summary["preprocessing"])))
     for name in ("working_grid", "velocity_grid"):
         if name in summary:
             grid = summary[name]
@@ -111,6 +110,15 @@ def _provenance(summary: dict[str, Any]) -> list[dict[str, Any]]:
             line = f"{shape} voxels of {grid['spacing'][0]:g} mm"
             rows.append((name.replace("_", " ").capitalize(), [line]))
     return [{"label": label, "lines": lines} for label, lines in rows if lines]
+
+
+def _preprocessing(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return how brains and affine were found, a line each."""
+    return [
+        f"{name.replace('_', ' ')}: "
+        + ", ".join(f"{key} {value}" for key, value in facts.items() if key != "matrix")
+        for name, facts in found.items()
+    ]
 
 
 def _file(path: str, digest: str | None) -> list[str]:

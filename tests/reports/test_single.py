@@ -166,6 +166,7 @@ def test_methods_of_other_methods(changes, told, doi, summary):
         ({"affine": {"dof": 9}}, "with 9 degrees of freedom"),
         ({"affine": {"how": "headers"}}, "headers of the images aligned them"),
         ({}, "headers of the images aligned them"),
+        ({"template": {"file": "MNI152", "used": True}}, "grid of the template MNI152 (Fonov"),
     ],
 )
 def test_methods_of_the_preprocessing(facts, told, summary):
@@ -186,6 +187,19 @@ def test_scene_is_what_was_registered(registered, pair):
     corner = scene.source[0, 0, 0] - affine[:3, 3]
     assert np.linalg.norm(corner) < 1.0
     assert np.abs(scene.source - scene.grid.coordinates()).max() > 0.1
+
+
+def test_box_of_a_template(registered):
+    """A template's grid is brought to the fixed image's world, where it was used."""
+    summary = read_summary(registered)
+    matrix = np.eye(4)
+    matrix[2, 3] = 10
+    facts = {"file": "template.nii.gz", "matrix": matrix.tolist()}
+    lowest = {}
+    for used in (True, False):
+        summary["preprocessing"]["template"] = {**facts, "used": used}
+        lowest[used] = read_scene(registered, summary).grid.affine[2, 3]
+    assert lowest[True] > lowest[False] + 3
 
 
 def test_lines_of_the_grid_are_a_round_number_apart(registered):
