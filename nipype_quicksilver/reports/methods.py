@@ -134,10 +134,10 @@ def _preparation(summary: dict[str, Any]) -> list[str]:
     if template.get("used"):
         name = template["file"]
         which = f"{name} [mni152]" if name == MNI152 else Path(name).name
-        told.append(
-            f"They were compared on the grid of the template {which}, to which the fixed image was "
-            "aligned in the same way."
+        way = (
+            ", to which the fixed image was aligned in the same way" if "affine" in template else ""
         )
+        told.append(f"They were compared on the grid of the template {which}{way}.")
     return told
 
 
