@@ -163,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
             work_dir=None if args.work_dir is None else folder,
         )
+    registration.summary["command"] = args.command_line
     registration.save(args.output_dir)
     if not args.quiet:
         _print_table(registration, args.output_dir)

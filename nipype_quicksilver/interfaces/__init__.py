@@ -17,6 +17,7 @@ from nipype_quicksilver.interfaces.preprocessing import (
     ConvertAffine,
 )
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
+from nipype_quicksilver.interfaces.report import RegistrationReport
 from nipype_quicksilver.interfaces.training import BuildMomentumDataset, TrainNetwork
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
@@ -36,6 +37,7 @@ __all__ = [
     "OptimizeMomentum",
     "PredictMomentum",
     "QuicksilverRegistration",
+    "RegistrationReport",
     "ShootGeodesic",
     "TrainNetwork",
 ]
