@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         workflow = _workflow(args, pairs)
         workflow.base_dir = str(folder.absolute())
         _run(args, workflow, pairs)
-        found = Path(workflow.get_node("summarize").output_dir()) / "evaluation"
+        found = Path(workflow.base_dir) / workflow.name / "summarize" / "evaluation"
         with staged_folder(args.output_dir) as stage:
             for file in sorted(found.iterdir()):
                 shutil.copyfile(file, stage / file.name)

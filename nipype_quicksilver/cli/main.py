@@ -11,6 +11,7 @@ from nipype_quicksilver.cli import (
     common,
     dataset,
     demo,
+    doctor,
     evaluate,
     extract_brain,
     optimize,
@@ -35,6 +36,7 @@ COMMANDS = (
     dataset,
     train,
     checkpoint,
+    doctor,
 )
 
 EXIT_FAILURE = 1

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nipype_quicksilver.evaluation.methods import START
 from nipype_quicksilver.evaluation.tables import Row
 from nipype_quicksilver.spatial.files import staged
 
@@ -26,6 +27,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 _FORMATS = ("png", "svg")
+_LEAST = 1e-3  # density that is drawn
 
 
 def draw_overlap(stem: Path, measured: Sequence[Row]) -> list[Path]:
@@ -92,6 +94,8 @@ def _boxes(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
 def draw_jacobians(stem: Path, histograms: Sequence[Row], reference: str) -> list[Path]:
     """Draw densities of log10 of the Jacobian determinant, and of its difference to a reference's.
 
+    An affine alone, whose determinant is one number, is left out.
+
     Parameters
     ----------
     stem : Path
@@ -133,19 +137,21 @@ def draw_jacobians(stem: Path, histograms: Sequence[Row], reference: str) -> lis
 
 def _densities(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
     """Draw a line per method, over the range where there is something to see."""
-    seen = [row["log10"] for row in rows if row["density"] > 1e-3]
+    seen = [row["log10"] for row in rows if row["density"] > _LEAST]
     for number, name in enumerate(methods):
+        if name == START:
+            continue
         own = [row for row in rows if row["method"] == name]
         if own:
             ax.plot(
                 [row["log10"] for row in own],
-                [max(row["density"], 1e-5) for row in own],
+                [max(row["density"], _LEAST / 10) for row in own],
                 color=COLOURS[number % len(COLOURS)],
                 linestyle=DASHES[number % len(DASHES)],
                 label=name,
             )
     ax.set_yscale("log")
-    ax.set_ylim(bottom=1e-3)
+    ax.set_ylim(bottom=_LEAST)
     ax.set_xlim(min(seen), max(seen))
     ax.grid(color="0.9")
     ax.set_axisbelow(True)
