@@ -32,7 +32,7 @@ ENGINES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "deepbet (brain extraction)": ((), ("deepbet",)),
     "FSL (bet, flirt)": (("bet", "flirt"), ()),
     "SynthStrip": (("mri_synthstrip",), ()),
-    "AFNI (3dSkullStrip)": (("3dSkullStrip", "3dcalc"), ()),
+    "AFNI (3dSkullStrip)": (("3dSkullStrip",), ()),
     "ANTs": (("antsRegistration",), ("ants",)),
     "greedy": (("greedy",), ("picsl_greedy",)),
     "NiftyReg": (("reg_aladin",), ()),
@@ -71,13 +71,15 @@ class Finding:
     state: str = GOOD
 
 
-def examine(work_dir: Path | None = None) -> list[Finding]:
+def examine(work_dir: Path | None = None, device: str = "auto") -> list[Finding]:
     """Look at everything, and test shooting and registration.
 
     Parameters
     ----------
     work_dir : Path, optional
         Folder for intermediate files that is looked at; the temporary one unless given.
+    device : str
+        Where the test computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns
     -------
@@ -92,16 +94,20 @@ def examine(work_dir: Path | None = None) -> list[Finding]:
         lambda: _space(work_dir or Path(tempfile.gettempdir())),
         _engines,
         _networks,
-        _self_test,
+        lambda: _self_test(device),
     )
     found: list[Finding] = []
     for part in parts:
         try:
             found += part()
         except Exception as error:
-            name = getattr(part, "__name__", "space").strip("_").replace("_", " ")
-            found.append(Finding(name, name, f"{type(error).__name__}: {error}", BAD))
+            found.append(Finding("broken", *_described(error)))
     return found
+
+
+def _described(error: Exception) -> tuple[str, str, str]:
+    """Return name, text and state of a finding that could not be made."""
+    return type(error).__name__, str(error), BAD
 
 
 def _system() -> list[Finding]:
@@ -227,22 +233,28 @@ def _networks() -> list[Finding]:
     return found
 
 
-def _self_test() -> list[Finding]:
-    return [_tested("shooting", _test_shooting), _tested("registration", _test_registration)]
+def _self_test(device: str) -> list[Finding]:
+    from nipype_quicksilver.registration.engine import select_device
+
+    where = select_device(device)
+    tests = {"shooting": _test_shooting, "registration": _test_registration}
+    return [_tested(f"{name} ({where})", test, where) for name, test in tests.items()]
 
 
-def _tested(name: str, test: Callable[[], tuple[bool, str]]) -> Finding:
+def _tested(
+    name: str, test: Callable[[torch.device], tuple[bool, str]], device: torch.device
+) -> Finding:
     """Run a test; that it breaks is a finding."""
     start = time.perf_counter()
     try:
-        passed, text = test()
+        passed, text = test(device)
     except Exception as error:
         passed, text = False, f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - start
     return Finding("self-test", name, f"{text} ({seconds:.1f} s)", GOOD if passed else BAD)
 
 
-def _bump() -> torch.Tensor:
+def _bump(device: torch.device) -> torch.Tensor:
     """Return a displacement along x, (1, 3, X, Y, Z), high in the middle."""
     import torch
 
@@ -250,18 +262,18 @@ def _bump() -> torch.Tensor:
     squares = x[:, None, None] ** 2 + x[None, :, None] ** 2 + x[None, None, :] ** 2
     field = torch.zeros((1, 3, _SIDE, _SIDE, _SIDE))
     field[:, 0] = _HEIGHT * torch.exp(-squares / (2 * _WIDTH**2))
-    return field
+    return field.to(device)
 
 
-def _test_shooting() -> tuple[bool, str]:
+def _test_shooting(device: torch.device) -> tuple[bool, str]:
     """Shoot a bump; both maps must be inverse to each other."""
     from nipype_quicksilver.lddmm.fields import compose
     from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
     from nipype_quicksilver.lddmm.shooting import shoot
 
-    bump = _bump()
+    bump = _bump(device)
     kernel = Kernel(alpha=4.0, beta=0.0, gamma=1.0, power=2)
-    operator = KernelOperator(kernel, (_SIDE,) * 3, 1.0, bump.dtype)
+    operator = KernelOperator(kernel, (_SIDE,) * 3, 1.0, bump.dtype, device)
     geodesic = shoot(operator.sharpen(bump), operator, steps=5, both=True)
     assert geodesic.forward is not None
     apart = float(compose(geodesic.inverse, geodesic.forward).norm(dim=1).mean())
@@ -270,7 +282,7 @@ def _test_shooting() -> tuple[bool, str]:
     return passed, f"moved by {far:.2f} mm, there and back {apart:.4f} mm"
 
 
-def _test_registration() -> tuple[bool, str]:
+def _test_registration(device: torch.device) -> tuple[bool, str]:
     """Register an image to itself, bent by a bump, which must be found."""
     import torch
 
@@ -279,9 +291,9 @@ def _test_registration() -> tuple[bool, str]:
     from nipype_quicksilver.lddmm.shooting import shoot
     from nipype_quicksilver.lddmm.similarity import box_mean
 
-    truth = _bump()
+    truth = _bump(device)
     noise = torch.rand((1, 1, *truth.shape[2:]), generator=torch.Generator().manual_seed(0))
-    moving = box_mean(noise, 2)
+    moving = box_mean(noise.to(device), 2)
     moving = (moving - moving.min()) / (moving.max() - moving.min())
     settings = Settings(stages=(Stage(4, 4, 12), Stage(2, 2, 12)))
     found = optimize(sample(moving, truth), moving, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.doctor import BAD, examine
 
-    common.start_torch(args)
-    findings = examine(args.work_dir)
+    with contextlib.suppress(ImportError, OSError):  # which is then found
+        common.start_torch(args)
+    findings = examine(args.work_dir, args.device)
     broken = [finding for finding in findings if finding.state == BAD]
     for part, group in groupby(broken if args.quiet else findings, key=lambda f: f.part):
         _print_part(part, list(group))

@@ -101,7 +101,9 @@ def _has_world(path: Path) -> bool:
 
 def _load(header: Path, voxels: Path) -> SpatialImage:
     """Read an image in two files, which nibabel finds by itself only if both are compressed."""
-    files = {"header": nib.FileHolder(str(header)), "image": nib.FileHolder(str(voxels))}
+    matrix = header.with_name(header.name.split(".hdr")[0] + ".mat")  # SPM's, if there is one
+    names = {"header": header, "image": voxels, "mat": matrix}
+    files = {part: nib.FileHolder(str(file)) for part, file in names.items()}
     with files["header"].get_prepare_fileobj("rb") as stream:
         start = stream.read(_HEADER_SIZE)
     is_nifti = Nifti1Pair.header_class.may_contain_header(start)
