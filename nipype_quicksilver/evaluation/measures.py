@@ -17,6 +17,8 @@ from nipype_quicksilver.spatial.transforms import displacement_on_grid
 LOG10_EDGES = np.linspace(-1.5, 1.5, 301)
 #: Width, mm, of the bins of distances, which begin at 0.
 DISTANCE_STEP = 0.01
+#: Mm; what is further away is lost in any case.
+LARGEST_DISTANCE = 200.0
 
 
 def measure(
@@ -75,6 +77,7 @@ def measure(
         change = logs[inside] - log_jacobian(truth, grid)[inside]
         apart = np.linalg.norm((field - truth)[inside].astype(float), axis=-1)
         found["difference"] = _histogram(change / np.log(10))
+        apart = np.minimum(apart, LARGEST_DISTANCE)
         found["distance"] = np.bincount((apart / DISTANCE_STEP).astype(int))
     return found
 

@@ -12,6 +12,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.analyze import as_nifti
 from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
 from nipype_quicksilver.spatial.images import read_header
+from nipype_quicksilver.spatial.transforms import read_affine
 
 REQUIRED = ("fixed", "moving", "fixed_labels", "moving_labels")
 #: All or no pairs have them.
@@ -187,7 +188,7 @@ def write_pairs(path: PathLike, pairs: Sequence[Pair]) -> Path:
 
 
 def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
-    """Return the pairs with files that a registration can read, after a look at all headers.
+    """Return the pairs with files that a registration can read, after a look at each.
 
     Parameters
     ----------
@@ -222,5 +223,7 @@ def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
             for name in (f"{side}_labels", f"{side}_mask"):
                 if getattr(pair, name) is not None:
                     changed[name] = usable(getattr(pair, name), image)
+        if pair.affine is not None:
+            read_affine(pair.affine)
         result.append(replace(pair, **changed))
     return result

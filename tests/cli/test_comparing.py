@@ -36,14 +36,15 @@ def test_names_are_those_of_the_package():
 
 def test_a_data_set_and_again(tmp_path, networks, capsys):
     """Two methods on two pairs of Analyze images; then one method more, from where it was."""
-    root, work, out = trees.cumc12(tmp_path / "CUMC12"), tmp_path / "work", tmp_path / "out"
+    root, work, out = tmp_path / "CUMC12", tmp_path / "work", tmp_path / "out"
+    trees.cumc12(root, numbers=(1, 2))
     run = ["evaluate", "--dataset", "CUMC12", str(root), "--max-pairs=2", "--device=cpu"]
     run += ["--affine=none", "--num-threads=1", "--n-procs=1", *networks]
     run += [f"--output-dir={out}", f"--work-dir={work}"]
     assert main([*run, "--methods", "LP"]) == 0
     told = capsys.readouterr()
     assert "copied to NIfTI" in told.err
-    assert "has 3 of the 12 subjects" in told.err
+    assert "has 2 of the 12 subjects" in told.err
     assert "2 of 2 registrations" in told.err
     assert "CUMC12: 2 pairs" in told.out
     rows = read_table(out / "measures.tsv")
@@ -130,6 +131,10 @@ def test_files_that_are_missing_are_told_at_once(tmp_path, refused, pair):
     missing = tmp_path / "none.safetensors"
     refused(*run, "--prediction-network", missing, told="none.safetensors: no such file")
     (tmp_path / "text.nii").write_text("no image")
-    cells[3] = "text.nii"
-    table.write_text("\t".join(columns) + "\n" + "\t".join(cells) + "\n")
+    (tmp_path / "text.mat").write_text("no affine")
+    bad = [*cells[:3], "text.nii"]
+    table.write_text("\t".join(columns) + "\n" + "\t".join(bad) + "\n")
     refused(*run, told="text.nii: not an image that can be read")
+    bad = [*cells, "text.mat"]
+    table.write_text("\t".join((*columns, "affine")) + "\n" + "\t".join(bad) + "\n")
+    refused(*run, told="text.mat: not an ITK transform")
