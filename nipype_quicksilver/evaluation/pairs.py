@@ -105,6 +105,10 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"{path}: the column {', '.join(unknown)} is not known; rename or remove it (known "
             f"are {', '.join(known)})"
         )
+    if len({"fixed_mask", "moving_mask"} & set(columns)) == 1:
+        raise InputError(
+            f"{path}: has one of the columns fixed_mask and moving_mask; add the other or remove it"
+        )
 
 
 def _pair(path: Path, number: int, row: dict) -> Pair:

@@ -38,7 +38,9 @@ def test_paths_are_relative_to_the_table(table, tmp_path, monkeypatch):
 
 
 def test_written_pairs_are_read_again(table, tmp_path):
-    pairs = read_pairs(table(row("a", "b", "a.nii.gz"), header=f"{HEADER}\tfixed_mask"))
+    pairs = read_pairs(
+        table(row("a", "b", "aseg", "a.nii.gz"), header=f"{HEADER}\tlabel_set\taffine")
+    )
     assert read_pairs(write_pairs(tmp_path / "again.tsv", pairs)) == pairs
 
 
@@ -49,6 +51,7 @@ def test_written_pairs_are_read_again(table, tmp_path):
         ("fixed\tmoving", ["a.nii.gz\tb.nii.gz"], "lacks the column fixed_labels, moving_labels;"),
         (HEADER.replace("\t", ","), ["a,b,c,d"], "columns are separated by tabs"),
         (f"{HEADER}\tage", [row("a", "b", "30")], "the column age is not known"),
+        (f"{HEADER}\tfixed_mask", [row("a", "b", "a.nii.gz")], "add the other or remove it"),
         (HEADER, [row("a", "b", "more")], "row 2 has more cells than the header"),
         (HEADER, [row("a", "b"), "a.nii.gz\tb.nii.gz"], "row 3 has no fixed_labels, moving_labels"),
         (f"{HEADER}\taffine", [row("a", "b", " ")], "or remove the column"),
