@@ -36,6 +36,8 @@ class Prepared:
         (X, Y, Z), float32, 0 in the moving lesion and 1 elsewhere, in the space of `moving`.
     grid : Grid
         The working grid.
+    to_fixed : ndarray
+        4x4, maps points of the working grid to points of the fixed image, RAS mm.
     fixed_brain, moving_brain : Nifti1Image
         Brains on the native grids, 0 or 1.
     masks : dict
@@ -48,6 +50,7 @@ class Prepared:
     weight: np.ndarray
     moving_weight: np.ndarray | None
     grid: Grid
+    to_fixed: np.ndarray
     fixed_brain: Nifti1Image
     moving_brain: Nifti1Image
     masks: dict[str, dict[str, Any]]
@@ -108,6 +111,7 @@ def prepare(inputs: Inputs) -> Prepared:
         weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
         moving_weight=lesion_weight(moving_lesion),
         grid=grid,
+        to_fixed=inputs.to_fixed,
         fixed_brain=fixed_brain,
         moving_brain=moving_brain,
         masks=mask_facts(inputs.files, covered),
@@ -173,9 +177,7 @@ def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
     UserWarning
         If more than a hundredth of it is not.
     """
-    points = np.argwhere(np.asanyarray(brain.dataobj) != 0)
-    index = apply_affine(np.linalg.inv(matrix @ grid.affine) @ brain.affine, points)
-    outside = float(np.mean(np.any((index < -0.5) | (index > np.array(grid.shape) - 0.5), axis=1)))
+    outside = share_outside(brain, grid, matrix)
     remedy = "check the headers, or let an affine be found"
     if outside == 1:
         raise InputError(
@@ -188,6 +190,14 @@ def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def share_outside(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> float:
+    """Return which share of a brain a grid leaves out, 0 to 1; see `check_enclosed`."""
+    points = np.argwhere(np.asanyarray(brain.dataobj) != 0)
+    index = apply_affine(np.linalg.inv(matrix @ grid.affine) @ brain.affine, points)
+    beyond = (index < -0.5) | (index > np.array(grid.shape) - 0.5)
+    return float(np.mean(np.any(beyond, axis=1)))
 
 
 def _ends_of_lines(inside: np.ndarray) -> np.ndarray:
