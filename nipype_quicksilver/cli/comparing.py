@@ -332,6 +332,7 @@ def _table(label_set: str, rows: list[dict[str, Any]], reference: str) -> Table:
         f"from {reference}, mm": ("error_mm_p50", ".2f"),
         "95%": ("error_mm_p95", ".2f"),
         "seconds": ("seconds_median", ".1f"),
+        "CPU s": ("cpu_seconds_median", ".1f"),
     }
     pairs = rows[0]["pairs"]
     title = f"{label_set}: {pairs} pair{'' if pairs == 1 else 's'}"

@@ -26,16 +26,14 @@ class Measured:
     pair, label_set, method : str
         Which.
     measures : dict
-        From :func:`nipype_quicksilver.evaluation.measures.measure`, as read from JSON.
-    seconds : float or None
-        Of the registration, on the wall clock; None for the affine alone.
+        From :func:`nipype_quicksilver.evaluation.measures.measure`, as read from JSON; with
+        ``seconds`` and ``cpu_seconds`` of the registration, but for the affine alone.
     """
 
     pair: str
     label_set: str
     method: str
     measures: dict[str, Any]
-    seconds: float | None = None
 
 
 def measure_rows(found: Iterable[Measured]) -> list[Row]:
@@ -52,7 +50,8 @@ def measure_rows(found: Iterable[Measured]) -> list[Row]:
             "folded_percent": one.measures["jacobian"]["folded_percent"],
             "smallest_jacobian": one.measures["jacobian"]["minimum"],
             **_errors(np.array(one.measures.get("distance", []))),
-            "seconds": one.seconds,
+            "seconds": one.measures.get("seconds"),
+            "cpu_seconds": one.measures.get("cpu_seconds"),
         }
         for one in found
     ]
@@ -125,7 +124,6 @@ def summary_rows(found: Sequence[Measured]) -> list[Row]:
         overlap = np.array([row["target_overlap"] for row in measured])
         quartiles = np.percentile(overlap, (25, 50, 75))
         folds = [row["folded_percent"] for row in measured]
-        seconds = [one.seconds for one in group if one.seconds is not None]
         error = errors.get((label_set, method), {})
         rows.append(
             {
@@ -142,7 +140,8 @@ def summary_rows(found: Sequence[Measured]) -> list[Row]:
                 "pairs_with_folds": int(np.count_nonzero(folds)),
                 "error_mm_p50": error.get("error_mm_p50"),
                 "error_mm_p95": error.get("error_mm_p95"),
-                "seconds_median": float(np.median(seconds)) if seconds else None,
+                "seconds_median": _median([row["seconds"] for row in measured]),
+                "cpu_seconds_median": _median([row["cpu_seconds"] for row in measured]),
             }
         )
     return rows
@@ -190,6 +189,12 @@ def _sum(histograms: list[list[int]]) -> np.ndarray:
     for counts in histograms:
         total[: len(counts)] += counts
     return total
+
+
+def _median(values: list[float | None]) -> float | None:
+    """Return the median of the values that there are."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
 
 
 def _errors(counts: np.ndarray) -> Row:

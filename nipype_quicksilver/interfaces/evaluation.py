@@ -86,7 +86,9 @@ class MeasureRegistration(LightInterface):
                 reference=reference,
             )
         if isdefined(inputs.summary):
-            found["seconds"] = _read(inputs.summary)["seconds"]["total"]
+            told = _read(inputs.summary)
+            found["seconds"] = told["seconds"]["total"]
+            found["cpu_seconds"] = sum(told["cpu_seconds"].values())
         images.write_json(self._list_outputs()["out_file"], found)
         return runtime
 
@@ -195,9 +197,7 @@ class SummarizeEvaluation(LightInterface):
         found = []
         for method in inputs.methods:
             for pair, label_set in zip(inputs.pairs, inputs.label_sets, strict=True):
-                measures = _read(next(files))
-                seconds = measures.get("seconds")
-                found.append(Measured(pair, label_set, method, measures, seconds))
+                found.append(Measured(pair, label_set, method, _read(next(files))))
         timed = inputs.prediction_times
         times = _read(timed)["times"] if isdefined(timed) else []
         write_report(self._list_outputs()["output_dir"], found, times)
