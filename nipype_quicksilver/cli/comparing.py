@@ -155,13 +155,13 @@ def _given_pairs(args: argparse.Namespace) -> list[Pair]:
 
 def _workflow(args: argparse.Namespace, pairs: list[Pair]) -> Any:
     """Return the workflow; refuse what it cannot use before anything runs."""
-    from nipype_quicksilver.spatial.files import check_readable
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.workflows import init_evaluation_wf
 
     networks = {f"{role}_network": None for role in ("prediction", "correction")}
     for name in networks:
         if (file := getattr(args, name)) is not None:
-            check_readable(file, name.replace("_", " "))
+            load_checkpoint(file)
             networks[name] = file.absolute()
     return init_evaluation_wf(
         pairs=pairs,

@@ -28,6 +28,7 @@ _STYLE: dict[Any, Any] = {
 }
 _FORMATS = ("png", "svg")
 _LEAST = 1e-3  # density that is drawn
+_MARGIN = 0.02  # beside the densities
 
 
 def draw_overlap(stem: Path, measured: Sequence[Row]) -> list[Path]:
@@ -152,7 +153,7 @@ def _densities(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
             )
     ax.set_yscale("log")
     ax.set_ylim(bottom=_LEAST)
-    ax.set_xlim(min(seen), max(seen))
+    ax.set_xlim(min(seen) - _MARGIN, max(seen) + _MARGIN)
     ax.grid(color="0.9")
     ax.set_axisbelow(True)
 

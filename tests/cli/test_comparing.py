@@ -130,6 +130,8 @@ def test_files_that_are_missing_are_told_at_once(tmp_path, refused, pair):
     run = ("evaluate", "--pairs", table, "--output-dir", tmp_path / "out", "--device=cpu")
     missing = tmp_path / "none.safetensors"
     refused(*run, "--prediction-network", missing, told="none.safetensors: no such file")
+    missing.write_text("no network")
+    refused(*run, "--prediction-network", missing, told="none.safetensors: ")
     (tmp_path / "text.nii").write_text("no image")
     (tmp_path / "text.mat").write_text("no affine")
     bad = [*cells[:3], "text.nii"]
