@@ -64,7 +64,8 @@ def test_a_data_set_and_again(tmp_path, networks, capsys):
     assert len(read_table(out / "measures.tsv")) == 6
 
 
-def test_a_table_whose_affine_is_given(pair, tmp_path, networks, capsys):
+def test_a_table_whose_affine_is_given(pair, tmp_path, networks, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "RUNS", 1)
     table = tmp_path / "pairs.tsv"
     columns = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask")
     columns += ("affine",)
@@ -77,7 +78,7 @@ def test_a_table_whose_affine_is_given(pair, tmp_path, networks, capsys):
     assert "labels: 1 pair" in capsys.readouterr().out
     start, predicted = read_table(out / "measures.tsv")
     assert float(start["target_overlap"]) != float(predicted["target_overlap"])
-    assert [row["threads"] for row in read_table(out / "times.tsv")] == ["1", "1", "1"]
+    assert [row["threads"] for row in read_table(out / "times.tsv")] == ["1"]
     told = json.loads((out / "summary.json").read_text())
     assert [row["method"] for row in told["methods"]] == ["affine", "LP"]
 
