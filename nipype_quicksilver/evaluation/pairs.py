@@ -1,4 +1,9 @@
-"""Pairs of labelled images to register, and the tables that list them."""
+"""Pairs of labelled images to register, and the tables that list them.
+
+Workflows import this module: what reads images is imported when it is needed.
+"""
+
+from __future__ import annotations
 
 import csv
 import re
@@ -6,13 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.analyze import as_nifti
-from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
-from nipype_quicksilver.spatial.images import read_header
-from nipype_quicksilver.spatial.transforms import read_affine
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.spatial.files import PathLike
 
 REQUIRED = ("fixed", "moving", "fixed_labels", "moving_labels")
 #: All or no pairs have them.
@@ -70,6 +74,8 @@ def read_pairs(path: PathLike) -> list[Pair]:
         If the table has other columns, no rows or empty cells, or names a file that is not there,
         an image as its own partner, or a pair twice.
     """
+    from nipype_quicksilver.spatial.files import check_readable
+
     check_readable(path, "table of pairs")
     path = Path(path)
     try:
@@ -182,6 +188,8 @@ def write_pairs(path: PathLike, pairs: Sequence[Pair]) -> Path:
     Path
         The file written.
     """
+    from nipype_quicksilver.spatial.files import staged
+
     given = [name for name in OPTIONAL if getattr(pairs[0], name) is not None]
     columns = (*REQUIRED, *given)
     with staged(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
@@ -211,6 +219,10 @@ def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
     InputError
         If a file cannot be used.
     """
+    from nipype_quicksilver.spatial.analyze import as_nifti
+    from nipype_quicksilver.spatial.images import read_header
+    from nipype_quicksilver.spatial.transforms import read_affine
+
     found: dict[tuple[Path, Path | None], Path] = {}
 
     def usable(path: Path, like: Path | None = None) -> Path:
