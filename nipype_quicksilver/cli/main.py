@@ -12,6 +12,7 @@ from nipype_quicksilver.cli import (
     common,
     dataset,
     demo,
+    doctor,
     evaluate,
     extract_brain,
     optimize,
@@ -38,6 +39,7 @@ COMMANDS = (
     dataset,
     train,
     checkpoint,
+    doctor,
 )
 
 EXIT_FAILURE = 1

@@ -4,6 +4,11 @@ Numerical libraries are imported when a node runs; torch only in the command tha
 """
 
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
+from nipype_quicksilver.interfaces.evaluation import (
+    MeasureRegistration,
+    SummarizeEvaluation,
+    TimePrediction,
+)
 from nipype_quicksilver.interfaces.labels import FuseLabels, LabelVolumes
 from nipype_quicksilver.interfaces.lddmm import (
     OptimizeMomentum,
@@ -33,11 +38,14 @@ __all__ = [
     "JacobianSummary",
     "LabelOverlap",
     "LabelVolumes",
+    "MeasureRegistration",
     "NormalizeIntensity",
     "OptimizeMomentum",
     "PredictMomentum",
     "QuicksilverRegistration",
     "RegistrationReport",
     "ShootGeodesic",
+    "SummarizeEvaluation",
+    "TimePrediction",
     "TrainNetwork",
 ]
