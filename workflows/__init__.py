@@ -1,6 +1,7 @@
 """Nipype workflows: builders named `init_<thing>_wf`."""
 
 from nipype_quicksilver.workflows.cohort import init_cohort_wf
+from nipype_quicksilver.workflows.evaluation import init_evaluation_wf
 from nipype_quicksilver.workflows.labels import init_label_propagation_wf
 from nipype_quicksilver.workflows.preprocessing import (
     init_affine_wf,
@@ -15,6 +16,7 @@ __all__ = [
     "init_affine_wf",
     "init_brain_extraction_wf",
     "init_cohort_wf",
+    "init_evaluation_wf",
     "init_label_propagation_wf",
     "init_preprocessing_wf",
     "init_quicksilver_wf",

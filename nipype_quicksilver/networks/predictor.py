@@ -11,7 +11,7 @@ import torch
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.fields import sample
-from nipype_quicksilver.lddmm.folding import unfold
+from nipype_quicksilver.lddmm.folding import Lattice, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic
@@ -21,7 +21,12 @@ from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
 from nipype_quicksilver.networks.prediction import Images, Network, State, repeated, run_networks
-from nipype_quicksilver.networks.sampling import RunningMoments, is_probabilistic, without_dropout
+from nipype_quicksilver.networks.sampling import (
+    RunningMoments,
+    is_probabilistic,
+    residual_variance,
+    without_dropout,
+)
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
 
@@ -105,7 +110,8 @@ class Samples(Predicted):
     ----------
     variance : torch.Tensor
         (1, 3, X, Y, Z), on the working grid: variance of each component of the displacement
-        ``phi^-1`` over the shot samples, in the square of the spacing's unit.
+        ``phi^-1`` over the shot samples, and a third of what :func:`sampling.residual_variance`
+        tells, in the square of the spacing's unit.
     """
 
     variance: torch.Tensor
@@ -148,7 +154,9 @@ class Predictor:
         return replace(self, prediction=_moved(self.prediction, device), correction=correction)
 
     @torch.no_grad()
-    def predict(self, images: Images, corrections: int) -> Predicted:
+    def predict(
+        self, images: Images, corrections: int, lattice: Lattice | None = None
+    ) -> Predicted:
         """Return the whitened momentum of a pair, whose map has no folds on the working grid.
 
         Parameters
@@ -157,12 +165,14 @@ class Predictor:
             One pair, normalised as the card says.
         corrections : int
             See :meth:`networks`.
+        lattice : Lattice, optional
+            Where the map will be sampled, and shall not fold either.
 
         Returns
         -------
         Predicted
         """
-        return self._finished(images, *self._run(images, corrections), corrections)
+        return self._finished(images, self._run(images, corrections), corrections, lattice)
 
     @torch.no_grad()
     def sample(
@@ -171,6 +181,7 @@ class Predictor:
         corrections: int,
         number: int,
         progress: Callable[[Drawn], None] | None = None,
+        lattice: Lattice | None = None,
     ) -> Samples:
         """Return what so many samples of the networks tell; no more than one is kept at a time.
 
@@ -184,6 +195,8 @@ class Predictor:
             At least 2; random numbers are those of torch's own generator.
         progress : callable, optional
             Called after each sample.
+        lattice : Lattice, optional
+            As for :meth:`predict`.
 
         Returns
         -------
@@ -199,8 +212,11 @@ class Predictor:
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
             if progress is not None:
                 progress(Drawn(index + 1, number))
-        mean = self._finished(images, states.mean, operator, corrections)
-        return Samples(**vars(mean), variance=displacements.variance())
+        mean = self._finished(images, (states.mean, operator), corrections, lattice)
+        residual = residual_variance(
+            images, on_working_grid(mean.geodesic.inverse, operator, factor)
+        )
+        return Samples(**vars(mean), variance=displacements.variance() + residual / 3)
 
     def velocity(self, corrections: int) -> int:
         """Return by how much the predicted momentum's grid is coarser than the working grid."""
@@ -213,13 +229,16 @@ class Predictor:
         return result
 
     def _finished(
-        self, images: Images, state: torch.Tensor, operator: KernelOperator, corrections: int
+        self, images: Images, found: State, corrections: int, lattice: Lattice | None
     ) -> Predicted:
         """Mend the folds of a prediction, and shorten one that makes the images less alike."""
         factor = self.velocity(corrections)
+        state, operator = found
         before = _likeness(images, factor)
         for share in [0.5**n for n in range(HALVINGS)] + [0.0]:
-            mended, geodesic = unfold(share * state, operator, steps=self.card.steps, factor=factor)
+            mended, geodesic = unfold(
+                share * state, operator, steps=self.card.steps, factor=factor, lattice=lattice
+            )
             if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
                 break
         return Predicted(mended, operator, geodesic, share)

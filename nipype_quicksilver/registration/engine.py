@@ -21,6 +21,7 @@ from nipype_quicksilver.spatial.momentum import Momentum
 if TYPE_CHECKING:
     import torch
 
+    from nipype_quicksilver.lddmm.folding import Lattice
     from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
@@ -69,7 +70,7 @@ class Fit:
         For the summary: parameters, grids, masks, similarity, energy, stages.
     variance : ndarray or None
         (X, Y, Z, 3), float32, on the working grid, mm^2: of each component of the displacement
-        of phi^-1 over the samples of a probabilistic network; None without samples.
+        of phi^-1 that a probabilistic network predicts; None without samples.
     """
 
     momentum: Momentum
@@ -206,12 +207,14 @@ def _predict_momentum(
         spacing=prepared.grid.spacing,
     )
     found: Predicted
-    variance = None
+    variance, lattice = None, _lattice(prepared, device)
     if method.samples:
-        found = samples = predictor.sample(images, method.corrections, method.samples, progress)
+        found = samples = predictor.sample(
+            images, method.corrections, method.samples, progress, lattice
+        )
         variance = _to_array(samples.variance)
     else:
-        found = predictor.predict(images, method.corrections)
+        found = predictor.predict(images, method.corrections, lattice)
     if found.share < 1:
         warnings.warn(
             "with all of the predicted deformation the images are less alike than without; "
@@ -291,6 +294,7 @@ def _find_momentum(
         moving_weight=None if lesion is None else _to_tensor(lesion, device),
         initial=None if initial is None else _to_tensor(initial.data, device),
         spacing=prepared.grid.spacing,
+        lattice=_lattice(prepared, device),
         progress=progress,
     )
     momentum = Momentum(
@@ -301,6 +305,21 @@ def _find_momentum(
         working_grid=prepared.grid,
     )
     return momentum, optimum.geodesic, optimum.history
+
+
+def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
+    """Return the voxels of the fixed image, None where they are those of the working grid."""
+    import torch
+
+    from nipype_quicksilver.lddmm.folding import Lattice
+
+    native, grid = Grid.from_image(prepared.fixed_brain), prepared.grid
+    matrix = np.linalg.inv(prepared.to_fixed @ grid.affine) @ native.affine
+    along_axes = np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1)
+    if along_axes and np.allclose(matrix, np.round(matrix), atol=1e-4):
+        return None
+    rows = torch.tensor(matrix[:3], dtype=torch.float32, device=device)
+    return Lattice(rows, native.shape)
 
 
 def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:
