@@ -10,7 +10,7 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import FIXED, Job, Settings
-from nipype_quicksilver.interfaces import QuicksilverRegistration
+from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationReport
 from nipype_quicksilver.interfaces.derivatives import SaveDerivatives
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.methods import check_method
@@ -33,7 +33,7 @@ def init_cohort_wf(
 
             fixed (once):    select_template (-> brain_extraction_wf) -> outputnode
             IMAGE (of each): brain_extraction_wf -> outputnode
-            JOB (of each):   affine_wf -> register -> save
+            JOB (of each):   affine_wf -> register -> report -> save
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def init_cohort_wf(
     ...     omp_nthreads=1,
     ... )
     >>> wf.get_node("sub-01_to-MNI152NLin2009aSym").list_node_names()
-    ['affine_wf.align', 'affine_wf.inputnode', 'affine_wf.outputnode', 'register', 'save']
+    ['affine_wf.align', 'affine_wf.inputnode', 'affine_wf.outputnode', 'register', 'report',
+    'save']
     """
     check_method(
         settings.method,
@@ -185,7 +186,14 @@ def _add_job(
         name="register",
     )
     save = Node(SaveDerivatives(job=job, settings=settings, place=place), mem_gb=0.5, name="save")
-    part.connect(register, "summary", save, "summary")
+    # The report reads files that no connection tells of.
+    register.config = {"execution": {"remove_unnecessary_outputs": "false"}}
+    report = Node(RegistrationReport(), mem_gb=1.5, name="report")
+    part.connect([
+        (register, report, [("summary", "summary")]),
+        (register, save, [("summary", "summary")]),
+        (report, save, [("out_file", "report")]),
+    ])  # fmt: skip
     files = set(job.files()) & set(register.outputs.copyable_trait_names())
     part.connect([(register, save, [(name, name) for name in sorted(files)])])
     affine_wf = None

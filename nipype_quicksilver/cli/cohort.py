@@ -474,13 +474,14 @@ def _report(args: argparse.Namespace, jobs: Sequence[Job], failures: dict[str, F
 
 def _group(args: argparse.Namespace) -> int:
     """Gather the figures of all registrations."""
-    from nipype_quicksilver.cohort.group import TABLE, gather
+    from nipype_quicksilver.cohort.group import TABLE, gather, show
 
     rows = gather(args.output_dir)
+    page = show(args.output_dir)
     _validate(args.output_dir)
     if not args.quiet:
         _print_table(rows)
-    _logger.info("%d registrations: %s", len(rows), args.output_dir / TABLE)
+    _logger.info("%d registrations: %s, %s", len(rows), args.output_dir / TABLE, page)
     return 0
 
 

@@ -39,6 +39,7 @@ from what and how it was made.
 | `*_space-B_desc-jacobian_map.nii.gz` | logarithm of the Jacobian determinant of the transform |
 | `*_space-B_desc-uncertainty_map.nii.gz` | spread of the displacement over samples, mm |
 | `*_desc-brain_mask.nii.gz` | brain, on the image's own grid |
+| `sub-*.html` | the registration, shown for the browser |
 | `*_registration.json` | measures, parameters, versions, seconds |
 """
 
@@ -147,7 +148,7 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     place : Place
         Where it is kept.
     outputs : mapping
-        Files by the names in :meth:`Job.files`, and ``summary``.
+        Files by the names in :meth:`Job.files`, ``summary``, and ``report``, if there is one.
 
     Returns
     -------
@@ -175,6 +176,11 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
         sidecar = f"{file.split('.')[0]}.json"
         write_text(folder / sidecar, json.dumps(sidecars[name], indent=2) + "\n")
         sizes |= {part: (folder / part).stat().st_size for part in (file, sidecar)}
+    if "report" in outputs:
+        page = place.output_dir / job.report
+        with _durable(page) as temporary:
+            shutil.copyfile(outputs["report"], temporary)
+        sizes[os.path.relpath(page, folder)] = page.stat().st_size
     table = _label_table(job)
     if table is not None and "warped_labels" in outputs:
         name = job.in_space("dseg.tsv")
@@ -183,6 +189,7 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     summary = json.loads(Path(outputs["summary"]).read_text(encoding="utf-8"))
     facts = {
         "job": {
+            "name": job.name,
             "participant_id": f"sub-{job.moving.participant}",
             "session_id": None if job.moving.session is None else f"ses-{job.moving.session}",
             "image": job.moving.path.name,

@@ -12,8 +12,9 @@ from typing import Any
 from nipype_quicksilver.cohort.derivatives import read_record, write_text
 from nipype_quicksilver.errors import InputError
 
-#: Names of the table and of its description.
+#: Names of the table and of the page on all registrations.
 TABLE = "group_registration.tsv"
+PAGE = "group_registration.html"
 
 # Of each column: where it stands in a record, and what it is.
 _COLUMNS: dict[str, tuple[tuple[str, ...], str, str]] = {
@@ -88,6 +89,31 @@ def gather(output_dir: Path) -> list[dict[str, Any]]:
     text = json.dumps(described, indent=2) + "\n"
     write_text((output_dir / TABLE).with_suffix(".json"), text)
     return rows
+
+
+def show(output_dir: Path) -> Path:
+    """Write the page on all registrations, which links to those on single ones.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Folder of the derivatives.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        If there are no registrations, or the page cannot be written.
+    """
+    from nipype_quicksilver.reports import write_group_report  # matplotlib takes a second
+
+    named = {record["job"]["name"]: file for file, record in read_records(output_dir)}
+    pages = {name: output_dir / f"{name}.html" for name in named}
+    return write_group_report(named, output_dir / PAGE, reports=pages)
 
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:

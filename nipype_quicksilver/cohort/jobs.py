@@ -142,6 +142,11 @@ class Job:
         }
 
     @property
+    def report(self) -> str:
+        """Name of the page on the registration, in the folder of all derivatives."""
+        return f"{self.name}.html"
+
+    @property
     def record(self) -> str:
         """Name of the file of figures, which is written last."""
         return f"{self.transform}_registration.json"

@@ -20,6 +20,7 @@ class SaveDerivativesInputSpec(BaseInterfaceInputSpec):
     warped_image = File(exists=True, mandatory=True, desc="image on the fixed grid")
     log_jacobian = File(exists=True, mandatory=True, desc="on the fixed grid")
     summary = File(exists=True, mandatory=True, desc="measures (JSON)")
+    report = File(exists=True, desc="page on the registration (HTML)")
     warped_labels = File(exists=True, desc="labels on the fixed grid")
     uncertainty = File(exists=True, desc="on the fixed grid, mm")
     brain_mask = File(exists=True, desc="brain on the image's grid")
@@ -43,7 +44,7 @@ class SaveDerivatives(LightInterface):
 
     def _run_interface(self, runtime):
         inputs = self.inputs
-        names = [*inputs.job.files(), "summary"]
+        names = [*inputs.job.files(), "summary", "report"]
         outputs = {n: getattr(inputs, n) for n in names if isdefined(getattr(inputs, n))}
         save(inputs.job, inputs.settings, inputs.place, outputs)
         return runtime

@@ -54,6 +54,10 @@ def test_one_failure_does_not_stop_the_others(done):
     assert code == 1
     records = {path.parts[-3] for path in out.glob("sub-*/anat/*_registration.json")}
     assert records == {"sub-01", "sub-03"}
+    assert {path.name for path in out.glob("*.html")} == {
+        "sub-01_to-Tiny.html",
+        "sub-03_to-Tiny.html",
+    }
     (crash,) = (out / "logs").glob("crash-*.txt")
     assert "truncated or damaged" in crash.read_text()
     assert not list((out / "work" / "cohort_wf").glob("sub-01*"))  # done: nothing is left of it
@@ -106,6 +110,7 @@ def test_started_again_it_does_what_is_missing(cohort, done, capsys, tmp_path):
     with open(out / "group_registration.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["participant_id"] for row in rows] == ["sub-01", "sub-02", "sub-03"]
+    assert "sub-02_to-Tiny.html" in (out / "group_registration.html").read_text()
     assert all(float(row["dice_after"]) > float(row["dice_before"]) for row in rows)
     if find_validator() is not None:
         assert validate(out) == []

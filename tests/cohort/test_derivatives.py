@@ -128,3 +128,13 @@ def test_a_label_table_goes_with_the_labels(job, settings, place, outputs, tmp_p
     save(job, settings, place, {**outputs, "warped_labels": outputs["warped_image"]})
     table = place.output_dir / job.moving.folder / job.in_space("dseg.tsv")
     assert table.read_text() == "index\tname\n1\tbrain\n"
+
+
+def test_a_report_belongs_to_the_set(job, settings, place, outputs, tmp_path):
+    (tmp_path / "report.html").write_text("<html></html>")
+    save(job, settings, place, {**outputs, "report": str(tmp_path / "report.html")})
+    page = place.output_dir / "sub-01_to-MNI152NLin2009aSym.html"
+    assert page.read_text() == "<html></html>"
+    assert is_whole(job, settings, place.output_dir)
+    page.unlink()
+    assert not is_whole(job, settings, place.output_dir)
