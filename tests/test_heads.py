@@ -15,8 +15,9 @@ import nipype_quicksilver
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.optimize import Settings, Stage
 from nipype_quicksilver.preprocessing import affine, brain
+from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import template_file
-from nipype_quicksilver.registration import heads, pipeline
+from nipype_quicksilver.registration import frames, heads, pipeline
 from nipype_quicksilver.registration.inputs import Frame, read_inputs
 from nipype_quicksilver.registration.preparation import prepare
 from nipype_quicksilver.registration.summary import Clock
@@ -69,8 +70,9 @@ def ready(files, work=None, **options):
 
 def test_heads_are_registered(files, network, tmp_path):
     settings = Settings(stages=(Stage(4, 4, 1),))
-    result = nipype_quicksilver.register(*files, settings=settings, device="cpu")
+    result = nipype_quicksilver.register(*files, settings=settings, template=None, device="cpu")
     steps = result.summary["preprocessing"]
+    assert "template" not in steps
     assert steps["fixed_brain"]["how"] == steps["moving_brain"]["how"] == "deepbet"
     points = np.array([[0.0, 0, 0], [20, 30, 10]])
     there = [result.composite.TransformPoint(p) for p in (points * [-1, -1, 1]).tolist()]
@@ -197,6 +199,77 @@ def test_images_are_compared_on_the_grid_of_a_template(pair):
     # A fixed image is where it is in its own frame.
     own = run(template=pair.fixed)
     assert np.array_equal(own.summary["preprocessing"]["template"]["matrix"], np.eye(4))
+
+
+def test_the_template_is_chosen_where_it_makes_sense(files, pair):
+    people, phantoms = read_inputs(*files), read_inputs(pair.fixed, pair.moving)
+    given = write_affine(files[0].parent / "given.mat", np.eye(4))
+    for template, way, inputs, expected in (
+        ("auto", "simpleitk", people, "MNI152"),
+        ("auto", Engine("greedy", lambda *_: np.eye(4)), people, "MNI152"),
+        ("auto", "simpleitk", phantoms, None),
+        ("auto", "none", people, None),
+        ("auto", None, people, None),
+        ("auto", given, people, None),
+        ("MNI152", "none", phantoms, "MNI152"),
+        (files[0], "none", people, files[0]),
+        ("none", "simpleitk", people, None),
+        (None, "simpleitk", people, None),
+    ):
+        assert frames.chosen_template(template, way, inputs) == expected
+
+
+@pytest.fixture(scope="module")
+def coarse_template(tmp_path_factory):
+    """The template at 2 mm, elsewhere in the world: a human brain that is quickly aligned."""
+    from nilearn.datasets import load_mni152_template
+
+    image = load_mni152_template(resolution=2)
+    data = np.asarray(image.dataobj, np.float32)
+    affine = from_matvec(np.eye(3), [10, -4, 6]) @ image.affine
+    return write_image(tmp_path_factory.mktemp("coarse") / "brain.nii.gz", data, affine)
+
+
+def test_human_brains_are_compared_on_the_grid_of_mni152(coarse_template, tmp_path):
+    # A person to himself, without iterations: it is the frame that is looked at.
+    result = nipype_quicksilver.register(
+        coarse_template,
+        coarse_template,
+        settings=Settings(stages=(Stage(8, 8, 1),)),
+        device="cpu",
+        work_dir=tmp_path,
+    )
+    facts = result.summary["preprocessing"]["template"]
+    assert facts["file"] == "MNI152" and facts["used"]
+    np.testing.assert_allclose(facts["matrix"], from_matvec(np.eye(3), [10, -4, 6]), atol=0.5)
+    template = read_image(template_file("MNI152", tmp_path))
+    grid = working_grid(native_brain(template, None))
+    assert result.momentum.working_grid.equals(grid)
+    assert result.summary["similarity"]["after"] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("linear", "shift", "reason"),
+    [
+        (np.diag([2.0, 2, 2]), 0, r"the affine scales by 2\.00, 2\.00, 2\.00"),
+        (np.eye(3), 100, r"\d+% of the fixed brain lie outside its grid"),
+    ],
+)
+def test_brains_that_do_not_fit_the_template_stay_in_their_world(
+    files, coarse_template, linear, shift, reason
+):
+    inputs = read_inputs(coarse_template, coarse_template)
+    fixed = read_image(files[0])
+    aligner = Engine("fake", lambda *_: from_matvec(linear, [0, 0, shift]))
+    ways = {"brain_extraction": "none", "affine": aligner, "work": WorkFolder(None)}
+    ways |= {"device": torch.device("cpu"), "clock": Clock()}
+    with pytest.warns(UserWarning, match=f"does not fit the template MNI152 .{reason}") as told:
+        same, facts = frames.to_frame(inputs, fixed, "MNI152", optional=True, **ways)
+    assert len(told) == 1 and str(told[0].message).startswith(str(coarse_template))
+    assert same is inputs and not facts["used"]
+    # Who asks for a template gets it.
+    framed, facts = frames.to_frame(inputs, fixed, "MNI152", optional=False, **ways)
+    assert framed.frame is not None and facts["used"]
 
 
 def test_transforms_lead_through_the_frame(pair):

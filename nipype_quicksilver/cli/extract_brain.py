@@ -21,6 +21,7 @@ Example:
 _IMAGES = (".nii", ".nii.gz")
 _HOW = {
     "stripped": "has no skull already and is left alone",
+    "resampled": "has no skull already; only the traces of interpolation around it are taken away",
     "given": "comes with a mask, which is used as it is",
     "deepbet": "",
 }

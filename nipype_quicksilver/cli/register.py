@@ -91,10 +91,11 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--template",
-        default="none",
-        metavar="none|MNI152|FILE",
+        default="auto",
+        metavar="auto|MNI152|FILE|none",
         help="on whose grid of 1 mm the images are compared: that of a template, to which another "
-        "affine aligns the fixed image; none: in the world of the fixed image (default: none)",
+        "affine aligns the fixed image; none: in the world of the fixed image; auto: MNI152, but "
+        "none where --affine is none or FILE, or the brains do not fit it (default: auto)",
     )
     parser.add_argument(
         "--method",
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             fixed_labels=args.fixed_labels,
             moving_labels=args.moving_labels,
             **ways,
-            template=None if args.template == "none" else args.template,
+            template=args.template,
             method=args.method,
             settings=settings,
             prediction_network=args.prediction_network,

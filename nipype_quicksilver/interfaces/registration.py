@@ -73,11 +73,11 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
         desc="find an affine first (default), or leave the alignment to the headers",
     )
     template = traits.Either(
-        traits.Enum("MNI152"),
+        traits.Enum("auto", "MNI152", "none"),
         File(exists=True),
         argstr="--template %s",
-        desc="template on whose grid the images are compared; in the world of the fixed image "
-        "otherwise",
+        desc="template on whose grid the images are compared; none: in the world of the fixed "
+        "image; auto (default): MNI152 where an affine is found and the brains fit it",
     )
     brain_extraction = traits.Enum(
         "deepbet",

@@ -134,7 +134,8 @@ def align(
         "directions_apart_mm": round(apart, 4),
         **describe(matrix),
     }
-    warn_of_result(facts, matrix, moving)
+    for doubt in doubts(facts, matrix):
+        warnings.warn(f"{image_name(moving)}: {doubt}", UserWarning, stacklevel=2)
     return Alignment(matrix, facts)
 
 
@@ -560,41 +561,39 @@ def describe(matrix: np.ndarray) -> dict[str, Any]:
     }
 
 
-def warn_of_result(facts: dict[str, Any], matrix: np.ndarray, moving: Nifti1Image) -> None:
-    """Warn of a result that is worse than the start, or that human heads do not differ by.
+def doubts(facts: dict[str, Any], matrix: np.ndarray) -> list[str]:
+    """Tell what is wrong with an affine: worse than the start, or not what human heads differ by.
 
     Parameters
     ----------
     facts : dict
-        As in :class:`Alignment`.
+        As in :class:`Alignment`; ``similarity`` may be missing.
     matrix : ndarray
         4x4, fixed to moving points.
-    moving : Nifti1Image
-        The moving image, which is named.
+
+    Returns
+    -------
+    list of str
+        Sentences without subject; none where all is well.
     """
-    similarity, scales = facts["similarity"], facts["scales"]
-    if similarity["after"] < 0.98 * similarity["before"]:
-        _tell(
-            moving,
+    found, scales = [], facts["scales"]
+    similarity = facts.get("similarity")
+    if similarity is not None and similarity["after"] < 0.98 * similarity["before"]:
+        found.append(
             f"the affine is no better than the start (mutual information {similarity['after']:.3f} "
-            f"after {similarity['before']:.3f}); look at the result",
+            f"after {similarity['before']:.3f}); look at the result"
         )
     if np.linalg.det(matrix[:3, :3]) < 0:
-        _tell(moving, "the affine mirrors the image; check the header's left and right")
+        found.append("the affine mirrors the image; check the header's left and right")
     if max(scales) > LARGEST_SCALE or min(scales) < 1 / LARGEST_SCALE:
         listed = ", ".join(f"{scale:.2f}" for scale in scales)
-        _tell(
-            moving,
+        found.append(
             f"the affine scales by {listed}, more than human heads differ; check voxel sizes, "
-            "and whether both images show a whole brain",
+            "and whether both images show a whole brain"
         )
     if facts["rotation_degrees"] > TURNED:
-        _tell(
-            moving,
+        found.append(
             f"the affine turns by {facts['rotation_degrees']:.0f} degrees; check the orientation "
-            "in the headers",
+            "in the headers"
         )
-
-
-def _tell(image: Nifti1Image, text: str) -> None:
-    warnings.warn(f"{image_name(image)}: {text}", UserWarning, stacklevel=4)
+    return found

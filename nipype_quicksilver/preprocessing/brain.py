@@ -20,7 +20,7 @@ from nipype_quicksilver.spatial.brains import named, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import working_grid
 from nipype_quicksilver.spatial.images import image_name, nifti, read_image, read_mask
-from nipype_quicksilver.spatial.intensity import foreground
+from nipype_quicksilver.spatial.intensity import PERCENTILE, foreground
 from nipype_quicksilver.spatial.resampling import conform
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # What a skull encloses, ml: from a newborn's to the largest adult's.
 PLAUSIBLE = (300.0, 2200.0)
 IMPOSSIBLE = (50.0, 3000.0)  # ml; beyond, what was found is no brain at all
+TRACES = 0.01  # of the robust maximum; what interpolation leaves around a brain is less
 ZEROS = 0.2  # share of an image without skull that is zero, at least
 LARGEST_STRIPPED = 2600.0  # ml; brains brought to a template's space are larger than life
 TOP = 45.0  # mm from the crown, where a head is scalp, skull and brain
@@ -54,7 +55,8 @@ class Extraction:
     mask : Nifti1Image
         On the image's grid, uint8, 0 or 1: one piece without holes, unless it was given.
     facts : dict
-        ``how`` (``given``, ``stripped``, ``deepbet`` or the name of another engine), ``volume_ml``.
+        ``how`` (``given``; ``stripped``; ``resampled``, a stripped brain with traces of
+        interpolation around it; ``deepbet`` or the name of another engine), ``volume_ml``.
     """
 
     mask: Nifti1Image
@@ -113,10 +115,12 @@ def extract(
         how, found = "deepbet", _by_deepbet(image, threshold, n_dilate, device)
     else:
         how, found = engine.name, _one_piece(engine.run(image) != 0)
-    volume, whole = _milliliters(found, image), _milliliters(inside, image)
-    if _share_of_zeros(data) > ZEROS and volume > SAME * whole and whole < LARGEST_STRIPPED:
-        # There was hardly anything to take away.
+    volume, clear = _milliliters(found, image), _without_traces(data)
+    if _is_nearly_all(volume, data, inside, image):
         return _extraction(named(inside, image), "stripped")
+    rest = _one_piece(foreground(clear))
+    if _is_nearly_all(volume, clear, rest, image):
+        return _extraction(named(rest, image), "resampled")
     _judge(found, volume, image)
     return _extraction(named(found, image), how)
 
@@ -149,6 +153,14 @@ def _share_of_zeros(data: np.ndarray) -> float:
     return float(np.mean(data == 0))
 
 
+def _without_traces(data: np.ndarray) -> np.ndarray:
+    """Return an image without the faint values that interpolation leaves around a brain."""
+    data = np.nan_to_num(data)
+    occupied = data[data != 0]
+    largest = np.percentile(np.abs(occupied), PERCENTILE) if occupied.size else 0
+    return np.where(np.abs(data) < TRACES * largest, 0, data)
+
+
 def _check_resolution(image: Nifti1Image) -> None:
     """Refuse an image that is too coarse or too thin to show a brain."""
     spacing = voxel_sizes(image.affine)
@@ -170,6 +182,12 @@ def _is_stripped(data: np.ndarray, inside: np.ndarray, image: Nifti1Image) -> bo
     if volume < PLAUSIBLE[0]:
         return False
     return not _has_skull(image, inside)
+
+
+def _is_nearly_all(volume: float, data: np.ndarray, inside: np.ndarray, image: Nifti1Image) -> bool:
+    """Tell whether a brain that was found, in ml, leaves hardly anything that is not zero."""
+    whole = _milliliters(inside, image)
+    return _share_of_zeros(data) > ZEROS and volume > SAME * whole and whole < LARGEST_STRIPPED
 
 
 def _has_skull(image: Nifti1Image, inside: np.ndarray) -> bool:

@@ -16,12 +16,11 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
-from nipype_quicksilver.registration.inputs import Frame, Inputs
+from nipype_quicksilver.registration.inputs import Inputs
 from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.brains import named, native_brain
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import working_grid
 from nipype_quicksilver.spatial.images import image_name
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ def to_aligned_brains(
     *,
     brain_extraction: str | Engine,
     affine: PathLike | Engine | None,
-    template: Nifti1Image | None = None,
     work: WorkFolder,
     device: torch.device,
     clock: Clock,
@@ -97,8 +95,6 @@ def to_aligned_brains(
         How brains are found.
     affine : path-like, Engine or None
         ``simpleitk`` or an engine to find the affine; it is left as it was read otherwise.
-    template : Nifti1Image or None
-        On whose grid the images are to be compared.
     work : WorkFolder
         Where intermediate results are kept.
     device : torch.device
@@ -109,51 +105,44 @@ def to_aligned_brains(
     Returns
     -------
     inputs : Inputs
-        With masks, affine and frame.
+        With masks and affine.
     facts : dict
-        ``fixed_brain``, ``moving_brain``, ``affine``, ``template``: how they were found.
+        ``fixed_brain``, ``moving_brain``, ``affine``: how they were found.
     """
     facts: dict[str, Any] = {}
-    extractor = brain_extraction if isinstance(brain_extraction, Engine) else None
     if brain_extraction != "none":
         with clock.part("extract"):
-            fixed_mask, facts["fixed_brain"] = _brain(
-                inputs.fixed, inputs.fixed_mask, work, device, extractor
+            fixed_mask, facts["fixed_brain"] = find_brain(
+                inputs.fixed, inputs.fixed_mask, brain_extraction, work, device
             )
-            moving_mask, facts["moving_brain"] = _brain(
-                inputs.moving, inputs.moving_mask, work, device, extractor
+            moving_mask, facts["moving_brain"] = find_brain(
+                inputs.moving, inputs.moving_mask, brain_extraction, work, device
             )
         inputs = replace(inputs, fixed_mask=fixed_mask, moving_mask=moving_mask)
-    small = [image for image in (inputs.fixed, inputs.moving) if _is_small(image)]
-    aligner = affine if isinstance(affine, Engine) else None
-    finding = aligner is not None or str(affine) == "simpleitk"
-    if finding and small:
+    small = small_images(inputs)
+    if is_looked_for(affine) and small:
         _logger.info(
             "%s: is too small for a human head; its header is trusted, no affine is looked for",
             image_name(small[0]),
         )
         facts["affine"] = {"how": "headers"}
-    elif finding:
+    elif is_looked_for(affine):
         with clock.part("align"):
-            matrix, facts["affine"] = _affine(
-                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, work, aligner
+            matrix, facts["affine"] = find_affine(
+                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, affine, work
             )
         inputs = replace(inputs, affine=matrix)
-    if template is not None:
-        looked_for = affine is not None and str(affine) != "none" and not small
-        frame, facts["template"] = _frame(
-            template,
-            inputs,
-            extracting=brain_extraction != "none",
-            aligning=looked_for,
-            work=work,
-            device=device,
-            clock=clock,
-            extractor=extractor,
-            aligner=aligner,
-        )
-        inputs = replace(inputs, frame=frame)
     return inputs, facts
+
+
+def is_looked_for(affine: PathLike | Engine | None) -> bool:
+    """Tell whether an affine is to be found, rather than read or left to the headers."""
+    return isinstance(affine, Engine) or str(affine) == "simpleitk"
+
+
+def small_images(inputs: Inputs) -> list[Nifti1Image]:
+    """Return those of two images that hold less than any human brain."""
+    return [image for image in (inputs.fixed, inputs.moving) if _is_small(image)]
 
 
 def _is_small(image: Nifti1Image) -> bool:
@@ -162,18 +151,40 @@ def _is_small(image: Nifti1Image) -> bool:
     return bool(occupied * abs(np.linalg.det(image.affine[:3, :3])) < SMALLEST)
 
 
-def _brain(
+def find_brain(
     image: Nifti1Image,
     mask: Nifti1Image | None,
+    brain_extraction: str | Engine,
     work: WorkFolder,
     device: torch.device,
-    extractor: Engine | None,
 ) -> tuple[Nifti1Image | None, dict[str, Any]]:
-    """Return the mask of an image, None where the image is a brain already."""
+    """Find the brain of an image.
+
+    Parameters
+    ----------
+    image : Nifti1Image
+        A head, or a brain.
+    mask : Nifti1Image or None
+        Its brain, where it is known.
+    brain_extraction : str or Engine
+        How it is found otherwise; anything but an engine means deepbet.
+    work : WorkFolder
+        Where the mask is kept.
+    device : torch.device
+        Where the network runs.
+
+    Returns
+    -------
+    mask : Nifti1Image or None
+        On the image's grid; None where the image is a brain already.
+    facts : dict
+        How it was found.
+    """
     from nipype_quicksilver.preprocessing.brain import extract
 
     if mask is not None:
         return mask, {"how": "given"}
+    extractor = brain_extraction if isinstance(brain_extraction, Engine) else None
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
         found = extract(image, device=device, engine=extractor)
@@ -184,17 +195,38 @@ def _brain(
     return (None if facts["how"] == "stripped" else named(data, image)), facts
 
 
-def _affine(
+def find_affine(
     fixed: Nifti1Image,
     moving: Nifti1Image,
     fixed_mask: Nifti1Image | None,
     moving_mask: Nifti1Image | None,
+    affine: PathLike | Engine | None,
     work: WorkFolder,
-    aligner: Engine | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the affine from fixed to moving points."""
+    """Find the affine between two brains.
+
+    Parameters
+    ----------
+    fixed, moving : Nifti1Image
+        Heads with masks, or brains.
+    fixed_mask, moving_mask : Nifti1Image or None
+        Their brains.
+    affine : str or Engine
+        How it is found; anything but an engine means SimpleITK.
+    work : WorkFolder
+        Where it is kept.
+
+    Returns
+    -------
+    matrix : ndarray
+        4x4, maps fixed to moving points, RAS mm.
+    facts : dict
+        How it was found.
+    """
     from nipype_quicksilver.preprocessing.affine import align, describe
     from nipype_quicksilver.preprocessing.brain import masked
+
+    aligner = affine if isinstance(affine, Engine) else None
 
     def compute() -> tuple[np.ndarray, dict[str, Any]]:
         if aligner is not None:
@@ -212,35 +244,3 @@ def _affine(
 
     parts = [fixed, moving, fixed_mask, moving_mask]
     return work.kept("affine", [*parts, *([] if aligner is None else [aligner.name])], compute)
-
-
-def _frame(
-    template: Nifti1Image,
-    inputs: Inputs,
-    *,
-    extracting: bool,
-    aligning: bool,
-    work: WorkFolder,
-    device: torch.device,
-    clock: Clock,
-    extractor: Engine | None,
-    aligner: Engine | None,
-) -> tuple[Frame, dict[str, Any]]:
-    """Return the working grid of a template, and the affine from there to fixed points."""
-    facts: dict[str, Any] = {"file": image_name(template)}
-    mask, matrix = None, np.eye(4)
-    if extracting:
-        with clock.part("extract"):
-            mask, facts["brain"] = _brain(template, None, work, device, extractor)
-    if aligning and not _is_same(template, inputs.fixed):
-        with clock.part("align"):
-            images = template, inputs.fixed, mask, inputs.fixed_mask
-            matrix, facts["affine"] = _affine(*images, work, aligner)
-    grid = working_grid(native_brain(template, mask))
-    return Frame(grid, matrix), {**facts, "matrix": matrix.tolist()}
-
-
-def _is_same(first: Nifti1Image, second: Nifti1Image) -> bool:
-    """Tell whether two images are one."""
-    one, other = (np.asanyarray(image.dataobj) for image in (first, second))
-    return np.array_equal(first.affine, second.affine) and np.array_equal(one, other)

@@ -16,6 +16,7 @@ from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.choice import choose_method
+from nipype_quicksilver.registration.frames import AUTO, chosen_template, to_frame
 from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
@@ -59,7 +60,7 @@ def register(
     moving_labels: PathLike | None = None,
     brain_extraction: str | Engine = "deepbet",
     affine: PathLike | Engine | None = "simpleitk",
-    template: PathLike | None = None,
+    template: PathLike | None = AUTO,
     method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
     prediction_network: PathLike | None = None,
@@ -98,9 +99,10 @@ def register(
         the file of an ITK affine that maps fixed to moving points (mm), as ANTs and ITK write it,
         or an engine of another package.
     template : path-like, optional
-        A template without skull, or ``MNI152``: the images are compared, and the momentum is found,
-        on its grid of 1 mm, to which the fixed image is aligned by another affine (by headers if
-        `affine` is ``none``). In the world of the fixed image unless given.
+        A template, or ``MNI152``: the images are compared, and the momentum is found, on its grid
+        of 1 mm, to which the fixed image is aligned by another affine (by headers if `affine` is
+        ``none``). None: in the world of the fixed image. ``auto``: MNI152 where an affine is looked
+        for and the brains fit that template, None otherwise.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Where the momentum comes from: a network's prediction, corrected by a second one (LPC);
         the prediction alone (LP); the corrected prediction, optimised further; optimisation from
@@ -166,19 +168,17 @@ def register(
             moving_labels=moving_labels,
             affine=affine_file(affine, brain_extraction),
         )
-        frame = None
-        if template is not None:
-            frame = read_image(named_file(template, stack, work_dir), what="template")
+        chosen_name = chosen_template(template, affine, inputs)
+        if chosen_name is not None:
+            frame = read_image(named_file(chosen_name, stack, work_dir), what="template")
     work, computing_on = WorkFolder(work_dir), engine.select_device(device)
-    inputs, preprocessing = to_aligned_brains(
-        inputs,
-        brain_extraction=brain_extraction,
-        affine=affine,
-        template=frame,
-        work=work,
-        device=computing_on,
-        clock=clock,
-    )
+    ways: dict[str, Any] = {"brain_extraction": brain_extraction, "affine": affine}
+    ways |= {"work": work, "device": computing_on, "clock": clock}
+    inputs, preprocessing = to_aligned_brains(inputs, **ways)
+    if chosen_name is not None:
+        inputs, preprocessing["template"] = to_frame(
+            inputs, frame, chosen_name, optional=str(template) == AUTO, **ways
+        )
     with clock.part("prepare"):
         prepared = prepare(inputs)
     fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)

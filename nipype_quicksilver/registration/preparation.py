@@ -173,9 +173,7 @@ def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
     UserWarning
         If more than a hundredth of it is not.
     """
-    points = np.argwhere(np.asanyarray(brain.dataobj) != 0)
-    index = apply_affine(np.linalg.inv(matrix @ grid.affine) @ brain.affine, points)
-    outside = float(np.mean(np.any((index < -0.5) | (index > np.array(grid.shape) - 0.5), axis=1)))
+    outside = share_outside(brain, grid, matrix)
     remedy = "check the headers, or let an affine be found"
     if outside == 1:
         raise InputError(
@@ -188,6 +186,14 @@ def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def share_outside(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> float:
+    """Return which share of a brain a grid leaves out, 0 to 1; see `check_enclosed`."""
+    points = np.argwhere(np.asanyarray(brain.dataobj) != 0)
+    index = apply_affine(np.linalg.inv(matrix @ grid.affine) @ brain.affine, points)
+    beyond = (index < -0.5) | (index > np.array(grid.shape) - 0.5)
+    return float(np.mean(np.any(beyond, axis=1)))
 
 
 def _ends_of_lines(inside: np.ndarray) -> np.ndarray:

@@ -86,6 +86,17 @@ def test_brain_without_skull_is_left_alone(fixed, network):
     np.testing.assert_array_equal(found.mask.dataobj, np.asanyarray(fixed.dataobj) > 0)
 
 
+def test_traces_of_interpolation_around_a_brain_are_taken_away(fixed, network):
+    rng, data = np.random.default_rng(0), np.asanyarray(fixed.dataobj)
+    ringing = np.where(rng.random(data.shape) < 0.6, rng.normal(0, 1e-3, data.shape), 0)
+    image = nifti((data + ringing * data.max()).astype(np.float32), fixed.affine)
+    brain = engine._one_piece(data > 0.01 * data.max())
+    network(ndimage.binary_erosion(brain))
+    found = extract(image)
+    assert found.facts["how"] == "resampled"
+    assert dice(np.asanyarray(found.mask.dataobj) > 0, brain) > 0.999
+
+
 def test_what_is_too_small_for_a_head_is_left_alone(fixed, network):
     network(None)
     mouse = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([0.1, 0.1, 0.1, 1]))
