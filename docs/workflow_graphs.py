@@ -8,6 +8,7 @@ The content is the builder's arguments. Nipype describes the graph and Graphviz'
 it; where that is not installed, the connections are listed instead.
 """
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -66,5 +67,6 @@ class WorkflowGraph(Directive):
 
 
 def setup(app) -> dict[str, bool]:
+    logging.getLogger("nipype.workflow").setLevel(logging.WARNING)  # it tells of every graph
     app.add_directive("workflow-graph", WorkflowGraph)
     return {"parallel_read_safe": True}
