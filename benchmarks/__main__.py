@@ -24,6 +24,7 @@ BENCHMARKS = {
     "registration": registration.measure,
     "prediction": prediction.measure,
     "shooting": shooting.measure,
+    "shooting-resolved": shooting.measure_resolved,
     "uncertainty": uncertainty.measure,
     "repeatability": repeatability.measure,
     "extraction": extraction.measure,

@@ -1,18 +1,23 @@
 """Mending maps that fold: the momentum is calmed where it makes folds, and nowhere else."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 from nipype_quicksilver.lddmm.fields import (
+    CORNERS,
+    Shape,
     Spacing,
+    determinant,
     sample,
     smallest_corner,
     spacing_tuple,
     upsample,
 )
 from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
 
@@ -25,13 +30,40 @@ SHRINKAGE = 0.8
 # Times that folds are mended where they are, before the whole geodesic is shortened.
 LOCAL_ATTEMPTS = 12
 
+# Jacobians above it are not those of a map that folds between the voxels of another grid.
+SUSPECT = 0.25
+
 # Voxels that are looked at for folds at a time, so that they stay in the cache.
 SLAB = 1 << 18
 
 
+@dataclass(frozen=True)
+class Lattice:
+    """The voxels of another grid, turned and scaled, on which a map shall not fold either.
+
+    Between them the map is seen by its differences over other distances and along other axes: where
+    it changes from voxel to voxel, those may fold though its own do not.
+
+    Attributes
+    ----------
+    matrix : torch.Tensor
+        (3, 4), from the indices of its voxels to where they lie among those of the working grid.
+    shape : tuple of int
+        Its size.
+    """
+
+    matrix: torch.Tensor
+    shape: Shape
+
+
 @torch.no_grad()
 def unfold(
-    state: torch.Tensor, operator: KernelOperator, *, steps: int, factor: int
+    state: torch.Tensor,
+    operator: KernelOperator,
+    *,
+    steps: int,
+    factor: int,
+    lattice: Lattice | None = None,
 ) -> tuple[torch.Tensor, Geodesic]:
     """Return a state whose map ``phi^-1`` has no fold on the working grid, and its geodesic.
 
@@ -45,12 +77,14 @@ def unfold(
         Time steps of the shoot.
     factor : int
         The working grid is so many times finer than the state's.
+    lattice : Lattice, optional
+        Where the map will be sampled.
 
     Returns
     -------
     state : torch.Tensor
         The state itself where nothing folds. All Jacobian determinants at the corners of the
-        cells of the velocity grid and of the working grid are positive.
+        cells of the velocity grid, of the working grid and of the lattice are positive.
     geodesic : Geodesic
         Shot from it, with both maps and the energies.
     """
@@ -59,6 +93,8 @@ def unfold(
         folded = _folds(geodesic.inverse, operator.spacing)
         if factor > 1 and not bool(folded.any()):
             folded = _folds(geodesic.inverse, operator.spacing, factor)
+        if lattice is not None and not bool(folded.any()):
+            folded = _folds_on(lattice, geodesic.inverse, operator, factor)
         if not bool(folded.any()):
             return state, geodesic
         if attempt < LOCAL_ATTEMPTS:
@@ -136,3 +172,63 @@ def _folds(displacement: torch.Tensor, spacing: Spacing, factor: int = 1) -> tor
         whole = functional.pad(cells, (0, 1, 0, 1, 0, int(stop == size)))
         folded[:, :, start:stop] = functional.max_pool3d(whole, factor) if factor > 1 else whole
     return folded
+
+
+def _folds_on(
+    lattice: Lattice, displacement: torch.Tensor, operator: KernelOperator, factor: int
+) -> torch.Tensor:
+    """Return where a map folds between the voxels of a lattice, as :func:`_folds` does."""
+    cells = _suspects(lattice, displacement, operator, factor)
+    whole = on_working_grid(displacement, operator, factor)
+    corners = torch.tensor(CORNERS, dtype=cells.dtype, device=cells.device)
+    places = _places(lattice, cells[:, None] + corners)  # (N, 8, 3)
+    spacing = places.new_tensor([h / factor for h in operator.spacing])
+    arrived = places * spacing + _at(whole, places)
+    corner = {offset: arrived[:, number] for number, offset in enumerate(CORNERS)}
+    folded = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
+    sign = torch.linalg.det(lattice.matrix[:, :3]).sign()
+    for i, j, k in CORNERS:
+        edges = [
+            corner[1, j, k] - corner[0, j, k],
+            corner[i, 1, k] - corner[i, 0, k],
+            corner[i, j, 1] - corner[i, j, 0],
+        ]
+        matrix = torch.stack(edges, dim=-1).permute(1, 2, 0)[None, ..., None, None]
+        folded |= ~(sign * determinant(matrix)[0, 0, :, 0, 0] > 0)
+    result = torch.zeros_like(displacement[:, :1])
+    x, y, z = _coarse_indices(places[folded].reshape(-1, 3), factor, result.shape[2:]).unbind(1)
+    result[0, 0, x, y, z] = 1
+    return result
+
+
+def _suspects(
+    lattice: Lattice, displacement: torch.Tensor, operator: KernelOperator, factor: int
+) -> torch.Tensor:
+    """Return the first voxels of the cells of a lattice around which a map shrinks, (N, 3)."""
+    small = smallest_corner(displacement, operator.spacing) < SUSPECT
+    small = functional.pad(small[:, None].to(displacement.dtype), (0, 1, 0, 1, 0, 1))
+    around = functional.max_pool3d(small, 3, stride=1, padding=1)[0, 0] > 0
+    axes = [torch.arange(n - 1, device=small.device) for n in lattice.shape]
+    cells = torch.cartesian_prod(*axes).to(displacement.dtype)
+    places = _places(lattice, cells)
+    x, y, z = _coarse_indices(places, factor, around.shape).unbind(1)
+    return cells[around[x, y, z]]
+
+
+def _places(lattice: Lattice, indices: torch.Tensor) -> torch.Tensor:
+    """Return where voxels (..., 3) of a lattice lie among those of the working grid."""
+    return indices @ lattice.matrix[:, :3].T + lattice.matrix[:, 3]
+
+
+def _coarse_indices(places: torch.Tensor, factor: int, shape: torch.Size) -> torch.Tensor:
+    """Return the voxels (N, 3) nearest to places on a grid so many times finer."""
+    last = places.new_tensor(shape) - 1
+    return ((places + 0.5) / factor - 0.5).round().clamp_min(0).minimum(last).long()
+
+
+def _at(field: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return a field (1, 3, X, Y, Z) at places (N, M, 3) between its voxels, (N, M, 3)."""
+    last = places.new_tensor(field.shape[2:]) - 1
+    points = (places * (2 / last) - 1).flip(-1)[None, None]
+    values = functional.grid_sample(field, points, padding_mode="border", align_corners=True)
+    return values[0, :, 0].permute(1, 2, 0)

@@ -26,7 +26,7 @@ from nipype_quicksilver.lddmm.fields import (
     spacing_tuple,
     upsample,
 )
-from nipype_quicksilver.lddmm.folding import unfold
+from nipype_quicksilver.lddmm.folding import Lattice, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import MeasureName, box_mean, measure
@@ -203,6 +203,7 @@ def optimize(
     moving_weight: torch.Tensor | None = None,
     initial: torch.Tensor | None = None,
     spacing: Spacing = 1.0,
+    lattice: Lattice | None = None,
     progress: Callable[[Iteration], None] | None = None,
 ) -> Optimum:
     """Find the momentum of the geodesic that brings the moving image onto the fixed one.
@@ -223,6 +224,8 @@ def optimize(
         factor; stages on coarser grids than that are left out.
     spacing : float or sequence of float
         Of the working grid, in millimetres.
+    lattice : Lattice, optional
+        Where the map will be sampled, and shall not fold either.
     progress : callable, optional
         Called with an `Iteration` after each.
 
@@ -267,7 +270,9 @@ def optimize(
         state = _minimise(problem, state, descent, number, record)
     if state is None or operator is None or descent is None:
         raise ValueError("the initial momentum is on a finer grid than all stages")
-    state, geodesic = unfold(state, operator, steps=settings.steps, factor=settings.velocity)
+    state, geodesic = unfold(
+        state, operator, steps=settings.steps, factor=settings.velocity, lattice=lattice
+    )
     return Optimum(operator.apply(state, -0.5), operator, settings.steps, history, geodesic)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.folding import unfold
+from nipype_quicksilver.lddmm.fields import sample
+from nipype_quicksilver.lddmm.folding import Lattice, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic
+from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
@@ -30,6 +32,9 @@ PROBABILISTIC = "probabilistic.safetensors"
 
 # The working grid's dimensions are multiples of it.
 MULTIPLE = 8
+
+# Times that a prediction is halved which makes the images less alike, before none of it is left.
+HALVINGS = 6
 
 
 class PatchedImages:
@@ -73,11 +78,15 @@ class Predicted:
         Of its grid.
     geodesic : Geodesic
         Shot from it, with both maps and the energies.
+    share : float
+        How much is left of what the networks saw: less than 1 where all of it would have made the
+        images less alike than they are without, as may happen with two images of one person.
     """
 
     state: torch.Tensor
     operator: KernelOperator
     geodesic: Geodesic
+    share: float
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,9 @@ class Predictor:
         return replace(self, prediction=_moved(self.prediction, device), correction=correction)
 
     @torch.no_grad()
-    def predict(self, images: Images, corrections: int) -> Predicted:
+    def predict(
+        self, images: Images, corrections: int, lattice: Lattice | None = None
+    ) -> Predicted:
         """Return the whitened momentum of a pair, whose map has no folds on the working grid.
 
         Parameters
@@ -148,12 +159,14 @@ class Predictor:
             One pair, normalised as the card says.
         corrections : int
             See :meth:`networks`.
+        lattice : Lattice, optional
+            Where the map will be sampled, and shall not fold either.
 
         Returns
         -------
         Predicted
         """
-        return self._unfolded(*self._run(images, corrections), corrections)
+        return self._finished(images, self._run(images, corrections), corrections, lattice)
 
     @torch.no_grad()
     def sample(
@@ -162,6 +175,7 @@ class Predictor:
         corrections: int,
         number: int,
         progress: Callable[[Drawn], None] | None = None,
+        lattice: Lattice | None = None,
     ) -> Samples:
         """Return what so many samples of the networks tell; no more than one is kept at a time.
 
@@ -175,6 +189,8 @@ class Predictor:
             At least 2; random numbers are those of torch's own generator.
         progress : callable, optional
             Called after each sample.
+        lattice : Lattice, optional
+            As for :meth:`predict`.
 
         Returns
         -------
@@ -190,7 +206,7 @@ class Predictor:
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
             if progress is not None:
                 progress(Drawn(index + 1, number))
-        mean = self._unfolded(states.mean, operator, corrections)
+        mean = self._finished(images, (states.mean, operator), corrections, lattice)
         return Samples(**vars(mean), variance=displacements.variance())
 
     def velocity(self, corrections: int) -> int:
@@ -203,12 +219,29 @@ class Predictor:
         assert result is not None
         return result
 
-    def _unfolded(
-        self, state: torch.Tensor, operator: KernelOperator, corrections: int
+    def _finished(
+        self, images: Images, found: State, corrections: int, lattice: Lattice | None
     ) -> Predicted:
+        """Mend the folds of a prediction, and shorten one that makes the images less alike."""
         factor = self.velocity(corrections)
-        state, geodesic = unfold(state, operator, steps=self.card.steps, factor=factor)
-        return Predicted(state, operator, geodesic)
+        state, operator = found
+        before = _likeness(images, factor)
+        for share in [0.5**n for n in range(HALVINGS)] + [0.0]:
+            mended, geodesic = unfold(
+                share * state, operator, steps=self.card.steps, factor=factor, lattice=lattice
+            )
+            if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
+                break
+        return Predicted(mended, operator, geodesic, share)
+
+
+def _likeness(images: Images, factor: int, displacement: torch.Tensor | None = None) -> float:
+    """Return the local correlation of two images on a grid, the second one warped there."""
+    fixed, moving, weight, moving_weight = images.at(factor)
+    if displacement is not None:
+        warped = sample(torch.cat([moving, moving_weight], 1), displacement, images.spacing(factor))
+        moving, moving_weight = warped.split(1, dim=1)
+    return mean_local_correlation(fixed, moving, weight * moving_weight)
 
 
 def shipped_networks() -> tuple[Path, Path]:

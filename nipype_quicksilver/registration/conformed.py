@@ -238,6 +238,7 @@ def prepare_conformed(inputs: Inputs) -> Prepared:
         weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
         moving_weight=lesion_weight(moving_lesion),
         grid=grid,
+        to_fixed=np.eye(4),
         fixed_brain=brains[0],
         moving_brain=brains[1],
         masks=mask_facts(inputs.files, covered),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -20,6 +21,7 @@ from nipype_quicksilver.spatial.momentum import Momentum
 if TYPE_CHECKING:
     import torch
 
+    from nipype_quicksilver.lddmm.folding import Lattice
     from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
@@ -149,10 +151,11 @@ def fit(
     torch.manual_seed(seed)
     history: list[Iteration] = []
     settings = method.settings
-    momentum, geodesic, variance = initial, None, None
+    momentum, geodesic, variance, share = initial, None, None, None
     if method.predictor is not None:
         with clock.part("predict"):
-            momentum, geodesic, variance = _predict_momentum(prepared, method, device, progress)
+            momentum, found, variance = _predict_momentum(prepared, method, device, progress)
+        geodesic, share = found.geodesic, found.share
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
@@ -166,6 +169,7 @@ def fit(
     facts = {
         "parameters": {
             **_describe_method(method, settings),
+            "share_of_prediction": share,
             "device": str(device),
             "threads": thread_counts(),
             "seed": seed,
@@ -182,8 +186,8 @@ def fit(
 
 def _predict_momentum(
     prepared: Prepared, method: Method, device: torch.device, progress: Progress | None
-) -> tuple[Momentum, Geodesic, np.ndarray | None]:
-    """Run the networks on arrays; return the momentum, its geodesic and what samples tell."""
+) -> tuple[Momentum, Predicted, np.ndarray | None]:
+    """Run the networks on arrays; return the momentum, the prediction and what samples tell."""
     from nipype_quicksilver.networks.prediction import Images
 
     assert method.predictor is not None
@@ -203,12 +207,21 @@ def _predict_momentum(
         spacing=prepared.grid.spacing,
     )
     found: Predicted
-    variance = None
+    variance, lattice = None, _lattice(prepared, device)
     if method.samples:
-        found = samples = predictor.sample(images, method.corrections, method.samples, progress)
+        found = samples = predictor.sample(
+            images, method.corrections, method.samples, progress, lattice
+        )
         variance = _to_array(samples.variance)
     else:
-        found = predictor.predict(images, method.corrections)
+        found = predictor.predict(images, method.corrections, lattice)
+    if found.share < 1:
+        warnings.warn(
+            "with all of the predicted deformation the images are less alike than without; "
+            f"{100 * found.share:g}% of it is taken; the methods refine and optimize can do better",
+            UserWarning,
+            stacklevel=2,
+        )
     momentum = Momentum(
         data=_to_array(found.operator.apply(found.state, -0.5)),
         grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
@@ -216,7 +229,7 @@ def _predict_momentum(
         steps=card.steps,
         working_grid=prepared.grid,
     )
-    return momentum, found.geodesic, variance
+    return momentum, found, variance
 
 
 def _check_spacing(predictor: Predictor, grid: Grid) -> None:
@@ -281,6 +294,7 @@ def _find_momentum(
         moving_weight=None if lesion is None else _to_tensor(lesion, device),
         initial=None if initial is None else _to_tensor(initial.data, device),
         spacing=prepared.grid.spacing,
+        lattice=_lattice(prepared, device),
         progress=progress,
     )
     momentum = Momentum(
@@ -291,6 +305,21 @@ def _find_momentum(
         working_grid=prepared.grid,
     )
     return momentum, optimum.geodesic, optimum.history
+
+
+def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
+    """Return the voxels of the fixed image, None where they are those of the working grid."""
+    import torch
+
+    from nipype_quicksilver.lddmm.folding import Lattice
+
+    native, grid = Grid.from_image(prepared.fixed_brain), prepared.grid
+    matrix = np.linalg.inv(prepared.to_fixed @ grid.affine) @ native.affine
+    along_axes = np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1)
+    if along_axes and np.allclose(matrix, np.round(matrix), atol=1e-4):
+        return None
+    rows = torch.tensor(matrix[:3], dtype=torch.float32, device=device)
+    return Lattice(rows, native.shape)
 
 
 def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:

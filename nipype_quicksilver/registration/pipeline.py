@@ -23,7 +23,7 @@ from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.registration.uncertainty import standard_deviation
-from nipype_quicksilver.registration.warping import move_points, pull_back
+from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Settings
 
 Composite = sitk.CompositeTransform
-
-# Interpolates each label and takes the largest: borders are smoother than the nearest voxel's.
-_OF_LABELS = "GenericLabel"
 
 
 def register(
@@ -227,7 +224,7 @@ def _finish(
         else:
             warped = resample(inputs.moving, fixed_grid, composite, interpolation=interpolation)
             back = resample(inputs.fixed, moving_grid, inverse, interpolation=interpolation)
-        labels = _warp_labels(inputs, composite)
+        labels = _warp_labels(inputs, displacement)
     with clock.part("measure"):
         logarithm = log_jacobian(displacement, fixed_grid)
         brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
@@ -281,17 +278,18 @@ def _with_uncertainty(
     return replace(result, uncertainty=uncertainty, uncertainty_components=parts)
 
 
-def _warp_labels(inputs: Inputs, transform: sitk.Transform) -> np.ndarray | None:
+def _warp_labels(inputs: Inputs, displacement: np.ndarray) -> np.ndarray | None:
     """Return the moving labels on the fixed image's grid."""
     if inputs.moving_labels is None:
         return None
-    grid = Grid.from_image(inputs.fixed)
-    return resample(inputs.moving_labels, grid, transform, interpolation=_OF_LABELS)
+    labels, source = np.asanyarray(inputs.moving_labels.dataobj), Grid.from_image(inputs.moving)
+    return pull_back_labels(labels, source, displacement, Grid.from_image(inputs.fixed))
 
 
 def _compare_labels(inputs: Inputs, truth: Nifti1Image, warped: np.ndarray) -> dict[str, Any]:
     """Return the overlap with the affine only, and with the deformation."""
-    maps = {"before": _warp_labels(inputs, affine_transform(inputs.matrix)), "after": warped}
+    affine = displacement_on_grid(affine_transform(inputs.matrix), Grid.from_image(truth))
+    maps = {"before": _warp_labels(inputs, affine), "after": warped}
     return {
         when: label_overlap(truth, nifti(labels, truth.affine))
         for when, labels in maps.items()

@@ -36,6 +36,8 @@ class Prepared:
         (X, Y, Z), float32, 0 in the moving lesion and 1 elsewhere, in the space of `moving`.
     grid : Grid
         The working grid.
+    to_fixed : ndarray
+        4x4, maps points of the working grid to points of the fixed image, RAS mm.
     fixed_brain, moving_brain : Nifti1Image
         Brains on the native grids, 0 or 1.
     masks : dict
@@ -48,6 +50,7 @@ class Prepared:
     weight: np.ndarray
     moving_weight: np.ndarray | None
     grid: Grid
+    to_fixed: np.ndarray
     fixed_brain: Nifti1Image
     moving_brain: Nifti1Image
     masks: dict[str, dict[str, Any]]
@@ -108,6 +111,7 @@ def prepare(inputs: Inputs) -> Prepared:
         weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
         moving_weight=lesion_weight(moving_lesion),
         grid=grid,
+        to_fixed=inputs.to_fixed,
         fixed_brain=fixed_brain,
         moving_brain=moving_brain,
         masks=mask_facts(inputs.files, covered),

@@ -133,7 +133,8 @@ class WorkFolder:
 def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed: int) -> list[Any]:
     """Return all that a momentum depends on."""
     images = [prepared.fixed, prepared.moving, prepared.weight, prepared.moving_weight]
-    parts: list[Any] = [*images, prepared.grid.affine, device.type, method.name]
+    places = [prepared.grid.affine, prepared.to_fixed, prepared.fixed_brain.affine]
+    parts: list[Any] = [*images, *places, device.type, method.name]
     if method.name in ("optimize", "refine"):
         parts.append(asdict(method.settings))
     if method.predictor is not None:

@@ -1,12 +1,16 @@
 """Mending folds: where they are, and nowhere else."""
 
+import numpy as np
 import pytest
 import torch
+from nibabel.eulerangles import euler2mat
+from scipy.ndimage import map_coordinates
 from torch.nn.functional import max_pool3d, pad
 
 from nipype_quicksilver.lddmm import folding as module
 from nipype_quicksilver.lddmm.fields import corner_determinants, upsample
-from nipype_quicksilver.lddmm.folding import calm, unfold
+from nipype_quicksilver.lddmm.folding import Lattice, calm, unfold
+from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import shoot
 from tests.lddmm.conftest import operator_on, smooth_velocity
 
@@ -68,9 +72,66 @@ def test_folds_are_those_of_all_corners(factor, strength, monkeypatch):
     assert expected.any() == (strength >= 0.3)
 
 
+def turned_lattice(center, width, *, mirrored=False):
+    """Voxels of four fifths the size, turned about all axes, around a place on a grid."""
+    linear = torch.tensor(euler2mat(0.4, 0.5, 0.3) * 0.8)
+    if mirrored:
+        linear = linear * torch.tensor([1, -1, 1])
+    start = center - linear @ torch.full((3,), (width - 1) / 2, dtype=torch.double)
+    return Lattice(torch.cat([linear, start[:, None]], dim=1), (width,) * 3)
+
+
+def corners_on(lattice, displacement, operator, factor):
+    """The Jacobians by one-sided differences on a lattice, with scipy's interpolation."""
+    field = on_working_grid(displacement, operator, factor)[0].numpy()
+    index = np.indices(lattice.shape).reshape(3, -1)
+    matrix = lattice.matrix.numpy()
+    places = matrix[:, :3] @ index + matrix[:, 3:]
+    moved = np.stack([map_coordinates(c, places, order=1, mode="nearest") for c in field])
+    arrived = places + moved / np.array([[h / factor] for h in operator.spacing])
+    there = np.linalg.solve(matrix[:, :3], arrived - matrix[:, 3:])
+    shift = torch.from_numpy(there - index).reshape(1, 3, *lattice.shape)
+    return corner_determinants(shift, 1.0)[0]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("strength", [0.2, 0.5])
+def test_folds_on_a_lattice_are_those_of_its_corners(mirrored, factor, strength):
+    operator = operator_on(24)
+    generator = torch.Generator().manual_seed(1)
+    field = strength * torch.randn((1, 3, 24, 24, 24), generator=generator).double()
+    lattice = turned_lattice(12.0 * factor, 12 * factor, mirrored=mirrored)
+    corners = corners_on(lattice, field, operator, factor)
+    first = (corners <= 0).any(dim=0).nonzero().double()
+    places = first @ lattice.matrix[:, :3].T + lattice.matrix[:, 3]
+    expected = torch.zeros(24, 24, 24)
+    expected[tuple(((places + 0.5) / factor - 0.5).round().long().T)] = 1
+    found = module._folds_on(lattice, field, operator, factor)[0, 0]
+    assert found.any() == expected.any() == (strength == 0.5)
+    # All corners of a folded cell are told, not the first only.
+    assert bool((found >= expected).all())
+    around = max_pool3d(expected[None], 5, stride=1, padding=2)[0]
+    assert bool((found <= around).all())
+
+
+def test_nothing_folds_on_another_lattice(operator, folding, monkeypatch):
+    # As if the grid's own differences saw nothing.
+    monkeypatch.setattr(module, "_folds", lambda field, *_: torch.zeros_like(field[:, :1]))
+    lattice, options = turned_lattice(20.0, 24), {"steps": STEPS, "factor": 2}
+    _, geodesic = unfold(folding, operator, **options)
+    assert corners_on(lattice, geodesic.inverse, operator, 2).min() < 0
+    mended, geodesic = unfold(folding, operator, **options, lattice=lattice)
+    assert corners_on(lattice, geodesic.inverse, operator, 2).min() > 0
+    change = (mended - folding).abs().amax(dim=1)[0]
+    assert change[8:12, 8:12, 8:12].max() > 0.1
+    assert change[28:40, 28:40, 28:40].max() == 0
+
+
 def test_what_does_not_fold_is_left_alone(operator):
     state = operator.apply(smooth_velocity(SIZE, 1.0, seed=2, largest=0.4), -0.5)
-    assert unfold(state, operator, steps=STEPS, factor=2)[0] is state
+    for lattice in (None, turned_lattice(47.5, 60)):
+        assert unfold(state, operator, steps=STEPS, factor=2, lattice=lattice)[0] is state
     assert calm(state, shot(state, operator, both=True), operator) is state
 
 

@@ -8,6 +8,7 @@ from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsampl
 from nipype_quicksilver.lddmm.kernel import Kernel
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.checkpoint import save_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.prediction import Images, run_networks
@@ -95,7 +96,7 @@ def test_a_state_is_as_the_networks_leave_it(prediction, correction, images):
     assert alike > 0.8
 
 
-def test_no_network_leaves_a_fold(tmp_path, images):
+def test_no_network_leaves_a_fold(tmp_path, images, anything_goes):
     """Steps that are much too long fold, and are mended."""
     wild = {"first_step": 60.0, "noise": 0.3}
     predictor = load_predictor(save_unet(tmp_path / "wild.safetensors", **wild))
@@ -109,6 +110,22 @@ def test_no_network_leaves_a_fold(tmp_path, images):
     assert state.abs().max() > 0.1
     assert corner_determinants(inverse, operator.spacing).min() > 0
     assert corner_determinants(fine, (1.0, 1.0, 1.0)).min() > 0
+
+
+def test_predictions_never_make_the_images_less_alike(tmp_path, images, prediction):
+    assert load_predictor(prediction).predict(images, 0).share == 1
+    # Two images of one person that differ by noise; steps that are too long; steps the wrong way.
+    noise = 0.05 * torch.randn((1, 1, SIZE, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+    same = Images(ball(0.0), ball(0.0) + noise, (ball(0.0) > 0.01).float())
+    for pair, first_step in ((same, 3.0), (images, 3.0), (images, -0.1)):
+        path = save_unet(tmp_path / "wrong.safetensors", first_step=first_step)
+        found = load_predictor(path).predict(pair, 0)
+        fixed, moving, weight, _ = pair.at(4)
+        before = mean_local_correlation(fixed, moving, weight)
+        warped = sample(moving, found.geodesic.inverse, found.operator.spacing)
+        assert found.share < 1
+        assert mean_local_correlation(fixed, warped, weight) >= before - 1e-6
+    assert found.share == 0 and not found.state.any()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +201,7 @@ def test_dropout_is_off_unless_samples_are_wanted(probabilistic, images):
     assert not torch.equal(first, second)
 
 
-def test_samples_are_what_their_definition_says(probabilistic, images):
+def test_samples_are_what_their_definition_says(probabilistic, images, anything_goes):
     """Against all samples at once, kept."""
     predictor = load_predictor(probabilistic, probabilistic=True)
     torch.manual_seed(7)
@@ -218,7 +235,7 @@ def test_running_moments_do_not_lose_digits():
         single.variance()
 
 
-def test_the_papers_network_predicts_and_corrects(tmp_path, images):
+def test_the_papers_network_predicts_and_corrects(tmp_path, images, anything_goes):
     torch.manual_seed(0)
     network = PatchNetwork(features=1, dropout=0.2)
     parameters = {"features": 1, "dropout": 0.2}
