@@ -3,7 +3,6 @@
 import re
 import runpy
 import shlex
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +73,8 @@ def run_command(words: list[str]) -> None:
         assert main(words[1:]) == 0, words
     elif words[0] == "python" and words[1].endswith(".py"):
         runpy.run_path(str(ROOT / words[1]))["main"](words[2:])
-    elif words[0] == "make":
-        # That the target is there, and what it is given.
-        subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    elif words[:2] == ["python", "-c"]:
+        run_python(words[2], words[2], {})
     else:
         raise AssertionError(f"no way to run '{words[0]}': say above the block why it is not run")
 
