@@ -1,6 +1,6 @@
 """Draw `conventions.png`: which transform maps what.
 
-    python docs/draw_conventions.py docs/conventions.png
+python docs/draw_conventions.py docs/conventions.png
 """
 
 import sys

@@ -4,8 +4,8 @@
     omp_nthreads=1, method="refine"
     ```
 
-The content is the builder's arguments. Nipype describes the graph and Graphviz' program ``dot`` draws
-it; where that is not installed, the connections are listed instead.
+The content is the builder's arguments. Nipype describes the graph and Graphviz' program ``dot``
+draws it; where that is not installed, the connections are listed instead.
 """
 
 import logging

@@ -1,12 +1,14 @@
 """Label a brain by several labelled atlases: volumes of its regions, as a table.
 
-    python multiatlas.py --target sub-01_T1w.nii.gz --atlases a_T1w.nii.gz b_T1w.nii.gz c_T1w.nii.gz \\
-        --atlas-labels a_dseg.nii.gz b_dseg.nii.gz c_dseg.nii.gz --output-dir labelled
+    python multiatlas.py --target sub-01_T1w.nii.gz --output-dir labelled \\
+        --atlases a_T1w.nii.gz b_T1w.nii.gz c_T1w.nii.gz \\
+        --atlas-labels a_dseg.nii.gz b_dseg.nii.gz c_dseg.nii.gz
     python multiatlas.py --output-dir labelled
 
 Every atlas is registered to the target, its labels are warped, and the warped labels are fused into
-``dseg.nii.gz``; ``volumes.tsv`` has the volume of each. Without a target, brains with known tissues are
-made from the MNI152 template, each bent in its own way, and the result is compared with the truth.
+``dseg.nii.gz``; ``volumes.tsv`` has the volume of each. Without a target, brains with known tissues
+are made from the MNI152 template, each bent in its own way, and the result is compared with the
+truth.
 """
 
 import argparse

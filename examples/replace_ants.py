@@ -3,11 +3,11 @@
     python replace_ants.py T1w_brain.nii.gz --output-dir normalized
     python replace_ants.py --output-dir normalized
 
-smriprep marks its workflow of this step as ``anat.register-template``, and niworkflows' splicer puts
-another workflow in its place. The host here is small: it registers a brain, resamples it in the
-space of each template, and keeps the transforms. Its registration is smriprep's where smriprep is
-installed, and one with the same nodes and fields otherwise; either is replaced before anything runs.
-In a host of smriprep's, the last line of `build` is all there is to do.
+smriprep marks its workflow of this step as ``anat.register-template``, and niworkflows' splicer
+puts another workflow in its place. The host here is small: it registers a brain, resamples it in
+the space of each template, and keeps the transforms. Its registration is smriprep's where smriprep
+is installed, and one with the same fields otherwise; either is replaced before anything runs. In a
+host of smriprep's, the last line of `build` is all there is to do.
 
 It needs niworkflows (``pip install niworkflows``). Without an image a brain is made from the MNI152
 template.
@@ -51,7 +51,9 @@ def _like_smriprep(templates: list[str], omp_nthreads: int) -> Workflow:
         ants.ImageMath(operation="TruncateImageIntensity", op2="0.01 0.999 256"), name="trunc_mov"
     )
     registration = Node(
-        SpatialNormalization(float=True, flavor="precise"), name="registration", n_procs=omp_nthreads
+        SpatialNormalization(float=True, flavor="precise"),
+        name="registration",
+        n_procs=omp_nthreads,
     )
     poutputnode = Node(IdentityInterface(OUTPUTS), name="poutputnode")
     outputnode = Node(IdentityInterface(OUTPUTS), name="outputnode")
@@ -124,7 +126,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("image", type=Path, nargs="?", help="T1-weighted head or brain")
     parser.add_argument("--output-dir", type=Path, required=True, help="a folder for each template")
-    parser.add_argument("--templates", nargs="+", default=["MNI152"], help="MNI152, or TemplateFlow's")
+    parser.add_argument(
+        "--templates", nargs="+", default=["MNI152"], help="MNI152, or TemplateFlow's"
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("work"), help="Nipype's own folder")
     parser.add_argument("--method", default="correct", help="of `quicksilver register`")
     parser.add_argument("--omp-nthreads", type=int, default=1, help="threads of each node")

@@ -5,8 +5,8 @@
 
 Heads become brains first; brains without skull are left alone. Every image has a folder with its
 transforms in both directions. ``mean.nii.gz`` is the average image on the template's grid, and
-``sd_log_jacobian.nii.gz`` tells where the people differ in local volume. Without images a few brains
-are made from the template itself, each bent in its own way.
+``sd_log_jacobian.nii.gz`` tells where the people differ in local volume. Without images a few
+brains are made from the template itself, each bent in its own way.
 """
 
 import argparse

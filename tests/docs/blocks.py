@@ -82,5 +82,3 @@ def run_command(words: list[str]) -> None:
 def run_python(text: str, name: str, namespace: dict) -> None:
     """Run Python code, which sees what earlier blocks of the page defined."""
     exec(compile(text, name, "exec"), namespace)
-
-

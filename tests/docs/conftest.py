@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 from nibabel.affines import from_matvec
 
-from tests.conftest import brain as small_brain
 from tests.conftest import labelled_brain
 from tests.preprocessing.conftest import brain as natural_brain
 
@@ -130,6 +130,7 @@ def original_network(path):
 @pytest.fixture
 def reader(sources, tmp_path, monkeypatch):
     """The folder in which a reader of a page works; brains are small there, and work is short."""
+    from nipype_quicksilver.lddmm import optimize
     from nipype_quicksilver.preprocessing import templates
     from nipype_quicksilver.registration import heads, recipes
 
@@ -147,9 +148,9 @@ def reader(sources, tmp_path, monkeypatch):
         kind = "patch" if name == "patch" else "force-unet"
         facts = {"format": recipes.FORMAT, "version": recipes.VERSION, **RECIPES[kind]}
         (tmp_path / f".recipe_{name}.json").write_text(json.dumps(facts))
-    monkeypatch.setattr(
-        recipes, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json"
-    )
+    monkeypatch.setattr(recipes, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json")
+    stages = tuple(replace(stage, iterations=2) for stage in optimize.DEFAULT_STAGES)
+    monkeypatch.setitem(optimize.SCHEDULES, "full", stages)
     # Only the affine needs a brain of natural size.
     for module, source in ((templates, "natural_fixed"), (heads, "fixed")):
         monkeypatch.setattr(module, "template_file", template_file(sources[source]))
