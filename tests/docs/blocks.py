@@ -3,7 +3,10 @@
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -65,16 +68,24 @@ def commands(text: str) -> list[list[str]]:
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
+def expanded(words: list[str]) -> list[str]:
+    """Return words with the names of files in the place of each pattern that has a `*`."""
+    return [name for word in words for name in (sorted(glob(word)) if "*" in word else [word])]
+
+
 def run_command(words: list[str]) -> None:
     """Run one command in the current folder; `quicksilver` and Python's files in this process."""
     from nipype_quicksilver.cli.main import main
 
+    words = expanded(words)
     if words[0] == "quicksilver":
         assert main(words[1:]) == 0, words
     elif words[0] == "python" and words[1].endswith(".py"):
         runpy.run_path(str(ROOT / words[1]))["main"](words[2:])
     elif words[:2] == ["python", "-c"]:
         run_python(words[2], words[2], {})
+    elif words[:2] == ["python", "-m"]:
+        subprocess.run([sys.executable, *words[1:]], check=True)
     else:
         raise AssertionError(f"no way to run '{words[0]}': say above the block why it is not run")
 

@@ -13,8 +13,8 @@ from nibabel.affines import from_matvec
 from tests.conftest import labelled_brain
 from tests.preprocessing.conftest import brain as natural_brain
 
-#: Names in the documentation, and what is taken for them, see `sources`. A source that is a folder
-#: or has a card comes whole.
+#: Names in the documentation, and what is taken for them, see `sources`. A folder comes whole, and
+#: a network with its card. A block that names other files wants them here, or is marked as not run.
 FILES = {
     "fixed_T1w.nii.gz": "fixed",
     "moving_T1w.nii.gz": "moving",
@@ -50,6 +50,7 @@ FILES = {
     "validation": "validation",
     "brains": "training_brains",
     "others": "validation_brains",
+    "registration": "registration",
 }
 
 #: Recipes in place of those that come with the package, which train for hours.
@@ -105,6 +106,10 @@ def sources(pair, conformed_pair, tiny_networks, label_maps, tmp_path_factory):
             for kind, data in ((name, labels), (f"{name}_brains", intensities)):
                 found[kind].mkdir(exist_ok=True)
                 write_image(found[kind] / f"sub-{number}.nii.gz", data, np.eye(4))
+    found["registration"] = folder / "registration"
+    line = ["register", "--fixed", found["fixed"], "--moving", found["moving"], "--quiet"]
+    line += ["--method", "predict", "--output-dir", found["registration"]]
+    assert main([str(word) for word in line]) == 0
     found["original"] = original_network(folder / "original.pth.tar")
     return found
 
