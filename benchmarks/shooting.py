@@ -37,7 +37,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 
 def measure_resolved(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Do the same beside the original scheme on half the voxel size: an hour, and 12 GB."""
+    """Do the same beside the original scheme on half the voxel size: an hour, and 14 GB."""
     return _measure(work, runs, threads, resolved=True)
 
 
