@@ -1,24 +1,11 @@
-"""The affine of the peer ANTs: ``python -m benchmarks.ants FIXED MOVING OUTPUT``."""
+"""The affine of the peer ANTs, by its package for Python."""
 
-import shutil
-import sys
 from pathlib import Path
 
 from benchmarks.measuring import Cost, run
-
-AFFINE = (sys.executable, "-m", "benchmarks.ants")
+from nipype_quicksilver.evaluation.ants import ANTSPYX
 
 
 def align(fixed: Path, moving: Path, output: Path, threads: int) -> Cost:
     """Align two brains as ``antsRegistration`` does by default; the ITK affine is ``output``."""
-    return run([*AFFINE, fixed, moving, output], threads)
-
-
-if __name__ == "__main__":
-    import ants
-
-    target, source, result = sys.argv[1:]
-    found = ants.registration(
-        ants.image_read(target), ants.image_read(source), "Affine", random_seed=1
-    )
-    shutil.copy(found["fwdtransforms"][0], result)
+    return run([*ANTSPYX, "affine", fixed, moving, output], threads)

@@ -1,17 +1,15 @@
-"""The peer greedy (Yushkevich et al.) as a command: ``python -m benchmarks.greedy ARGUMENTS``."""
+"""The peer greedy (Yushkevich et al.) as a command."""
 
-import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.data import Pair
 from benchmarks.measuring import Cost, run
+from nipype_quicksilver.evaluation.greedy import METRIC, greedy_command
 from nipype_quicksilver.spatial.transforms import write_affine
 
-GREEDY = (sys.executable, "-m", "benchmarks.greedy")
-METRIC = ("-m", "NCC", "2x2x2", "-n", "100x50x10")
+GREEDY = (*(greedy_command() or ("greedy",)), "-d", "3")
 
 
 def align(pair: Pair, folder: Path) -> tuple[Path, Path]:
@@ -46,9 +44,3 @@ def apply(pair: Pair, matrix: Path, folder: Path) -> tuple[Path, Path | None]:
         return image, None
     run([*GREEDY, "-rf", pair.fixed, "-ri", "NN", "-rm", pair.moving_labels, labels, *chain])
     return image, labels
-
-
-if __name__ == "__main__":
-    from picsl_greedy import Greedy3D
-
-    Greedy3D().execute(shlex.join(sys.argv[1:]))

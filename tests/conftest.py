@@ -136,6 +136,25 @@ def conformed_pair(pair, tmp_path_factory):
     return paths
 
 
+@pytest.fixture(scope="session")
+def registered(pair, tiny_networks, tmp_path_factory):
+    """Folder of a registration of the pair that has all optional files; not to be changed."""
+    from nipype_quicksilver.cli.main import main
+
+    out = tmp_path_factory.mktemp("registered") / "out"
+    options = {name: getattr(pair, name) for name in ("fixed", "moving", "affine")}
+    options |= {f"{side}-mask": getattr(pair, f"{side}_mask") for side in ("fixed", "moving")}
+    options |= {f"{side}-labels": getattr(pair, f"{side}_labels") for side in ("fixed", "moving")}
+    options |= {"method": "predict", "prediction-network": tiny_networks["probabilistic"]}
+    options |= {"samples": 2, "output-dir": out}
+    arguments = [str(item) for name, value in options.items() for item in (f"--{name}", value)]
+    with pytest.MonkeyPatch.context() as patch:
+        # The network is untrained: its prediction would be made smaller and smaller.
+        patch.setattr("nipype_quicksilver.networks.predictor._likeness", lambda *_: 1.0)
+        assert main(["register", *arguments, "--quiet", "--device", "cpu"]) == 0
+    return out
+
+
 @pytest.fixture
 def anything_goes(monkeypatch):
     """Predictions of untrained networks are taken whole, whatever they do to the images."""

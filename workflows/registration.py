@@ -152,8 +152,8 @@ def init_quicksilver_wf(
     label_overlap
         Overlap of `warped_labels` with `fixed_labels` (JSON); with `labels` only.
     uncertainty
-        Spread of the displacement over the samples, in mm, on the fixed image's grid; with
-        `n_samples` only.
+        How far off the displacement may be, in mm, on the fixed image's grid; with `n_samples`
+        only.
 
     Raises
     ------

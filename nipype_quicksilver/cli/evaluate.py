@@ -1,4 +1,4 @@
-"""`quicksilver evaluate`: overlap of label maps, and regularity of a displacement field."""
+"""`quicksilver evaluate`: measure one registration, or compare methods on many pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, comparing
 from nipype_quicksilver.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,12 +15,22 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Measure a registration: how well the labels of the fixed image and the warped labels of the moving
 image overlap, and how regular a displacement field is. Either or both.
+
+With --pairs or --dataset: register many pairs of labelled images by several methods, and compare
+these by target overlap, folds, distance to the optimisation (LO) and time, in tables and figures.
+All start from the same affine; labels are warped by nearest neighbour.
 """
 _EPILOG = """\
+Examples:
+  quicksilver evaluate --fixed-labels fixed_dseg.nii.gz --warped-labels warped_labels.nii.gz
+  quicksilver evaluate --pairs pairs.tsv --methods LP LPC LO --output-dir out --work-dir work
+  quicksilver evaluate --dataset CUMC12 /data/CUMC12 --max-pairs 20 --output-dir out --work-dir work
+
 Both label maps must be on one grid: warp labels with
 'quicksilver apply --interpolation GenericLabel --reference FIXED'.
 A displacement field is folded at a voxel where any of the eight Jacobian determinants from
 one-sided differences is not positive.
+A comparison that was interrupted goes on where it was, if it had a --work-dir.
 """
 _OVERLAP_COLUMNS = ("dice", "jaccard", "target_overlap", "target_mm3", "source_mm3")
 
@@ -30,28 +40,34 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "evaluate",
-        summary="measure overlap of labels and regularity of a displacement field",
+        summary="measure a registration, or compare methods on many pairs",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
+    group = parser.add_argument_group("one registration")
     for name, text in (
         ("fixed-labels", "labels of the fixed image"),
         ("warped-labels", "labels of the moving image, resampled onto the fixed image's grid"),
         ("displacement", "displacement field (5-D NIfTI)"),
         ("mask", "count only the displacement's voxels in this mask, which is on its grid"),
     ):
-        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
-    parser.add_argument(
+        group.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
+    group.add_argument(
         "--output-json",
         type=Path,
         metavar="FILE",
         help="write the numbers to this file too (with --quiet, to this file only)",
     )
-    parser.set_defaults(run=run)
+    single = [action.dest for action in group._group_actions]
+    parser.set_defaults(run=run, single=single, compared=comparing.add_options(parser))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
+    compares = args.pairs is not None or args.dataset is not None
+    _check_use(args, compares)
+    if compares:
+        return comparing.run(args)
     _check_usage(args)
     common.start_itk(args)
     results: dict[str, Any] = {}
@@ -68,12 +84,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_use(args: argparse.Namespace, compares: bool) -> None:
+    """Refuse an option that belongs to the other use."""
+    for name in args.single if compares else args.compared:
+        if getattr(args, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            other = "one registration" if compares else "a comparison (--pairs, --dataset)"
+            raise InputError(f"{option} is for {other}; leave it out")
+
+
 def _check_usage(args: argparse.Namespace) -> None:
     if (args.fixed_labels is None) != (args.warped_labels is None):
         raise InputError("--fixed-labels and --warped-labels are compared: give both")
     if args.fixed_labels is None and args.displacement is None:
         raise InputError(
-            "nothing to evaluate: give --fixed-labels and --warped-labels, or --displacement"
+            "nothing to evaluate: give --fixed-labels and --warped-labels, or --displacement; or "
+            "--pairs or --dataset"
         )
     if args.mask is not None and args.displacement is None:
         raise InputError("--mask is for a displacement field: give --displacement too")

@@ -66,7 +66,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
         type=common.positive_int,
         metavar="N",
         help="draw so many momenta from a probabilistic network, at least 2: their mean is taken, "
-        "and the spread of the maps is the uncertainty (default: a deterministic prediction)",
+        "and how far off it may be is told (default: a deterministic prediction)",
     )
 
 

@@ -1,6 +1,7 @@
 """Entry point of the `quicksilver` command: sub-commands, errors and exit codes."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -11,11 +12,13 @@ from nipype_quicksilver.cli import (
     common,
     dataset,
     demo,
+    doctor,
     evaluate,
     extract_brain,
     optimize,
     predict,
     register,
+    report,
     shoot,
     train,
 )
@@ -32,9 +35,11 @@ COMMANDS = (
     shoot,
     apply,
     evaluate,
+    report,
     dataset,
     train,
     checkpoint,
+    doctor,
 )
 
 EXIT_FAILURE = 1
@@ -79,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = build_parser().parse_args(argv)
+        args.command_line = shlex.join([common.PROGRAM, *(sys.argv[1:] if argv is None else argv)])
     except SystemExit as stop:  # --help, --version and usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
     with common.session(args):

@@ -43,7 +43,7 @@ Files in the output folder (all of them, or none where something fails):
   momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
   summary.json                          versions, parameters, measures, seconds
   warped_labels.nii.gz                  with --moving-labels
-  uncertainty.nii.gz                    with --samples: spread of the displacement, mm
+  uncertainty.nii.gz                    with --samples: how far off the displacement may be, mm
   uncertainty_components.nii.gz         with --uncertainty-components: variances along x, y, z, mm^2
 """
 
@@ -163,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
             work_dir=None if args.work_dir is None else folder,
         )
+    registration.summary["command"] = args.command_line
     registration.save(args.output_dir)
     if not args.quiet:
         _print_table(registration, args.output_dir)

@@ -4,6 +4,11 @@ Numerical libraries are imported when a node runs; torch only in the command tha
 """
 
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
+from nipype_quicksilver.interfaces.evaluation import (
+    MeasureRegistration,
+    SummarizeEvaluation,
+    TimePrediction,
+)
 from nipype_quicksilver.interfaces.labels import FuseLabels, LabelVolumes
 from nipype_quicksilver.interfaces.lddmm import (
     OptimizeMomentum,
@@ -17,6 +22,7 @@ from nipype_quicksilver.interfaces.preprocessing import (
     ConvertAffine,
 )
 from nipype_quicksilver.interfaces.registration import QuicksilverRegistration
+from nipype_quicksilver.interfaces.report import RegistrationReport
 from nipype_quicksilver.interfaces.training import BuildMomentumDataset, TrainNetwork
 from nipype_quicksilver.interfaces.transforms import ApplyTransforms, ComposeTransforms
 
@@ -32,10 +38,14 @@ __all__ = [
     "JacobianSummary",
     "LabelOverlap",
     "LabelVolumes",
+    "MeasureRegistration",
     "NormalizeIntensity",
     "OptimizeMomentum",
     "PredictMomentum",
     "QuicksilverRegistration",
+    "RegistrationReport",
     "ShootGeodesic",
+    "SummarizeEvaluation",
+    "TimePrediction",
     "TrainNetwork",
 ]

@@ -185,7 +185,7 @@ class PredictMomentumOutputSpec(TraitedSpec):
     momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
     summary = File(exists=True, desc="networks, parameters and similarity (JSON)")
     uncertainty = File(
-        exists=True, desc="spread of the displacement over the samples, mm; with n_samples only"
+        exists=True, desc="how far off the displacement may be, mm; with n_samples only"
     )
     uncertainty_components = File(
         exists=True, desc="its variances along x, y and z, mm^2; where they were named"

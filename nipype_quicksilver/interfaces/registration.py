@@ -160,7 +160,7 @@ class QuicksilverRegistrationOutputSpec(TraitedSpec):
     warped_labels = File(exists=True, desc="moving_labels on the fixed image's grid")
     uncertainty = File(
         exists=True,
-        desc="spread of the displacement over the samples, mm, on the fixed grid; with n_samples",
+        desc="how far off the displacement may be, mm, on the fixed grid; with n_samples",
     )
     uncertainty_components = File(
         exists=True, desc="its variances along x, y and z, mm^2; where they are asked for"

@@ -141,6 +141,21 @@ def mean_local_correlation(
     return float((LocalCorrelation(fixed).squared(moving, weight) * weight).sum() / total)
 
 
+def local_mean(image: torch.Tensor, weight: torch.Tensor, radius: int) -> torch.Tensor:
+    """Return the weighed mean over a cube of ``2 radius + 1`` voxels; 0 where nothing has weight.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, C, X, Y, Z).
+    weight : torch.Tensor
+        (B, 1, X, Y, Z), 0 to 1.
+    radius : int
+    """
+    share = box_mean(weight, radius).clamp_min(SMALLEST_SHARE)
+    return box_mean(weight * image, radius) / share
+
+
 def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
     """Return the mean over a cube of ``2 radius + 1`` voxels; zeros beyond the grid."""
     mean: torch.Tensor = _BoxMean.apply(image, radius)

@@ -21,7 +21,12 @@ from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
 from nipype_quicksilver.networks.prediction import Images, Network, State, repeated, run_networks
-from nipype_quicksilver.networks.sampling import RunningMoments, is_probabilistic, without_dropout
+from nipype_quicksilver.networks.sampling import (
+    RunningMoments,
+    is_probabilistic,
+    residual_variance,
+    without_dropout,
+)
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
 
@@ -105,7 +110,8 @@ class Samples(Predicted):
     ----------
     variance : torch.Tensor
         (1, 3, X, Y, Z), on the working grid: variance of each component of the displacement
-        ``phi^-1`` over the shot samples, in the square of the spacing's unit.
+        ``phi^-1`` over the shot samples, and a third of what :func:`sampling.residual_variance`
+        tells, in the square of the spacing's unit.
     """
 
     variance: torch.Tensor
@@ -207,7 +213,10 @@ class Predictor:
             if progress is not None:
                 progress(Drawn(index + 1, number))
         mean = self._finished(images, (states.mean, operator), corrections, lattice)
-        return Samples(**vars(mean), variance=displacements.variance())
+        residual = residual_variance(
+            images, on_working_grid(mean.geodesic.inverse, operator, factor)
+        )
+        return Samples(**vars(mean), variance=displacements.variance() + residual / 3)
 
     def velocity(self, corrections: int) -> int:
         """Return by how much the predicted momentum's grid is coarser than the working grid."""

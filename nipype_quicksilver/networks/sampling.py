@@ -1,8 +1,9 @@
-"""Samples of a probabilistic network, and what many of them tell without being kept.
+"""Samples of a probabilistic network, and how far off their mean may be.
 
 A network trained with dropout that is kept on gives another momentum each time. Their mean is the
-prediction; the spread of the maps that they lead to tells how sure it is (Yang et al. 2017,
-section 2.5).
+prediction; the spread of the maps that they lead to tells how sure the network is (Yang et al.
+2017, section 2.5). It does not tell what the network cannot know, which shows in what is left
+between the images once they are warped.
 """
 
 from __future__ import annotations
@@ -10,8 +11,22 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nipype_quicksilver.lddmm.fields import gradient, sample
+from nipype_quicksilver.lddmm.similarity import LocalCorrelation, local_mean
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import build_network
+from nipype_quicksilver.networks.prediction import Images
+
+# Of the windows in which images are compared, in voxels of the working grid.
+RADIUS = 3
+
+# Gradient, per millimetre, of an image whose robust maximum is 1, at which it tells as much of a
+# displacement as is known without it.
+FLAT = 0.055
+
+# From the displacement that explains what is left to the mean error, as measured on pairs whose
+# deformation is known: much of an error can be explained by less.
+TYPICAL_ERROR = 2.0
 
 
 class RunningMoments:
@@ -64,3 +79,38 @@ def without_dropout(network: nn.Module, card: Card) -> nn.Module:
         other = build_network(card.architecture, {**card.parameters, "dropout": 0.0})
     other.load_state_dict(network.state_dict())
     return other.eval()
+
+
+@torch.no_grad()
+def residual_variance(images: Images, displacement: torch.Tensor) -> torch.Tensor:
+    """Return the squared error of a map that what is left between the images tells of.
+
+    In a window, ``(1 - cc^2) var(T)`` of the target ``T`` is left unexplained by the warped image.
+    A displacement ``d`` would explain about ``(d grad T)^2`` of it, so that the left-over divided
+    by the mean of ``|grad T|^2`` is the square of the displacement that is missing (the normal flow
+    of Horn and Schunck 1981), damped where there is no gradient to tell.
+
+    Parameters
+    ----------
+    images : Images
+        One pair.
+    displacement : torch.Tensor
+        Of ``phi^-1``, (1, 3, X, Y, Z), on the working grid.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 1, X, Y, Z), in the square of the spacing's unit, summed over the components.
+    """
+    fixed, moving, weight, moving_weight = images.at(1)
+    spacing = images.spacing(1)
+    moving, moving_weight = sample(
+        torch.cat([moving, moving_weight], 1), displacement, spacing
+    ).split(1, dim=1)
+    weight = weight * moving_weight
+    unexplained = 1 - LocalCorrelation(fixed, RADIUS).squared(moving, weight)
+    slope = gradient(fixed, spacing)[:, 0].square().sum(dim=1, keepdim=True)
+    parts = torch.cat([fixed, fixed.square(), slope], dim=1)
+    mean, square, slope = local_mean(parts, weight, RADIUS).split(1, dim=1)
+    left = unexplained.clamp_min(0) * (square - mean.square()).clamp_min(0)
+    return TYPICAL_ERROR**2 * left / (slope + FLAT**2)

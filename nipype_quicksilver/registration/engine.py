@@ -70,7 +70,7 @@ class Fit:
         For the summary: parameters, grids, masks, similarity, energy, stages.
     variance : ndarray or None
         (X, Y, Z, 3), float32, on the working grid, mm^2: of each component of the displacement
-        of phi^-1 over the samples of a probabilistic network; None without samples.
+        of phi^-1 that a probabilistic network predicts; None without samples.
     """
 
     momentum: Momentum

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,14 +17,20 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.preprocessing.engines import Engine
+from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.choice import choose_method
+from nipype_quicksilver.registration.choice import Method, choose_method
 from nipype_quicksilver.registration.frames import AUTO, chosen_template, to_frame
 from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
 from nipype_quicksilver.registration.inputs import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
-from nipype_quicksilver.registration.summary import Clock, versions
+from nipype_quicksilver.registration.summary import (
+    Clock,
+    file_hash,
+    noted_warnings,
+    versions,
+)
 from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
 from nipype_quicksilver.registration.work_folder import WorkFolder
@@ -43,8 +52,25 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Settings
 
 Composite = sitk.CompositeTransform
+Parameters = ParamSpec("Parameters")
 
 
+def _telling_warnings(
+    run: Callable[Parameters, Registration],
+) -> Callable[Parameters, Registration]:
+    """Let a registration tell in its summary what it warned of."""
+
+    @wraps(run)
+    def telling(*args: Parameters.args, **options: Parameters.kwargs) -> Registration:
+        with noted_warnings() as told:
+            result = run(*args, **options)
+        result.summary["warnings"] = told
+        return result
+
+    return telling
+
+
+@_telling_warnings
 def register(
     fixed: PathLike,
     moving: PathLike,
@@ -113,8 +139,8 @@ def register(
         Times that the prediction is corrected (LPCn), for ``correct`` and ``refine``; once unless
         given.
     samples : int, optional
-        Of a probabilistic network: the mean of so many momenta is taken, and the spread of the
-        maps that they lead to is given as uncertainty; with ``refine``, that of the prediction.
+        Of a probabilistic network: the mean of so many momenta is taken, and how far off it may be
+        is given as uncertainty (see `networks.sampling`); with ``refine``, that of the prediction.
     uncertainty_components : bool
         Also give the variance of each component of the displacement; with `samples` only.
     interpolation : str
@@ -152,7 +178,7 @@ def register(
         raise InputError("uncertainty components: there are none without samples; give samples")
     if interpolation not in INTERPOLATIONS or interpolation in ("GenericLabel", "MultiLabel"):
         raise InputError(f"interpolation '{interpolation}' is not one of images; give Linear")
-    clock = Clock()
+    clock, started = Clock(), datetime.now(UTC)
     with clock.part("read"), ExitStack() as stack:
         inputs = read_inputs(
             named_file(fixed, stack, work_dir),
@@ -168,6 +194,11 @@ def register(
         chosen_name = chosen_template(template, affine, inputs)
         if chosen_name is not None:
             frame = read_image(named_file(chosen_name, stack, work_dir), what="template")
+        hashes = _hashes(inputs, chosen)
+        names = {"fixed": fixed, "moving": moving}
+        # The file of a template that comes with nilearn may be a temporary one.
+        named = {name: str(given) for name, given in names.items() if is_template(given)}
+        inputs = replace(inputs, files={**inputs.files, **named})
     work, computing_on = WorkFolder(work_dir), engine.select_device(device)
     ways: dict[str, Any] = {"brain_extraction": brain_extraction, "affine": affine}
     ways |= {"work": work, "device": computing_on, "clock": clock}
@@ -185,8 +216,22 @@ def register(
         result = _with_uncertainty(
             result, prepared, fit.variance, inputs.to_fixed, uncertainty_components
         )
-    result.summary["preprocessing"] = preprocessing
+    result.summary.update(
+        preprocessing=preprocessing,
+        affine_matrix=inputs.matrix.tolist(),
+        sha256=hashes,
+        started=started.isoformat(timespec="seconds"),
+    )
     return result
+
+
+def _hashes(inputs: Inputs, chosen: Method) -> dict[str, Any]:
+    """Return the SHA-256 of each input by its name, and of the networks, in their order."""
+    files = {name: file for name, file in inputs.files.items() if file is not None}
+    hashes: dict[str, Any] = {name: file_hash(file) for name, file in files.items()}
+    if chosen.predictor is not None:
+        hashes["networks"] = [file_hash(file) for file in chosen.predictor.files]
+    return hashes
 
 
 def _transforms(fit: engine.Fit, inputs: Inputs) -> tuple[Composite, Composite]:

@@ -1,13 +1,16 @@
 """What a run tells about itself: versions, grids, seconds."""
 
+import hashlib
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 
 _LIBRARIES = ("torch", "numpy", "SimpleITK", "nibabel", "scipy")
@@ -69,3 +72,38 @@ def thread_counts() -> dict[str, int]:
 
     itk = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     return {"torch": torch.get_num_threads(), "itk": itk}
+
+
+@contextmanager
+def noted_warnings() -> Iterator[list[str]]:
+    """Note what a run warns its user of; warnings are shown as ever.
+
+    Yields
+    ------
+    list of str
+        Grows with every `UserWarning` of the block.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True), noted_warnings() as told:
+    ...     warnings.warn("head.nii: upside down", UserWarning)
+    >>> told
+    ['head.nii: upside down']
+    """
+    told: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if category is UserWarning:
+                told.append(str(message))
+            show(message, category, *rest, **more)
+
+        warnings.showwarning = note
+        yield told
+
+
+def file_hash(path: PathLike) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""How sure a probabilistic prediction is, from the spread of its samples."""
+"""How far off a probabilistic prediction may be."""
 
 import numpy as np
 

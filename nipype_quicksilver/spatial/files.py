@@ -44,6 +44,29 @@ def check_readable(path: PathLike, what: str) -> None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
 
 
+def check_writable(path: PathLike) -> None:
+    """Refuse a file that could not be written, before anything is computed.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to be written.
+
+    Raises
+    ------
+    InputError
+        If it is a folder, or its folder is missing or not writable.
+    """
+    path = Path(path)
+    # os.path, as pathlib's methods raise where a folder on the way may not be looked into.
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"{path}: its folder does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: its folder is not writable; choose another or change its rights")
+
+
 @contextlib.contextmanager
 def staged(path: PathLike) -> Iterator[Path]:
     """Give a temporary path next to `path` that takes its place when the block succeeds.
@@ -66,13 +89,7 @@ def staged(path: PathLike) -> Iterator[Path]:
         If writing fails otherwise. The temporary file is removed.
     """
     path = Path(path)
-    # os.path, as pathlib's methods raise where a folder on the way may not be looked into.
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; give the name of a file")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path}: its folder does not exist; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: its folder is not writable; choose another or change its rights")
+    check_writable(path)
     ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     temporary = path.parent / f".{secrets.token_hex(8)}{ending}"
     try:

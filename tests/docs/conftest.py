@@ -53,6 +53,9 @@ FILES = {
     "brains": "training_brains",
     "others": "validation_brains",
     "registration": "registration",
+    "sub-01": "registration",
+    "sub-02": "registration",
+    "sub-03": "registration",
 }
 
 #: Recipes in place of those that come with the package, which train for hours.

@@ -1,5 +1,6 @@
 """Networks that are loaded, put together and sampled."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,12 @@ from nipype_quicksilver.networks.checkpoint import save_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.prediction import Images, run_networks
 from nipype_quicksilver.networks.predictor import load_predictor, shipped_networks
-from nipype_quicksilver.networks.sampling import RunningMoments, is_probabilistic
+from nipype_quicksilver.networks.sampling import (
+    TYPICAL_ERROR,
+    RunningMoments,
+    is_probabilistic,
+    residual_variance,
+)
 from tests.tiny_networks import STEPS, card_of, save_unet
 
 SIZE = 32
@@ -192,7 +198,7 @@ def test_a_network_without_dropout_is_not_sampled(prediction):
         load_predictor(prediction, probabilistic=True)
 
 
-def test_dropout_is_off_unless_samples_are_wanted(probabilistic, images):
+def test_dropout_is_off_unless_samples_are_wanted(probabilistic, images, anything_goes):
     predictor = load_predictor(probabilistic)
     first, second = (predict(predictor, images, 1)[0] for _ in range(2))
     assert torch.equal(first, second)
@@ -216,7 +222,31 @@ def test_samples_are_what_their_definition_says(probabilistic, images, anything_
     variance = torch.stack(maps).var(dim=0)
     assert variance.max() > 1e-4
     torch.testing.assert_close(samples.state, torch.stack(states).mean(dim=0))
+    mean = on_working_grid(samples.geodesic.inverse, operator, 4)
+    variance = variance + residual_variance(images, mean) / 3
     torch.testing.assert_close(samples.variance, variance, rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_left_between_the_images_tells_how_far_they_are_off():
+    fixed, still = ball(0.0), torch.zeros((1, 3, SIZE, SIZE, SIZE))
+    weight = (fixed > 0.2).float()
+
+    def told(moving, displacement=still):
+        variance = residual_variance(Images(fixed, moving, weight), displacement)
+        return float(variance[weight > 0].sqrt().mean())
+
+    assert told(fixed) < 0.05  # mm; flat windows count as a little unlike themselves
+    near, far = told(ball(0.5)), told(ball(1.0))
+    assert 1.8 < far / near < 2.2
+    # One direction of three shows in the images, and the fit of intensities explains a part of it.
+    assert 0.25 < near / (0.5 * TYPICAL_ERROR) < 1 / np.sqrt(3)
+    # Other intensities are no error, and a map that brings the images together leaves none.
+    assert told(3 - 2 * ball(0.5)) == pytest.approx(near, rel=0.02)
+    there = still.clone()
+    there[:, 0] = 1
+    assert told(ball(1.0), there) < 0.1 * far
+    nothing = Images(fixed, ball(1.0), 0 * weight)
+    assert not residual_variance(nothing, still).any()
 
 
 def test_running_moments_do_not_lose_digits():

@@ -1,0 +1,349 @@
+"""Comparison of methods on many pairs: the other use of `quicksilver evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nipype_quicksilver.cli import common
+from nipype_quicksilver.errors import InputError, QuicksilverError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nipype_quicksilver.evaluation.pairs import Pair
+
+    Advance = Callable[[], None]
+
+#: As `nipype_quicksilver.evaluation` and `nipype_quicksilver.workflows` know them, which are
+#: heavy to import.
+METHODS = ("LP", "LPP", "LPC", "LPC2", "LPC3", "refine", "LO", "greedy", "SyN")
+DEFAULT_METHODS = ("LP", "LPC", "LO")
+DATASETS = ("LPBA40", "IBSR18", "CUMC12", "MGH10")
+AFFINES = ("simpleitk", "none")
+
+_INTERVAL = 30.0  # seconds between two lines of progress, at least
+_logger = logging.getLogger(__name__)
+
+
+def add_options(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of a comparison; return the names of those that nothing else has."""
+    group = parser.add_argument_group("methods compared on many pairs")
+    group.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="table (TSV) with the columns fixed, moving, fixed_labels, moving_labels, and if "
+        "wanted label_set, fixed_mask, moving_mask, affine; paths are relative to its folder",
+    )
+    group.add_argument(
+        "--dataset",
+        nargs=2,
+        metavar=("NAME", "DIR"),
+        help=f"all ordered pairs of a data set, {', '.join(DATASETS)}, as it was unpacked in DIR",
+    )
+    group.add_argument("--output-dir", type=Path, metavar="DIR", help="for tables and figures")
+    group.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        metavar="METHOD",
+        help="LP: predict; LPC, LPC2, LPC3: correct once, twice, three times; LPP: the prediction "
+        "network corrects itself; refine; LO: optimize; greedy and SyN (ANTs), where they are "
+        f"installed (default: {' '.join(DEFAULT_METHODS)})",
+    )
+    group.add_argument(
+        "--max-pairs",
+        type=common.positive_int,
+        metavar="N",
+        help="only so many pairs of a data set, drawn at random from --seed",
+    )
+    group.add_argument(
+        "--affine",
+        choices=AFFINES,
+        help="what all methods start from: an affine that simpleitk finds, or none, where images "
+        "are aligned already; a column affine stands instead (default: simpleitk)",
+    )
+    for role in ("prediction", "correction"):
+        group.add_argument(
+            f"--{role}-network",
+            type=Path,
+            metavar="FILE",
+            help=f"checkpoint of the {role} network (default: that of the package)",
+        )
+    group.add_argument(
+        "--n-procs",
+        type=common.positive_int,
+        metavar="N",
+        help="CPUs in all; registrations run side by side where --num-threads is less (default: "
+        "the CPUs this process may use)",
+    )
+    group.add_argument(
+        "--time-prediction",
+        action="store_true",
+        default=None,
+        help="at last, time the prediction of the first pair with 1, 2, 4, ... threads up to "
+        "--n-procs, and on a GPU with --device cuda",
+    )
+    names = [action.dest for action in group._group_actions]
+    return [name for name in names if name not in ("pairs", "dataset")]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare methods on the pairs of parsed arguments and return the exit code."""
+    from nipype_quicksilver.evaluation.pairs import with_worlds, write_pairs
+    from nipype_quicksilver.registration.folders import check_output_dir, staged_folder
+
+    _check_usage(args)
+    check_output_dir(args.output_dir)
+    given = _given_pairs(args)
+    with common.work_dir(args) as folder:
+        copies = folder.absolute() / "converted"
+        copies.mkdir(exist_ok=True)
+        pairs = with_worlds(given, copies)
+        if any(copies.iterdir()):
+            _logger.info(
+                "images without a world (Analyze) were copied to NIfTI, centred; whether left is "
+                "left is not known of them"
+            )
+        workflow = _workflow(args, pairs)
+        workflow.base_dir = str(folder.absolute())
+        _run(args, workflow, pairs)
+        found = Path(workflow.base_dir) / workflow.name / "summarize" / "evaluation"
+        with staged_folder(args.output_dir) as stage:
+            for file in sorted(found.iterdir()):
+                shutil.copyfile(file, stage / file.name)
+            write_pairs(stage / "pairs.tsv", given)
+    if not args.quiet:
+        _print_table(args.output_dir)
+    return 0
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if args.pairs is not None and args.dataset is not None:
+        raise InputError("--pairs and --dataset both name pairs: give one of them")
+    if args.output_dir is None:
+        raise InputError("--output-dir is missing: give a folder for tables and figures")
+    if args.max_pairs is not None and args.dataset is None:
+        raise InputError("--max-pairs draws from a data set: leave it out, or give --dataset")
+    args.n_procs = args.n_procs or max(common.available_cpus(), args.num_threads)
+    if args.num_threads > args.n_procs:
+        raise InputError(
+            f"--num-threads {args.num_threads}: a registration cannot have more threads than there "
+            f"are CPUs in all, --n-procs {args.n_procs}; change one of them"
+        )
+
+
+def _given_pairs(args: argparse.Namespace) -> list[Pair]:
+    from nipype_quicksilver.evaluation import datasets, pairs
+
+    if args.pairs is not None:
+        return pairs.read_pairs(args.pairs)
+    name, folder = args.dataset
+    subjects = datasets.find_subjects(name, folder)
+    return datasets.ordered_pairs(name, subjects, args.max_pairs, args.seed)
+
+
+def _workflow(args: argparse.Namespace, pairs: list[Pair]) -> Any:
+    """Return the workflow; refuse what it cannot use before anything runs."""
+    from nipype_quicksilver.networks.checkpoint import load_checkpoint
+    from nipype_quicksilver.workflows import init_evaluation_wf
+
+    networks = {f"{role}_network": None for role in ("prediction", "correction")}
+    for name in networks:
+        if (file := getattr(args, name)) is not None:
+            load_checkpoint(file)
+            networks[name] = file.absolute()
+    return init_evaluation_wf(
+        pairs=pairs,
+        omp_nthreads=args.num_threads,
+        methods=args.methods or DEFAULT_METHODS,
+        affine=args.affine or AFFINES[0],
+        timed_threads=_powers_of_two(args.n_procs) if args.time_prediction else (),
+        use_gpu=_uses_gpu(args),
+        **networks,
+    )
+
+
+def _uses_gpu(args: argparse.Namespace) -> bool:
+    """Tell whether nodes are to run on a GPU; Nipype hands out those that there are."""
+    return args.device != "cpu" and common.start_torch(args).type == "cuda"
+
+
+def _powers_of_two(largest: int) -> list[int]:
+    """Return 1, 2, 4, ... and the largest number itself.
+
+    Examples
+    --------
+    >>> _powers_of_two(6)
+    [1, 2, 4, 6]
+    """
+    numbers = [2**power for power in range(largest.bit_length()) if 2**power < largest]
+    return [*numbers, largest]
+
+
+def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair]) -> None:
+    """Run the workflow; tell what failed, if something did."""
+    from nipype.pipeline.plugins import MultiProcPlugin
+
+    crashes = Path(workflow.base_dir) / "crashes"
+    shutil.rmtree(crashes, ignore_errors=True)
+    workflow.config["execution"] = {
+        "crashdump_dir": str(crashes),
+        "crashfile_format": "txt",
+        "poll_sleep_duration": 0.2,
+    }
+    for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
+        logging.getLogger(name).setLevel(logging.INFO if args.verbose else logging.CRITICAL)
+    failed: list[Any] = []
+    total = len(pairs) * len(args.methods or DEFAULT_METHODS)
+    with _shown_progress(args, total) as advance:
+
+        def told(node: Any, status: str) -> None:
+            parts = Path(node.output_dir()).parts
+            if status == "exception":
+                failed.append(node)
+            elif status == "end" and parts[-1].startswith(("_register_", "register_")):
+                one_of_many = parts[-2] == "mapflow"
+                if one_of_many or len(pairs) == 1:
+                    advance()
+
+        try:
+            plugin = MultiProcPlugin({"n_procs": args.n_procs})
+            # Among the arguments it would be sent to the workers with every node.
+            plugin._status_callback = told
+            workflow.run(plugin)
+        except Exception as error:
+            if not failed:
+                raise
+            raise _failure(args, failed, pairs, crashes) from error
+
+
+def _failure(
+    args: argparse.Namespace, failed: list[Any], pairs: list[Pair], crashes: Path
+) -> QuicksilverError:
+    """Return the error that tells of nodes that failed, by the first of them."""
+    folder = Path(failed[0].output_dir())
+    step = folder.parts[-3] if folder.parts[-2] == "mapflow" else folder.name
+    number = folder.name.removeprefix(f"_{step}")
+    where = f"step {step}"
+    if number.isdigit() and step != "brains":
+        where += f" of {pairs[int(number)].name}"
+    reports = sorted(crashes.glob(f"crash-*-{failed[0].name}-*"), key=lambda f: f.stat().st_mtime)
+    report = reports[0].read_text(encoding="utf-8", errors="replace") if reports else ""
+    kept = "with the same --work-dir" if args.work_dir else "with --work-dir, which keeps the rest"
+    return QuicksilverError(
+        f"{len(failed)} step{'' if len(failed) == 1 else 's'} failed; the first: {where}: "
+        f"{reason(report)}; mend it and run again {kept}"
+    )
+
+
+def reason(report: str) -> str:
+    r"""Return the line that says why a node failed.
+
+    Parameters
+    ----------
+    report : str
+        Nipype's, of the crash.
+
+    Returns
+    -------
+    str
+        The error of this package's command, else the last line that an exception left.
+
+    Examples
+    --------
+    >>> reason("Stderr:\n\tquicksilver: error: a.nii: is empty\nTraceback:\n\tRuntimeError: x\n")
+    'a.nii: is empty'
+    >>> reason("Traceback:\n\tValueError: no such thing\n\n")
+    'ValueError: no such thing'
+    """
+    told = re.findall(r"quicksilver: error: (.*)", report)
+    if told:
+        return str(told[-1]).strip()
+    lines = [line.strip() for line in report.splitlines() if line.strip()]
+    return lines[-1] if lines else "no report was left"
+
+
+@contextlib.contextmanager
+def _shown_progress(args: argparse.Namespace, total: int) -> Iterator[Advance]:
+    """Yield what counts registrations: a bar on a terminal, lines in a log, nothing if quiet."""
+    if args.quiet or not sys.stderr.isatty():
+        yield _Log(total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn("registrations"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+class _Log:
+    """Logs the number of registrations that are done, now and then, with the time left."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._start = self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Count one."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last >= _INTERVAL or self._done == self._total:
+            self._last = now
+            left = (now - self._start) * (self._total - self._done) / self._done
+            _logger.info(
+                "%d of %d registrations; %.0f min left", self._done, self._total, left / 60
+            )
+
+
+def _print_table(folder: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for label_set in dict.fromkeys(row["label_set"] for row in told["methods"]):
+        rows = [row for row in told["methods"] if row["label_set"] == label_set]
+        console.print(_table(label_set, rows, told["reference"]))
+    # Not in the table, whose cells would break a long path.
+    console.print(f"Files: {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(label_set: str, rows: list[dict[str, Any]], reference: str) -> Table:
+    from rich.table import Table
+
+    columns = {
+        "method": (None, ""),
+        "target overlap": ("target_overlap_mean", ".4f"),
+        "median": ("target_overlap_median", ".4f"),
+        "folds, %": ("folded_percent_mean", ".4f"),
+        f"from {reference}, mm": ("error_mm_p50", ".2f"),
+        "95%": ("error_mm_p95", ".2f"),
+        "seconds": ("seconds_median", ".1f"),
+        "CPU s": ("cpu_seconds_median", ".1f"),
+    }
+    pairs = rows[0]["pairs"]
+    title = f"{label_set}: {pairs} pair{'' if pairs == 1 else 's'}"
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for row in rows:
+        cells = [
+            "-" if row[key] is None else f"{row[key]:{form}}"
+            for key, form in columns.values()
+            if key is not None
+        ]
+        table.add_row(row["method"], *cells)
+    return table

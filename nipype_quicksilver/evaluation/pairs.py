@@ -1,0 +1,245 @@
+"""Pairs of labelled images to register, and the tables that list them.
+
+Workflows import this module: what reads images is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nipype_quicksilver.errors import InputError
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.spatial.files import PathLike
+
+REQUIRED = ("fixed", "moving", "fixed_labels", "moving_labels")
+#: All or no pairs have them.
+OPTIONAL = ("label_set", "fixed_mask", "moving_mask", "affine")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A moving image to be registered to a fixed image, both with labels.
+
+    Attributes
+    ----------
+    name : str
+        Of letters, digits, ``_`` and ``-``; that of no other pair.
+    fixed, moving : Path
+        Heads or brains.
+    fixed_labels, moving_labels : Path
+        Their label maps, in the same world spaces.
+    label_set : str
+        Whose labels they are: what is averaged together.
+    fixed_mask, moving_mask : Path, optional
+        Brain masks.
+    affine : Path, optional
+        ITK affine that maps fixed to moving points.
+    """
+
+    name: str
+    fixed: Path
+    moving: Path
+    fixed_labels: Path
+    moving_labels: Path
+    label_set: str = "labels"
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    affine: Path | None = None
+
+
+def read_pairs(path: PathLike) -> list[Pair]:
+    """Read a table of pairs.
+
+    Parameters
+    ----------
+    path : path-like
+        TSV with a header: the columns of :data:`REQUIRED`, and of :data:`OPTIONAL` those that
+        there are. Paths are absolute or relative to the table's folder.
+
+    Returns
+    -------
+    list of Pair
+        In the order of the table.
+
+    Raises
+    ------
+    InputError
+        If the table has other columns, no rows or empty cells, or names a file that is not there,
+        an image as its own partner, or a pair twice.
+    """
+    from nipype_quicksilver.spatial.files import check_readable
+
+    check_readable(path, "table of pairs")
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no table in UTF-8; save it as tab-separated text") from error
+    if not rows:
+        raise InputError(f"{path}: has no rows; list one pair per row under a header")
+    _check_columns(path, list(rows[0]))
+    pairs = [_pair(path, number, row) for number, row in enumerate(rows, start=2)]
+    seen: dict[Pair, int] = {}
+    for number, pair in enumerate(pairs, start=2):
+        if pair in seen:
+            raise InputError(f"{path}: row {number} is row {seen[pair]} again; remove one")
+        seen[pair] = number
+    return named(pairs)
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        hint = "" if len(columns) > 1 else " (columns are separated by tabs)"
+        raise InputError(
+            f"{path}: lacks the column {', '.join(missing)}{hint}; a table of pairs has "
+            f"{', '.join(REQUIRED)}, and may have {', '.join(OPTIONAL)}"
+        )
+    # The cells beyond the header's have no name.
+    known = (*REQUIRED, *OPTIONAL)
+    unknown = [str(name) for name in columns if name is not None and name not in known]
+    if unknown:
+        raise InputError(
+            f"{path}: the column {', '.join(unknown)} is not known; rename or remove it (known "
+            f"are {', '.join(known)})"
+        )
+    if len({"fixed_mask", "moving_mask"} & set(columns)) == 1:
+        raise InputError(
+            f"{path}: has one of the columns fixed_mask and moving_mask; add the other or remove it"
+        )
+
+
+def _pair(path: Path, number: int, row: dict) -> Pair:
+    """Return the pair of a row; row 1 is the header."""
+    if None in row:
+        raise InputError(f"{path}: row {number} has more cells than the header; correct it")
+    cells = {name: (value or "").strip() for name, value in row.items()}
+    empty = [name for name, value in cells.items() if not value]
+    if empty:
+        raise InputError(
+            f"{path}: row {number} has no {', '.join(empty)}; fill the cell in"
+            + (", or remove the column" if set(empty) <= set(OPTIONAL) else "")
+        )
+    label_set = cells.pop("label_set", Pair.label_set)
+    found = {name: path.parent / value for name, value in cells.items()}
+    for name, file in found.items():
+        if not file.is_file():
+            raise InputError(f"{path}: row {number}: {name}: {file}: no such file; correct it")
+    if found["fixed"] == found["moving"]:
+        raise InputError(f"{path}: row {number} pairs {found['fixed']} with itself; correct it")
+    files = {name: file.absolute() for name, file in found.items()}
+    return Pair(name="", label_set=label_set, **files)  # named by its neighbours
+
+
+def named(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs with names, after their files, that are all different.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        Whatever their names are.
+
+    Returns
+    -------
+    list of Pair
+        Named ``MOVING_to_FIXED``; with the first folders' names, then a number, where that is not
+        enough.
+    """
+    for depth in (0, 1, 2):
+        names = [f"{_word(p.moving, depth)}_to_{_word(p.fixed, depth)}" for p in pairs]
+        if len(set(names)) == len(names):
+            break
+    total, seen = Counter(names), Counter[str]()
+    result = []
+    for pair, name in zip(pairs, names, strict=True):
+        seen[name] += 1
+        unique = f"{name}-{seen[name]}" if total[name] > 1 else name
+        result.append(replace(pair, name=unique))
+    return result
+
+
+def _word(path: Path, depth: int) -> str:
+    """Return what an image is called, with so many folders, as a word."""
+    stem = path.name.split(".")[0]
+    parts = [*path.parent.parts[len(path.parent.parts) - depth :], stem]
+    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-") or "image"
+
+
+def write_pairs(path: PathLike, pairs: Sequence[Pair]) -> Path:
+    """Write pairs as a table that :func:`read_pairs` reads.
+
+    Parameters
+    ----------
+    path : path-like
+        TSV.
+    pairs : sequence of Pair
+        All with the same optional files.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    from nipype_quicksilver.spatial.files import staged
+
+    given = [name for name in OPTIONAL if getattr(pairs[0], name) is not None]
+    columns = (*REQUIRED, *given)
+    with staged(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([getattr(pair, name) for name in columns] for pair in pairs)
+    return Path(path)
+
+
+def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
+    """Return the pairs with files that a registration can read, after a look at each.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        Of images that may be in Analyze format.
+    folder : path-like
+        Where copies of such images go, see :func:`~nipype_quicksilver.spatial.analyze.as_nifti`.
+
+    Returns
+    -------
+    list of Pair
+        With the same names.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used.
+    """
+    from nipype_quicksilver.spatial.analyze import as_nifti
+    from nipype_quicksilver.spatial.images import read_header
+    from nipype_quicksilver.spatial.transforms import read_affine
+
+    found: dict[tuple[Path, Path | None], Path] = {}
+
+    def usable(path: Path, like: Path | None = None) -> Path:
+        if (path, like) not in found:
+            found[path, like] = as_nifti(path, folder, like)
+            read_header(found[path, like])
+        return found[path, like]
+
+    result = []
+    for pair in pairs:
+        changed: dict[str, Any] = {}
+        for side in ("fixed", "moving"):
+            image = changed[side] = usable(getattr(pair, side))
+            for name in (f"{side}_labels", f"{side}_mask"):
+                if getattr(pair, name) is not None:
+                    changed[name] = usable(getattr(pair, name), image)
+        if pair.affine is not None:
+            read_affine(pair.affine)
+        result.append(replace(pair, **changed))
+    return result

@@ -1,0 +1,203 @@
+"""Tables of what was measured: a row for each thing, as statistics programs read them."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nipype_quicksilver.evaluation.measures import LOG10_EDGES, percentiles
+from nipype_quicksilver.spatial.files import PathLike, staged
+
+#: Per cent of the voxels whose distance to the reference's map is given, as in the paper.
+SHARES = (0.3, 5.0, 25.0, 50.0, 75.0, 95.0, 99.7)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a method on a pair.
+
+    Attributes
+    ----------
+    pair, label_set, method : str
+        Which.
+    measures : dict
+        From :func:`nipype_quicksilver.evaluation.measures.measure`, as read from JSON; with
+        ``seconds`` and ``cpu_seconds`` of the registration, but for the affine alone.
+    """
+
+    pair: str
+    label_set: str
+    method: str
+    measures: dict[str, Any]
+
+
+def measure_rows(found: Iterable[Measured]) -> list[Row]:
+    """Return a row for each method and pair."""
+    return [
+        {
+            "label_set": one.label_set,
+            "pair": one.pair,
+            "method": one.method,
+            "target_overlap": one.measures["overlap"]["mean"]["target_overlap"],
+            "total_overlap": one.measures["overlap"]["total"]["target_overlap"],
+            "dice": one.measures["overlap"]["mean"]["dice"],
+            "folded_voxels": one.measures["jacobian"]["folded"],
+            "folded_percent": one.measures["jacobian"]["folded_percent"],
+            "smallest_jacobian": one.measures["jacobian"]["minimum"],
+            **_errors(np.array(one.measures.get("distance", []))),
+            "seconds": one.measures.get("seconds"),
+            "cpu_seconds": one.measures.get("cpu_seconds"),
+        }
+        for one in found
+    ]
+
+
+def label_rows(found: Iterable[Measured]) -> list[Row]:
+    """Return a row for each label of the fixed image, method and pair."""
+    return [
+        {
+            "label_set": one.label_set,
+            "pair": one.pair,
+            "method": one.method,
+            "label": int(label),
+            "target_overlap": row["target_overlap"],
+            "dice": row["dice"],
+            "target_mm3": row["target_mm3"],
+        }
+        for one in found
+        for label, row in one.measures["overlap"]["labels"].items()
+        if row["target_overlap"] is not None
+    ]
+
+
+def error_rows(found: Sequence[Measured]) -> list[Row]:
+    """Return the distances to the reference's maps over the voxels of all pairs of a label set."""
+    rows = []
+    for label_set, method, group in _groups(found):
+        counts = _sum([one.measures["distance"] for one in group if "distance" in one.measures])
+        if counts.any():
+            rows.append(
+                {
+                    "label_set": label_set,
+                    "method": method,
+                    "pairs": len(group),
+                    **_errors(counts),
+                }
+            )
+    return rows
+
+
+def histogram_rows(found: Sequence[Measured]) -> list[Row]:
+    """Return densities of log10 of the Jacobian determinant, over the voxels of all pairs."""
+    centres = (LOG10_EDGES[1:] + LOG10_EDGES[:-1]) / 2
+    width = LOG10_EDGES[1] - LOG10_EDGES[0]
+    rows = []
+    for label_set, method, group in _groups(found):
+        for quantity in ("log10_jacobian", "difference"):
+            counts = _sum([one.measures[quantity] for one in group if quantity in one.measures])
+            if counts.any():
+                density = counts / (counts.sum() * width)
+                rows += [
+                    {
+                        "label_set": label_set,
+                        "method": method,
+                        "quantity": quantity,
+                        "log10": round(float(x), 6),
+                        "density": float(y),
+                    }
+                    for x, y in zip(centres, density, strict=True)
+                ]
+    return rows
+
+
+def summary_rows(found: Sequence[Measured]) -> list[Row]:
+    """Return what is told of each method in a label set."""
+    errors = {(row["label_set"], row["method"]): row for row in error_rows(found)}
+    rows = []
+    for label_set, method, group in _groups(found):
+        measured = measure_rows(group)
+        overlap = np.array([row["target_overlap"] for row in measured])
+        quartiles = np.percentile(overlap, (25, 50, 75))
+        folds = [row["folded_percent"] for row in measured]
+        error = errors.get((label_set, method), {})
+        rows.append(
+            {
+                "label_set": label_set,
+                "method": method,
+                "pairs": len(group),
+                "target_overlap_mean": float(overlap.mean()),
+                "target_overlap_sd": float(overlap.std(ddof=1)) if len(group) > 1 else None,
+                "target_overlap_p25": float(quartiles[0]),
+                "target_overlap_median": float(quartiles[1]),
+                "target_overlap_p75": float(quartiles[2]),
+                "total_overlap_mean": float(np.mean([row["total_overlap"] for row in measured])),
+                "folded_percent_mean": float(np.mean(folds)),
+                "pairs_with_folds": int(np.count_nonzero(folds)),
+                "error_mm_p50": error.get("error_mm_p50"),
+                "error_mm_p95": error.get("error_mm_p95"),
+                "seconds_median": _median([row["seconds"] for row in measured]),
+                "cpu_seconds_median": _median([row["cpu_seconds"] for row in measured]),
+            }
+        )
+    return rows
+
+
+def write_table(path: PathLike, rows: Sequence[Row]) -> Path:
+    """Write rows as TSV; what there is not is ``n/a``.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to be written.
+    rows : sequence of dict
+        At least one, all with the same keys.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    with staged(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return Path(path)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _groups(found: Sequence[Measured]) -> list[tuple[str, str, list[Measured]]]:
+    """Return label set, method and what was measured of it, in the order of the first ones."""
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for one in found:
+        groups.setdefault((one.label_set, one.method), []).append(one)
+    return [(*names, group) for names, group in groups.items()]
+
+
+def _sum(histograms: list[list[int]]) -> np.ndarray:
+    """Return the sum of histograms that may end earlier or later."""
+    total = np.zeros(max(map(len, histograms), default=0), dtype=np.int64)
+    for counts in histograms:
+        total[: len(counts)] += counts
+    return total
+
+
+def _median(values: list[float | None]) -> float | None:
+    """Return the median of the values that there are."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def _errors(counts: np.ndarray) -> Row:
+    """Return the percentiles of distances, None where there is no reference."""
+    values = percentiles(counts, SHARES) if counts.size else [None] * len(SHARES)
+    return {f"error_mm_p{share:g}": v for share, v in zip(SHARES, values, strict=True)}

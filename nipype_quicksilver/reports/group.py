@@ -1,0 +1,249 @@
+"""The page of many registrations: a table, outliers and distributions."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.reports.findings import findings
+from nipype_quicksilver.reports.folder import read_summary, summary_file
+from nipype_quicksilver.reports.page import check_page, write_page
+from nipype_quicksilver.reports.pictures import Picture
+from nipype_quicksilver.reports.quantities import QUANTITIES, Quantity
+from nipype_quicksilver.reports.single import REPORT
+from nipype_quicksilver.spatial.files import PathLike
+
+#: Distance from the median, in robust standard deviations, beyond which a number is marked.
+OUTLIER = 3.5
+#: Fewer registrations tell no distribution.
+FEWEST = 5
+
+_MANY = 200  # dots, beyond which they are smaller as pixels than as shapes
+
+_RULE = (
+    f"A number is marked where it lies on the suspicious side of the others, more than {OUTLIER} "
+    "robust standard deviations from their median: 1.4826 times the median absolute deviation, or "
+    f"1.2533 times the mean one where more than half of the numbers are equal. With fewer than "
+    f"{FEWEST} registrations nothing is marked. ▲ is too high, ▼ too low."
+)
+
+_DOT, _MARKED, _BOX = "#0072b2", "#d55e00", "#333333"
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A registration of the group."""
+
+    name: str
+    summary: dict[str, Any]
+    link: str | None
+
+
+def write_group_report(
+    registrations: Iterable[PathLike] | Mapping[str, PathLike],
+    path: PathLike,
+    *,
+    reports: Mapping[str, PathLike] | None = None,
+) -> Path:
+    """Write a page on many registrations, that links to their reports.
+
+    Parameters
+    ----------
+    registrations : iterable of path-like, or mapping of str to path-like
+        Output folders of `quicksilver register`, or their ``summary.json``; by name, else they
+        are called by what tells their paths apart.
+    path : path-like
+        The page (``.html``).
+    reports : mapping of str to path-like, optional
+        Report of each registration by its name; ``report.html`` beside its summary unless given,
+        where there is one.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        If there is no registration, one cannot be read, or the page cannot be written; nothing is
+        written then.
+    """
+    named = _named(registrations)
+    if not named:
+        raise InputError(f"{path}: there is no registration to report on; give at least one folder")
+    page = check_page(path)
+    members = [
+        _Member(name, read_summary(place), _link(name, place, page, reports or {}))
+        for name, place in named.items()
+    ]
+    shown = [q for q in QUANTITIES if any(q.of(m.summary) is not None for m in members)]
+    columns = {q.key: [q.of(member.summary) for member in members] for q in shown}
+    marks = {q.key: outliers(columns[q.key], q.worse) for q in shown}
+    rows = [_row(number, member, shown, columns, marks) for number, member in enumerate(members)]
+    return write_page(
+        page,
+        "group.html",
+        title="Registrations of a group",
+        methods=", ".join(sorted({m.summary["parameters"]["method"] for m in members})),
+        tiles=_tiles(rows),
+        rule=_RULE,
+        quantities=shown,
+        rows=rows,
+        plots=[_plot(q, columns[q.key], marks[q.key]) for q in shown],
+    )
+
+
+def _named(registrations: Iterable[PathLike] | Mapping[str, PathLike]) -> dict[str, Path]:
+    """Return the places by name, which is the part of the path that differs."""
+    if isinstance(registrations, Mapping):
+        return {name: Path(place) for name, place in registrations.items()}
+    places = [Path(place) for place in registrations]
+    whole = [Path(os.path.abspath(summary_file(place).parent)) for place in places]
+    common = os.path.commonpath(whole) if len(set(whole)) > 1 else (whole or [Path()])[0].parent
+    names = [str(folder.relative_to(common)) for folder in whole]
+    for name, place in zip(names, places, strict=True):
+        if names.count(name) > 1:
+            raise InputError(f"{place}: is given more than once; give each registration once")
+    return dict(zip(names, places, strict=True))
+
+
+def _link(name: str, place: Path, page: Path, reports: Mapping[str, PathLike]) -> str | None:
+    """Return the address of a report as seen from the page, None where there is none."""
+    report = Path(reports[name]) if name in reports else summary_file(place).parent / REPORT
+    if not report.exists():
+        return None
+    return quote(Path(os.path.relpath(report, page.parent)).as_posix())
+
+
+def outliers(values: list[float | None], worse: str = "both") -> list[str | None]:
+    """Mark the numbers that are far from the others.
+
+    Parameters
+    ----------
+    values : list of float or None
+        One for each registration; None where it has none.
+    worse : {'low', 'high', 'both'}
+        On which side numbers are suspicious.
+
+    Returns
+    -------
+    list of str or None
+        ``low`` or ``high`` for an outlier, None otherwise.
+
+    Examples
+    --------
+    >>> outliers([0.80, 0.81, 0.79, 0.82, 0.40, None], "low")
+    [None, None, None, None, 'low', None]
+    >>> outliers([0, 0, 0, 0, 0, 7], "high")
+    [None, None, None, None, None, 'high']
+    """
+    known = np.array([value for value in values if value is not None], dtype=float)
+    if known.size < FEWEST:
+        return [None] * len(values)
+    middle = np.median(known)
+    apart = np.abs(known - middle)
+    spread = 1.4826 * np.median(apart) or 1.2533 * apart.mean()
+
+    def mark(value: float | None) -> str | None:
+        if value is None or abs(value - middle) <= OUTLIER * spread:
+            return None
+        side = "low" if value < middle else "high"
+        return side if worse in (side, "both") else None
+
+    return [mark(value) for value in values]
+
+
+def _row(
+    number: int,
+    member: _Member,
+    shown: list[Quantity],
+    columns: dict[str, list[float | None]],
+    marks: dict[str, list[str | None]],
+) -> dict[str, Any]:
+    cells = []
+    for quantity in shown:
+        value, side = columns[quantity.key][number], marks[quantity.key][number]
+        cells.append(
+            {
+                "key": quantity.key,
+                "value": "" if value is None else value,
+                "written": "-" if value is None else quantity.written(value),
+                "outlier": side is not None,
+                "side": side,
+            }
+        )
+    return {
+        "name": member.name,
+        "link": member.link,
+        "findings": findings(member.summary),
+        "outliers": sum(cell["outlier"] for cell in cells),
+        "cells": cells,
+    }
+
+
+def _tiles(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {"label": "Registrations", "value": str(len(rows))},
+        {"label": "With outliers", "value": str(sum(row["outliers"] > 0 for row in rows))},
+        {"label": "To look at", "value": str(sum(bool(row["findings"]) for row in rows))},
+    ]
+
+
+def _plot(quantity: Quantity, values: list[float | None], marks: list[str | None]) -> Picture:
+    """Draw a box plot with every registration, above a histogram on the same axis."""
+    pairs = [(v, m is not None) for v, m in zip(values, marks, strict=True) if v is not None]
+    known = np.array([value for value, _ in pairs])
+    marked = np.array([mark for _, mark in pairs])
+    figure = Figure(figsize=(4.2, 3.0), dpi=100, facecolor="white", layout="constrained")
+    box, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
+    lines = {name: {"color": _BOX} for name in ("boxprops", "whiskerprops", "capprops")}
+    box.boxplot(
+        known,
+        orientation="horizontal",
+        widths=0.7,
+        showfliers=False,
+        medianprops={"color": _BOX, "linewidth": 2.5},
+        **lines,
+    )
+    # The same scatter each time, so that the same numbers make the same page.
+    height = 1 + np.random.default_rng(0).uniform(-0.22, 0.22, known.size)
+    dots = {"markersize": 4, "alpha": 0.6, "rasterized": known.size > _MANY}
+    box.plot(known[~marked], height[~marked], "o", color=_DOT, **dots)
+    box.plot(known[marked], height[marked], "^", color=_MARKED, markersize=7)
+    box.set_yticks([])
+    histogram.hist(known, bins=_bins(known), color=_DOT, edgecolor="white")
+    histogram.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    histogram.set(xlabel=quantity.label, ylabel="registrations")
+    for ax in (box, histogram):
+        ax.spines[["top", "right"]].set_visible(False)
+    alt = (
+        f"{quantity.label}: box plot and histogram of {known.size} registrations, median "
+        f"{quantity.written(float(np.median(known)))}, from {quantity.written(float(known.min()))} "
+        f"to {quantity.written(float(known.max()))}, {int(marked.sum())} outliers"
+    )
+    file = io.BytesIO()
+    # Names inside the file are random otherwise, and the date changes.
+    with rc_context({"svg.hashsalt": quantity.key}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    uri = "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+    return Picture(uri, 420, 300, alt)
+
+
+def _bins(values: np.ndarray) -> np.ndarray:
+    """Return the edges of a histogram, of some width also where all values are one."""
+    if np.ptp(values) == 0:
+        return values[0] + np.array([-1, 1]) * (0.02 * abs(values[0]) or 0.5)
+    return np.histogram_bin_edges(values, bins=int(np.clip(2 * np.sqrt(values.size), 5, 40)))

@@ -1,0 +1,126 @@
+"""`quicksilver report`: what it writes, and what it refuses in one line."""
+
+import json
+import shutil
+
+import pytest
+
+from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.reports import write_registration_report
+
+
+@pytest.fixture
+def copied(registered, tmp_path):
+    """A copy of a registration, that may be changed."""
+    return shutil.copytree(registered, tmp_path / "copy")
+
+
+def changed(folder, **values):
+    """Change values of a summary; None takes them away."""
+    file = folder / "summary.json"
+    summary = {**json.loads(file.read_text()), **values}
+    file.write_text(json.dumps({name: v for name, v in summary.items() if v is not None}))
+
+
+def test_single_and_group(copied, tmp_path, capsys):
+    assert main(["report", str(copied)]) == 0
+    page = copied / "report.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    expected = write_registration_report(copied, tmp_path / "expected.html")
+    assert page.read_bytes() == expected.read_bytes()
+    group = tmp_path / "group.html"
+    assert main(["report", "--quiet", str(copied), "--group", str(group)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert 'href="copy/report.html"' in group.read_text()
+
+
+def test_output_and_moved_images(copied, pair, tmp_path, capsys):
+    gone = {"fixed": "/gone/fixed.nii.gz", "moving": "/gone/moving.nii.gz"}
+    changed(copied, inputs={**json.loads((copied / "summary.json").read_text())["inputs"], **gone})
+    out = tmp_path / "a.html"
+    images = ["--fixed", str(pair.fixed), "--moving", str(pair.moving)]
+    assert main(["report", str(copied), "--output", str(out), *images]) == 0
+    assert out.exists() and not (copied / "report.html").exists()
+
+
+def test_a_page_is_replaced(copied):
+    (copied / "report.html").write_text("earlier")
+    assert main(["report", "--quiet", str(copied)]) == 0
+    assert "earlier" not in (copied / "report.html").read_text()[:100]
+
+
+def test_help_has_an_example(capsys):
+    assert main(["report", "--help"]) == 0
+    assert "Example:\n  quicksilver report " in capsys.readouterr().out
+
+
+def test_folders_that_are_of_something_else(tmp_path, refused):
+    refused("report", tmp_path / "none", told=f"{tmp_path / 'none'}: no such folder; give the")
+    refused("report", tmp_path, told=f"{tmp_path}: holds no summary.json; give the output folder")
+    (tmp_path / "summary.json").mkdir()
+    refused("report", tmp_path, told=f"{tmp_path / 'summary.json'}: is a folder")
+    (tmp_path / "summary.json").rmdir()
+    for text, told in (
+        ("no JSON {", "is no JSON"),
+        ("[]", "has no named values"),
+        ("{}", "'versions'"),
+    ):
+        (tmp_path / "summary.json").write_text(text)
+        refused("report", tmp_path, told=told)
+        refused("report", tmp_path, "--group", tmp_path / "group.html", told=told)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"affine_matrix": None}, "has no 'affine_matrix'"),
+        ({"similarity": None}, "has no number 'similarity.before'"),
+        ({"jacobian": {"voxels": 1, "folded": "many"}}, "has no number 'jacobian.folded'"),
+        ({"affine_matrix": [[0.0] * 4] * 4}, "no invertible 4x4 matrix"),
+        ({"affine_matrix": "identity"}, "no invertible 4x4 matrix"),
+    ],
+)
+def test_summaries_that_are_not_of_a_registration(values, told, copied, refused):
+    changed(copied, **values)
+    refused("report", copied, told=told)
+
+
+@pytest.mark.parametrize(
+    "name", ["warped", "log_jacobian", "displacement", "uncertainty", "warped_labels"]
+)
+def test_truncated_files(name, copied, refused):
+    file = copied / f"{name}.nii.gz"
+    file.write_bytes(file.read_bytes()[:400])
+    refused("report", copied, told=f"{file}: ")
+
+
+def test_missing_files(copied, refused):
+    (copied / "warped.nii.gz").unlink()
+    refused("report", copied, told=f"{copied / 'warped.nii.gz'}: no such file")
+
+
+def test_files_of_another_registration(copied, pair, refused):
+    shutil.copy(pair.moving, copied / "warped.nii.gz")
+    refused("report", copied, told=f"{copied / 'warped.nii.gz'}: not on the grid of {pair.fixed}")
+
+
+def test_the_first_of_many_is_not_written_where_another_is_unusable(copied, tmp_path, refused):
+    refused("report", copied, tmp_path / "none", told="none: no such folder")
+
+
+def test_outputs_that_cannot_be_written(registered, tmp_path, refused, monkeypatch):
+    refused("report", registered, "--output", tmp_path / "a.txt", told="let it end in .html")
+    refused("report", registered, "--output", tmp_path / "no" / "a.html", told="create it first")
+    both = (registered, "--group")
+    refused("report", *both, tmp_path / "no" / "a.html", told="create it first")
+    refused("report", *both, tmp_path, told="let it end in .html")
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    refused("report", registered, told=f"{registered / 'report.html'}: its folder is not writable")
+
+
+@pytest.mark.parametrize("option", ["--output", "--fixed", "--moving"])
+def test_options_of_a_single_page(option, registered, tmp_path, refused):
+    told = f"{option} is for the page of a single registration"
+    refused("report", registered, registered, option, tmp_path / "a.html", told=told)
+    group = ("--group", tmp_path / "group.html")
+    refused("report", registered, *group, option, tmp_path / "a.html", told=told)

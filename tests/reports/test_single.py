@@ -1,0 +1,300 @@
+"""The report of one registration: what it shows is what is in its folder."""
+
+import base64
+import io
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from nipype_quicksilver import InputError
+from nipype_quicksilver.reports import pictures, write_registration_report
+from nipype_quicksilver.reports.findings import changed_files, findings
+from nipype_quicksilver.reports.folder import read_summary
+from nipype_quicksilver.reports.methods import methods
+from nipype_quicksilver.reports.quantities import QUANTITIES
+from nipype_quicksilver.reports.scene import read_scene
+from tests.reports.reading import Page, check_self_contained
+
+LARGEST = 5_000_000  # bytes of a page
+
+
+@pytest.fixture(scope="module")
+def summary(registered):
+    return json.loads((registered / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def written(registered, tmp_path_factory):
+    return write_registration_report(registered, tmp_path_factory.mktemp("page") / "a.html")
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page(written)
+
+
+@pytest.fixture
+def copied(registered, tmp_path):
+    """A copy of the folder, that may be changed."""
+    return shutil.copytree(registered, tmp_path / "copy")
+
+
+def pixels(image):
+    kind, _, data = image.attrs["src"].partition(",")
+    assert kind == "data:image/webp;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")).astype(int)
+
+
+def number(element):
+    return float(element.attrs["data-value"])
+
+
+def test_page_is_self_contained(page, written):
+    check_self_contained(page)
+    assert written.stat().st_size < LARGEST
+
+
+def test_pictures_are_whole_and_of_the_size_they_say(page):
+    shown = {image.attrs["alt"].split(",")[0]: pixels(image) for image in page.all("img")}
+    assert len(shown) == 8  # fixed, before, after, borders twice, grid, Jacobian, uncertainty
+    for image in page.all("img"):
+        size = int(image.attrs["height"]), int(image.attrs["width"])
+        assert pixels(image).shape[:2] == size
+        assert pixels(image).std() > 5
+    for one, other in zip(list(shown), list(shown)[1:], strict=False):
+        if shown[one].shape == shown[other].shape:
+            assert np.abs(shown[one] - shown[other]).mean() > 0.2, (one, other)
+
+
+def test_pictures_that_take_turns_have_one_size(page):
+    stacks = [e for e in page.all("div") if "stack" in e.attrs.get("class", "")]
+    assert len(stacks) == 2
+    for stack in stacks:
+        inside = [image for image in page.all("img") if stack in image.inside]
+        assert len(inside) == 2
+        assert len({(i.attrs["width"], i.attrs["height"]) for i in inside}) == 1
+
+
+def test_figures_are_those_of_the_summary(page, summary):
+    cells = {td.attrs["data-key"]: td for td in page.within("figures-table", "td")}
+    expected = {q.key: q for q in QUANTITIES if q.of(summary) is not None}
+    assert cells.keys() == expected.keys()
+    assert {"dice_after", "uncertainty_mean", "folded", "seconds"} <= cells.keys()
+    for key, cell in cells.items():
+        assert number(cell) == expected[key].of(summary)
+        assert cell.text == expected[key].written(expected[key].of(summary))
+    assert number(cells["similarity_after"]) == summary["similarity"]["after"]
+    assert number(cells["log_jacobian_p99"]) == summary["jacobian"]["log_jacobian"]["p99"]
+
+
+def test_overlap_of_every_label(page, summary):
+    values = [td.attrs["data-value"] for td in page.within("labels-table", "td")]
+    rows = [values[n : n + 7] for n in range(0, len(values), 7)]
+    assert [row[0] for row in rows] == list(summary["labels"]["after"]["labels"])
+    for label, *numbers in rows:
+        before, after = (summary["labels"][when]["labels"][label] for when in ("before", "after"))
+        pairs = [(before[c], after[c]) for c in ("dice", "target_overlap", "jaccard")]
+        assert [float(n) for n in numbers] == [value for pair in pairs for value in pair]
+
+
+def test_seconds_of_every_part(page, summary):
+    parts = [th.text for th in page.within("seconds-table", "th")][3:]
+    assert parts == list(summary["seconds"])
+    wall = [number(td) for td in page.within("seconds-table", "td")[::2]]
+    assert wall == list(summary["seconds"].values())
+
+
+def test_provenance(page, summary, pair):
+    assert summary["command"].startswith("quicksilver register --fixed ")
+    for told in (summary["command"], summary["started"], str(pair.fixed), str(pair.moving_labels)):
+        assert told in page.text
+    for digest in (summary["sha256"]["fixed"], *summary["sha256"]["networks"]):
+        assert len(digest) == 64
+        assert f"SHA-256 {digest}" in page.text
+    for name, version in summary["versions"].items():
+        assert f"{name} {version}" in page.text
+
+
+def test_methods_tell_what_was_run_and_nothing_else(page, summary):
+    told = methods(summary)
+    (shown,) = page.all("p", id="methods-text")
+    assert shown.text == told.text
+    links = [a.attrs["href"] for a in page.all("a") if a.attrs["href"].startswith("https")]
+    assert links == [reference.url for reference in told.references]
+    assert "predicted by a neural network (checkpoint: probabilistic)" in told.text
+    assert "mean of 2 samples" in told.text
+    assert "Brain masks were given" in told.text
+    assert "an affine transformation that was given" in told.text
+    assert "[" not in told.text
+    dois = {reference.doi for reference in told.references}
+    assert "10.1016/j.neuroimage.2017.07.008" in dois
+    assert not dois & {"10.48550/arXiv.1412.6980", "10.1016/j.compbiomed.2024.108845"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "doi"),
+    [
+        ({"method": "optimize", "similarity": "lncc"}, "optimised with Adam", "arXiv.1412.6980"),
+        ({"method": "refine", "similarity": "mind"}, "self-similarity", "media.2012.05.008"),
+        (
+            {"method": "correct", "corrections": 3, "networks": ["a/first.st", "b/second.st"]},
+            "A second network (checkpoint: second) corrected it 3 times",
+            "2017.07.008",
+        ),
+        ({"method": "correct", "corrections": 1}, "The same network corrected it once", "08"),
+    ],
+)
+def test_methods_of_other_methods(changes, told, doi, summary):
+    stages = [{"iterations": 3}, {"iterations": 4}]
+    changed = {**summary, "parameters": {**summary["parameters"], **changes}, "stages": stages}
+    paragraph = methods(changed)
+    assert told in paragraph.text
+    assert any(reference.doi.endswith(doi) for reference in paragraph.references)
+    assert ("7 iterations" in paragraph.text) == (changes["method"] != "correct")
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"fixed_brain": {"how": "deepbet"}}, "extracted with deepbet (Fisch et al., 2024)"),
+        ({"fixed_brain": {"how": "synthstrip"}}, "SynthStrip (Hoopes et al., 2022)"),
+        ({"affine": {"how": "greedy"}}, "found with greedy (Yushkevich et al., 2016)"),
+        ({"affine": {"dof": 9}}, "with 9 degrees of freedom"),
+        ({"affine": {"how": "headers"}}, "headers of the images aligned them"),
+        ({}, "headers of the images aligned them"),
+        ({"template": {"file": "MNI152", "used": True}}, "grid of the template MNI152 (Fonov"),
+    ],
+)
+def test_methods_of_the_preprocessing(facts, told, summary):
+    inputs = {**summary["inputs"], "affine": None, "fixed": "MNI152"}
+    text = methods({**summary, "preprocessing": facts, "inputs": inputs}).text
+    assert told in text
+    assert "(Fonov et al., 2011)" in text
+
+
+def test_scene_is_what_was_registered(registered, pair):
+    scene = read_scene(registered, read_summary(registered))
+    affine = scene.grid.affine
+    np.testing.assert_array_equal(affine[:3, :3], np.eye(3) * affine[0, 0])
+    # The map brings the labels closer to those of the fixed image, as the overlap tells.
+    assert set(np.unique(scene.fixed_labels)) == set(np.unique(scene.warped_labels)) == {0, 1, 2}
+    assert np.corrcoef(scene.fixed.ravel(), scene.before.ravel())[0, 1] > 0.75  # aligned
+    # Without the affine, far from the brain nothing moves.
+    corner = scene.source[0, 0, 0] - affine[:3, 3]
+    assert np.linalg.norm(corner) < 1.0
+    assert np.abs(scene.source - scene.grid.coordinates()).max() > 0.1
+
+
+def test_box_of_a_template(registered):
+    """A template's grid is brought to the fixed image's world, where it was used."""
+    summary = read_summary(registered)
+    matrix = np.eye(4)
+    matrix[2, 3] = 10
+    facts = {"file": "template.nii.gz", "matrix": matrix.tolist()}
+    lowest = {}
+    for used in (True, False):
+        summary["preprocessing"]["template"] = {**facts, "used": used}
+        lowest[used] = read_scene(registered, summary).grid.affine[2, 3]
+    assert lowest[True] > lowest[False] + 3
+
+
+def test_lines_of_the_grid_are_a_round_number_apart(registered):
+    step = pictures.grid_step(read_scene(registered, read_summary(registered)))
+    assert step in (0.5, 1, 2, 4)
+
+
+def test_folds_are_told_and_shown(copied):
+    image = nib.load(copied / "log_jacobian.nii.gz")
+    data = image.get_fdata(dtype=np.float32)
+    data[6:12, 8:14, 5:11] = np.nan
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), copied / "log_jacobian.nii.gz")
+    summary = read_summary(copied)
+    summary["jacobian"]["folded"] = 216
+    (copied / "summary.json").write_text(json.dumps(summary))
+    page = Page(write_registration_report(copied))
+    assert "216 voxels of the brain are folded" in page.text
+    (jacobian,) = (i for i in page.all("img") if i.attrs["alt"].startswith("Log-Jacobian"))
+    red, green, blue = np.moveaxis(pixels(jacobian), -1, 0)
+    assert np.count_nonzero((red > 200) & (green > 190) & (blue < 120)) > 1000  # yellow
+
+
+def test_without_labels_and_samples(copied):
+    summary = read_summary(copied)
+    del summary["labels"], summary["uncertainty_mm"]
+    summary["inputs"].update(fixed_labels=None, moving_labels=None)
+    (copied / "summary.json").write_text(json.dumps(summary))
+    (copied / "warped_labels.nii.gz").unlink()
+    (copied / "uncertainty.nii.gz").unlink()
+    page = Page(write_registration_report(copied))
+    check_self_contained(page)
+    assert len(page.all("img")) == 7  # fixed and after twice, before, grid, Jacobian
+    assert not page.within("labels-table", "td")
+    keys = {td.attrs["data-key"] for td in page.within("figures-table", "td")}
+    assert not keys & {"dice_after", "uncertainty_mean"}
+
+
+def test_names_are_escaped(copied):
+    summary = read_summary(copied)
+    summary["warnings"] = ["<script>alert(1)</script> & more"]
+    (copied / "summary.json").write_text(json.dumps(summary))
+    page = Page(write_registration_report(copied))
+    assert "<script>alert(1)</script> & more" in page.text
+    assert len(page.all("script")) == 1
+
+
+def test_the_same_folder_makes_the_same_page(registered, written, tmp_path):
+    again = write_registration_report(registered, tmp_path / "again.html")
+    assert again.read_bytes() == written.read_bytes()
+
+
+@pytest.fixture
+def better(summary):
+    """The summary, with labels that overlap more afterwards: the tiny network is a poor one."""
+    labels = summary["labels"]
+    return {**summary, "labels": {"before": labels["after"], "after": labels["before"]}}
+
+
+def test_nothing_to_look_at(better):
+    assert findings(better) == better["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"similarity": {"before": 0.5, "after": 0.4}}, "no more alike"),
+        ({"inverse_consistency_mm": {"mean": 0.8, "p99": 2, "max": 9}}, "0.80 mm from where"),
+        ({"preprocessing": {"affine": {"directions_apart_mm": 12.0}}}, "12.0 mm apart"),
+        ({"warnings": ["head.nii: upside down"]}, "head.nii: upside down"),
+    ],
+)
+def test_what_is_to_be_looked_at(changes, told, better):
+    (found,) = findings({**better, **changes})
+    assert told in found
+
+
+def test_files_that_changed(summary, pair):
+    assert changed_files(summary) == []
+    (told,) = changed_files({**summary, "sha256": {"fixed": "0" * 64}})
+    assert told.startswith(f"{pair.fixed} has changed since the registration")
+
+
+def test_labels_that_overlap_less_and_volumes_that_change_much(summary):
+    logs = {**summary["jacobian"]["log_jacobian"], "p99": 3.5}
+    jacobian = {**summary["jacobian"], "log_jacobian": logs}
+    overlap, volumes = findings({**summary, "jacobian": jacobian})
+    assert "labels overlap no more" in overlap
+    assert "more than twentyfold" in volumes
+
+
+def test_images_that_were_moved(copied, pair, tmp_path):
+    summary = read_summary(copied)
+    summary["inputs"]["fixed"] = str(tmp_path / "gone.nii.gz")
+    (copied / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError, match=r"gone.nii.gz: no such file"):
+        write_registration_report(copied)
+    assert not (copied / "report.html").exists()
+    assert write_registration_report(copied, fixed=pair.fixed) == copied / "report.html"

@@ -1,0 +1,380 @@
+"""Comparison of methods on many pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.utility import Function, IdentityInterface, Merge, Select
+from nipype.pipeline.engine import MapNode, Node, Workflow
+
+from nipype_quicksilver import __version__
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.evaluation import ants
+from nipype_quicksilver.evaluation.methods import (
+    DEFAULT,
+    OWN,
+    REFERENCE,
+    START,
+    check_methods,
+    settings_of,
+)
+from nipype_quicksilver.evaluation.pairs import Pair
+from nipype_quicksilver.interfaces import (
+    AffineRegistration,
+    BrainExtraction,
+    ConformToGrid,
+    MeasureRegistration,
+    NormalizeIntensity,
+    QuicksilverRegistration,
+    SummarizeEvaluation,
+    TimePrediction,
+)
+from nipype_quicksilver.interfaces.peers import (
+    AntspyxRegistration,
+    GreedyRegistration,
+    SynRegistration,
+)
+
+AFFINES = ("simpleitk", "none")
+SIDES = ("fixed", "moving")
+#: Of each prediction whose time is taken.
+RUNS = 3
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a list comes from, one item per pair: a node's output."""
+
+    node: Node
+    output: Any
+
+
+def init_evaluation_wf(
+    *,
+    pairs: Sequence[Pair],
+    omp_nthreads: int,
+    methods: Sequence[str] = DEFAULT,
+    affine: str = "simpleitk",
+    prediction_network: str | Path | None = None,
+    correction_network: str | Path | None = None,
+    timed_threads: Sequence[int] = (),
+    use_gpu: bool = False,
+    name: str = "evaluation_wf",
+) -> Workflow:
+    """Build a workflow that registers pairs by several methods, and compares these.
+
+    All methods start from the same brains and the same affine. Labels are warped by nearest
+    neighbour. Everything but the summary is a `MapNode`: one node for each image, for each pair,
+    and for each pair and method.
+
+    Workflow Graph
+        ::
+
+            brains -> align -> register_METHOD -> measure_METHOD (each method) -> summarize
+                        |                              ^
+                        +-> measure_affine             | (its map)
+                                                 register_LO
+
+        With `timed_threads`, conform -> normalize -> time -> summarize.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        From :func:`~nipype_quicksilver.evaluation.pairs.read_pairs`, or of a data set; all with
+        the same optional files.
+    omp_nthreads : int
+        Threads of each node that can use several.
+    methods : sequence of {'LP', 'LPP', 'LPC', 'LPC2', 'LPC3', 'refine', 'LO', 'greedy', 'SyN'}
+        What is compared; maps are compared to those of LO, where it is among them.
+    affine : {'simpleitk', 'none'}
+        Find an affine for every pair that has none, or leave the alignment to the headers.
+    prediction_network, correction_network : path-like, optional
+        Checkpoints of the methods that predict; those of the package otherwise.
+    timed_threads : sequence of int
+        Numbers of threads with which the prediction of the first pair is timed, while nothing else
+        runs.
+    use_gpu : bool
+        Predict and optimise on a GPU.
+    name : str
+        Name of the workflow.
+
+    Returns
+    -------
+    Workflow
+        With `outputnode`; there are no inputs but the pairs.
+
+    Outputs
+    -------
+    output_dir
+        Folder of tables and figures, see `SummarizeEvaluation`.
+    summary
+        What is told of each method (JSON).
+
+    Raises
+    ------
+    InputError
+        If there are no pairs, a method is unknown or not installed, or lacks a network.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> files = [folder / f"{x}.nii.gz" for x in ("a", "b", "a_labels", "b_labels")]
+    >>> [file.touch() for file in files]
+    [None, None, None, None]
+    >>> wf = init_evaluation_wf(pairs=[Pair("b_to_a", *files)], omp_nthreads=2, methods=["LP"])
+    >>> wf.get_node("register_LP").inputs.method
+    'predict'
+    """
+    pairs = list(pairs)
+    if not pairs:
+        raise InputError("there are no pairs to evaluate; give one at least")
+    if affine not in AFFINES:
+        raise InputError(f"affine '{affine}' is unknown; give {', '.join(AFFINES)}")
+    check_methods(methods)
+    workflow = Workflow(name=name)
+    workflow.__desc__ = (
+        f"Methods were compared by the target overlap of labels [@klein2009] on {len(pairs)} pairs "
+        f"of images, from the same affine, with *nipype-quicksilver* {__version__}.\n"
+    )
+    build = _Builder(workflow, pairs, omp_nthreads, use_gpu)
+    build.brains()
+    build.align(affine)
+    for method in methods:
+        if method in OWN:
+            build.own(method, settings_of(method, prediction_network, correction_network))
+        elif method == "greedy":
+            build.peer(method, GreedyRegistration(), mem_gb=1.5)
+        elif ants.has_program():
+            build.peer(method, SynRegistration(), mem_gb=3.0)
+        else:
+            build.peer(method, AntspyxRegistration(), mem_gb=3.0)
+    compared = [START, *methods]
+    measures = build.measure(compared)
+    time = None
+    if timed_threads:
+        time = build.time(timed_threads, prediction_network, measures)
+    build.summarize(compared, measures, time)
+    return workflow
+
+
+class _Builder:
+    """Adds the parts of the workflow; every list has one item per pair, in their order."""
+
+    def __init__(
+        self, workflow: Workflow, pairs: list[Pair], omp_nthreads: int, use_gpu: bool
+    ) -> None:
+        self.workflow, self.pairs = workflow, pairs
+        self.threads, self.use_gpu = omp_nthreads, use_gpu
+        self.transforms: dict[str, _Source] = {}
+        self.images: dict[str, _Source] = {}
+
+    def given(self, field: str) -> list[str]:
+        """Return a file of each pair."""
+        return [str(getattr(pair, field)) for pair in self.pairs]
+
+    def has(self, field: str) -> bool:
+        """Tell whether the pairs have an optional file."""
+        return getattr(self.pairs[0], field) is not None
+
+    def node(self, name: str, interface: Any, fields: Sequence[str], **resources: Any) -> MapNode:
+        """Add a node for each pair."""
+        node = MapNode(interface, iterfield=list(fields), name=name, **resources)
+        self.workflow.add_nodes([node])
+        return node
+
+    def connect(self, source: _Source, node: Node, field: str) -> None:
+        """Give a node what comes from another one."""
+        self.workflow.connect(source.node, source.output, node, field)
+
+    def brains(self) -> None:
+        """Find the brain of every image, once."""
+        masked = self.has("fixed_mask") and self.has("moving_mask")
+        keys = {
+            side: [
+                (str(getattr(pair, side)), str(getattr(pair, f"{side}_mask")) if masked else "")
+                for pair in self.pairs
+            ]
+            for side in SIDES
+        }
+        images = list(dict.fromkeys(keys["fixed"] + keys["moving"]))
+        fields = ["in_file", "mask"] if masked else ["in_file"]
+        # deepbet would take a GPU slot for the seconds that it takes a CPU.
+        brains = self.node("brains", BrainExtraction(), fields, n_procs=self.threads, mem_gb=2.0)
+        brains.inputs.in_file = [image for image, _ in images]
+        if masked:
+            brains.inputs.mask = [mask for _, mask in images]
+        for side in SIDES:
+            for what, output in (("brain", "out_file"), ("mask", "out_mask")):
+                select = Node(
+                    Select(index=[images.index(key) for key in keys[side]]),
+                    run_without_submitting=True,
+                    name=f"{side}_{what}s",
+                )
+                self.workflow.connect(brains, output, select, "inlist")
+                self.images[f"{side}_{what}"] = _Source(select, ("out", _listed))
+
+    def align(self, engine: str) -> None:
+        """Find the affine of every pair, where none is given."""
+        if self.has("affine"):
+            align = Node(IdentityInterface(fields=["affine_transform"]), name="align")
+            align.inputs.affine_transform = self.given("affine")
+        elif engine == "none":
+            align = Node(
+                Function(function=write_identities, output_names=["affine_transform"]),
+                run_without_submitting=True,
+                name="align",
+            )
+            align.inputs.number = len(self.pairs)
+        else:
+            align = self.node(
+                "align",
+                AffineRegistration(),
+                [f"{side}_image{what}" for side in SIDES for what in ("", "_mask")],
+                n_procs=min(self.threads, 2),
+                mem_gb=1.0,
+            )
+            self.give_brains(align, masks="_image_mask")
+        self.transforms[START] = _Source(align, "affine_transform")
+
+    def give_brains(self, node: MapNode, masks: str | None = None) -> None:
+        """Give the brains of the pairs to a node, and their masks under names of this ending."""
+        for side in SIDES:
+            self.connect(self.images[f"{side}_brain"], node, f"{side}_image")
+            if masks is not None:
+                self.connect(self.images[f"{side}_mask"], node, f"{side}{masks}")
+
+    def own(self, method: str, settings: dict[str, Any]) -> None:
+        """Register every pair by a method of this package."""
+        fields = [f"{side}_image{what}" for side in SIDES for what in ("", "_mask")]
+        register = self.node(
+            f"register_{method}",
+            QuicksilverRegistration(**settings, brain_extraction="none", use_gpu=self.use_gpu),
+            [*fields, "initial_moving_transform"],
+            n_procs=1 if self.use_gpu else self.threads,
+            mem_gb=4.0,
+        )
+        self.give_brains(register, masks="_image_mask")
+        self.connect(self.transforms[START], register, "initial_moving_transform")
+        # The composite is the same map in more bytes.
+        self.transforms[method] = _Source(register, "displacement")
+
+    def peer(self, method: str, interface: Any, mem_gb: float) -> None:
+        """Register every pair by a program of another package."""
+        register = self.node(
+            f"register_{method}",
+            interface,
+            ["fixed_image", "moving_image", "initial_moving_transform"],
+            n_procs=self.threads,
+            mem_gb=mem_gb,
+        )
+        self.give_brains(register)
+        self.connect(self.transforms[START], register, "initial_moving_transform")
+        composite = isinstance(interface, SynRegistration)
+        output = "composite_transform" if composite else "reverse_forward_transforms"
+        self.transforms[method] = _Source(register, output)
+
+    def measure(self, methods: Sequence[str]) -> Node:
+        """Measure every pair by every method; return the node that has the files of all."""
+        merge = Node(Merge(len(methods)), run_without_submitting=True, name="measures")
+        for number, method in enumerate(methods, start=1):
+            inputs = {
+                "transforms": self.transforms[method],
+                "fixed_mask": self.images["fixed_mask"],
+            }
+            if method != START:
+                inputs["summary"] = _Source(self.transforms[method].node, "summary")
+            if method != REFERENCE and REFERENCE in methods:
+                inputs["reference_transforms"] = self.transforms[REFERENCE]
+            labels = [f"{side}_labels" for side in SIDES]
+            measure = self.node(
+                f"measure_{method}",
+                MeasureRegistration(),
+                [*inputs, *labels],
+                n_procs=min(self.threads, 2),
+                mem_gb=2.0,
+            )
+            for field in labels:
+                setattr(measure.inputs, field, self.given(field))
+            for field, source in inputs.items():
+                self.connect(source, measure, field)
+            self.workflow.connect(measure, "out_file", merge, f"in{number}")
+        return merge
+
+    def time(self, threads: Sequence[int], network: str | Path | None, measures: Node) -> Node:
+        """Time the prediction of the first pair; return the node."""
+        for side in SIDES:
+            conform = Node(ConformToGrid(), mem_gb=0.8, name=f"conform_{side}")
+            normalize = Node(NormalizeIntensity(), mem_gb=0.4, name=f"normalize_{side}")
+            for what, field in (("brain", "in_file"), ("mask", "mask")):
+                source = self.images[f"{side}_{what}"]
+                self.workflow.connect(source.node, ("out", _first), conform, field)
+            self.workflow.connect([
+                (conform, normalize, [("out_file", "in_file"), ("out_mask", "mask")]),
+            ])  # fmt: skip
+        interface = TimePrediction(threads=list(threads), runs=RUNS, use_gpu=self.use_gpu)
+        if network is not None:
+            interface.inputs.prediction_network = str(network)
+        time = Node(interface, n_procs=1 if self.use_gpu else max(threads), mem_gb=3.0, name="time")
+        conform_fixed, conform_moving = (
+            self.workflow.get_node(f"conform_{side}") for side in SIDES
+        )
+        align = self.transforms[START]
+        for side in SIDES:
+            normalize = self.workflow.get_node(f"normalize_{side}")
+            self.workflow.connect(normalize, "out_file", time, f"{side}_image")
+        brains = {name: self.images[f"moving_{name}"].node for name in ("brain", "mask")}
+        self.workflow.connect([
+            (brains["brain"], conform_fixed, [(("out", _first), "include_image")]),
+            (brains["mask"], conform_fixed, [(("out", _first), "include_mask")]),
+            (align.node, conform_fixed, [((align.output, _first), "include_affine")]),
+            (align.node, conform_moving, [((align.output, _first), "affine")]),
+            (conform_fixed, conform_moving, [("out_file", "reference_image")]),
+            # When nothing else is left to be done.
+            (measures, time, [("out", "after")]),
+        ])  # fmt: skip
+        return time
+
+    def summarize(self, methods: Sequence[str], measures: Node, time: Node | None) -> None:
+        """Make tables and figures, and hand them out."""
+        summarize = Node(
+            SummarizeEvaluation(
+                methods=list(methods),
+                pairs=[pair.name for pair in self.pairs],
+                label_sets=[pair.label_set for pair in self.pairs],
+            ),
+            mem_gb=1.0,
+            name="summarize",
+        )
+        fields = ["output_dir", "summary"]
+        outputnode = Node(IdentityInterface(fields=fields), name="outputnode")
+        self.workflow.connect([
+            (measures, summarize, [("out", "measures")]),
+            (summarize, outputnode, [(field, field) for field in fields]),
+        ])  # fmt: skip
+        if time is not None:
+            self.workflow.connect(time, "out_file", summarize, "prediction_times")
+
+
+def write_identities(number):
+    """Write the affine that leaves points where they are; return it so many times.
+
+    Nipype runs this function on its own.
+    """
+    import os
+
+    import numpy as np
+
+    from nipype_quicksilver.spatial.transforms import write_affine
+
+    return [str(write_affine(os.path.abspath("identity.mat"), np.eye(4)))] * number
+
+
+def _first(items):
+    """Return the first of a list."""
+    return items[0] if isinstance(items, list) else items
+
+
+def _listed(items):
+    """Return a list, also of one item, which Nipype hands out as it is."""
+    return items if isinstance(items, list) else [items]
