@@ -65,4 +65,4 @@ benchmark: $(INSTALLED_BENCHMARK)
 	$(VENV_BENCHMARK)/bin/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(VENV_BENCHMARK) $(DEMO_DIR) build docs/_build docs/api
+	rm -rf $(VENV) $(VENV_BENCHMARK) $(DEMO_DIR) build docs/_build docs/_graphs docs/api

@@ -1,6 +1,11 @@
 """Configuration of the documentation; `make docs` builds it."""
 
+import sys
+from pathlib import Path
+
 from nipype_quicksilver import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "nipype-quicksilver"
 author = "The nipype-quicksilver developers"
@@ -13,12 +18,13 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "workflow_graphs",
 ]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"nipype-quicksilver {release}"
 
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 napoleon_google_docstring = False

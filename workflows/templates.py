@@ -102,13 +102,14 @@ def init_template_registration_wf(
         name="select_template",
     )
     register = Node(
-        QuicksilverRegistration(
-            use_gpu=use_gpu, similarity="lncc" if image_type == "T1w" else "mind"
-        ),
+        QuicksilverRegistration(use_gpu=use_gpu),
         n_procs=1 if use_gpu else omp_nthreads,
         mem_gb=4.0,
         name="register",
     )
+    if image_type != "T1w":
+        # Otherwise not set, so that the node's method may also be one without optimisation.
+        register.inputs.similarity = "mind"
     if sloppy:
         register.inputs.iterations = [5, 5, 0, 0]
     workflow.connect([

@@ -1,0 +1,72 @@
+"""The directive ``workflow-graph``: draws a workflow as it is built today.
+
+    ```{workflow-graph} init_quicksilver_wf
+    omp_nthreads=1, method="refine"
+    ```
+
+The content is the builder's arguments. Nipype describes the graph and Graphviz' program ``dot``
+draws it; where that is not installed, the connections are listed instead.
+"""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from nipype.pipeline.engine import Workflow
+
+from nipype_quicksilver import workflows
+
+FOLDER = "_graphs"  # of the pictures, beside the pages
+
+
+def connections(workflow: Workflow) -> list[str]:
+    """Return what is connected to what, one line for each node that has successors."""
+    graph = workflow._graph
+    lines = []
+    for node in graph.nodes:
+        following = sorted(after.name for after in graph.successors(node))
+        if following:
+            lines.append(f"{node.name} -> {', '.join(following)}")
+    return lines
+
+
+def draw(workflow: Workflow, path: Path) -> None:
+    """Draw a workflow as SVG; needs the program `dot`."""
+    with tempfile.TemporaryDirectory() as folder:
+        workflow.base_dir = folder
+        written = workflow.write_graph(graph2use="colored", format="svg", dotfilename="graph.dot")
+        shutil.copy(Path(written).with_suffix(".svg"), path)
+
+
+class WorkflowGraph(Directive):
+    """Build the workflow that the argument names, and show its graph."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        keywords = eval(f"dict({' '.join(self.content)})")
+        workflow = getattr(workflows, name)(**keywords)
+        listed = connections(workflow)
+        if shutil.which("dot") is None:
+            text = "\n".join(listed)
+            note = nodes.paragraph(text=f"{name} (listed: Graphviz was not there to draw it)")
+            return [note, nodes.literal_block(text, text, language="text")]
+        environment = self.state.document.settings.env
+        folder = Path(environment.srcdir) / FOLDER
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}-{environment.new_serialno('workflow-graph')}.svg"
+        draw(workflow, path)
+        # The words of the picture, for those who do not see it.
+        alt = f"Graph of {name}: {'; '.join(listed)}"
+        return [nodes.image(uri=f"{FOLDER}/{path.name}", alt=alt)]
+
+
+def setup(app) -> dict[str, bool]:
+    logging.getLogger("nipype.workflow").setLevel(logging.WARNING)  # it tells of every graph
+    app.add_directive("workflow-graph", WorkflowGraph)
+    return {"parallel_read_safe": True}
