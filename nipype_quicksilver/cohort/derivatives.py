@@ -15,7 +15,6 @@ from typing import Any
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.jobs import PAIRWISE, Job, Settings, digest
-from nipype_quicksilver.spatial.files import staged
 
 #: Folder of the reports of failures.
 LOGS = "logs"
@@ -268,7 +267,7 @@ def _sidecars(
             **common,
         },
         "uncertainty": {
-            "Description": "Spread of the displacement over samples of a probabilistic network",
+            "Description": "How far off the displacement may be",
             "Units": "mm",
             **common,
         },
@@ -318,6 +317,9 @@ def _durable(path: Path) -> Iterator[Path]:
 
     A file that was renamed is not complete after a power cut otherwise.
     """
+    # Workflows import this module, and are built without SimpleITK.
+    from nipype_quicksilver.spatial.files import staged
+
     with staged(path) as temporary:
         yield temporary
         _flush(temporary)
