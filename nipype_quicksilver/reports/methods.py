@@ -165,8 +165,8 @@ def _deformation(summary: dict[str, Any]) -> list[str]:
     if parameters.get("samples"):
         told.append(
             f"The mean of {parameters['samples']} samples of the network with dropout kept on "
-            "[dropout] was taken; the spread of their displacements and the displacement that would "
-            "explain what is left between the images make up the uncertainty."
+            "[dropout] was taken; the spread of their displacements, and the displacement that "
+            "would explain what is left between the images, make up the uncertainty."
         )
     if method in ("optimize", "refine"):
         what = _SIMILARITIES.get(parameters["similarity"], parameters["similarity"])
