@@ -17,9 +17,13 @@ if [ "$code" -ne 0 ]; then
     exit 0
 fi
 cd "$here/../.."
+run_tests() {
+    SLURM_CONF=$folder/slurm.conf QUICKSILVER_SLURM=1 \
+        "$python" -m pytest -q "$here/test_slurm.py"
+}
 code=0
-SLURM_CONF=$folder/slurm.conf QUICKSILVER_SLURM=1 \
-    "$python" -m pytest -q "$here/test_slurm.py" || code=$?
+# They wait for daemons of a machine that may be busy: one failure is looked at again.
+run_tests || { printf 'failed once; again\n' && run_tests; } || code=$?
 if [ "$code" -ne 0 ]; then
     tail -n 20 "$folder"/log/slurmctld.log
 fi
