@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python}
 
 folder=$(mktemp -d)
-trap '"$here/cluster.sh" stop "$folder"; rm -rf "$folder"' EXIT
+trap '"$here/cluster.sh" stop "$folder"; rm -rf "$folder" || true' EXIT
 code=0
 "$here/cluster.sh" start "$folder" || code=$?
 if [ "$code" -ne 0 ]; then
