@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, fitting
 from nipype_quicksilver.errors import InputError, QuicksilverError
 
 if TYPE_CHECKING:
@@ -73,13 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
         help="what all methods start from: an affine that simpleitk finds, or none, where images "
         "are aligned already; a column affine stands instead (default: simpleitk)",
     )
-    for role in ("prediction", "correction"):
-        group.add_argument(
-            f"--{role}-network",
-            type=Path,
-            metavar="FILE",
-            help=f"checkpoint of the {role} network (default: that of the package)",
-        )
+    fitting.add_checkpoints(group)
     group.add_argument(
         "--n-procs",
         type=common.positive_int,

@@ -52,8 +52,8 @@ def mask_names() -> list[str]:
     return [option[2:].replace("-", "_") for option in MASKS]
 
 
-def add_networks(parser: argparse._ActionsContainer) -> None:
-    """Add `--prediction-network`, `--correction-network` and `--samples`."""
+def add_checkpoints(parser: argparse._ActionsContainer) -> None:
+    """Add `--prediction-network` and `--correction-network`."""
     for role in ("prediction", "correction"):
         parser.add_argument(
             f"--{role}-network",
@@ -61,6 +61,11 @@ def add_networks(parser: argparse._ActionsContainer) -> None:
             metavar="FILE",
             help=f"checkpoint of the {role} network (default: that of the package)",
         )
+
+
+def add_networks(parser: argparse._ActionsContainer) -> None:
+    """Add what :func:`add_checkpoints` adds, and `--samples`."""
+    add_checkpoints(parser)
     parser.add_argument(
         "--samples",
         type=common.positive_int,

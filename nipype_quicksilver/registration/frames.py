@@ -127,8 +127,10 @@ def to_frame(
     grid = working_grid(native_brain(template, mask))
     framed = replace(inputs, frame=Frame(grid, matrix))
     facts["matrix"] = matrix.tolist()
+    if not optional:
+        return framed, facts
     reasons += _losses(framed, grid)
-    if not (optional and reasons):
+    if not reasons:
         return framed, facts
     warnings.warn(
         f"{image_name(inputs.fixed)}: does not fit the template {name} ({reasons[0]}); the images "
