@@ -21,8 +21,8 @@ from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
 
-# Voxels of the velocity grid around a fold that are calmed with it: about the kernel's length.
-REACH = 3
+# Voxels of the velocity grid around a fold that are calmed with it.
+REACH = 1
 
 # By so much the momentum there shrinks each time, besides being smoothed.
 SHRINKAGE = 0.8
@@ -132,7 +132,7 @@ def calm(state: torch.Tensor, geodesic: Geodesic, operator: KernelOperator) -> t
 def _calmed(
     state: torch.Tensor, folded: torch.Tensor, geodesic: Geodesic, operator: KernelOperator
 ) -> torch.Tensor:
-    """Smooth and shrink a state where folds come from, fading out over the kernel's reach."""
+    """Smooth and shrink a state where folds come from, fading out."""
     assert geodesic.forward is not None
     # Folds are seen in the fixed space; the momentum lives in the moving one.
     origin = (sample(folded, geodesic.forward, operator.spacing) > 0).to(state.dtype)
@@ -141,7 +141,7 @@ def _calmed(
         size, padding = [1, 1, 1], [0, 0, 0]
         size[axis], padding[axis] = 2 * REACH + 1, REACH
         around = functional.max_pool3d(around, size, stride=1, padding=padding)
-    share = box_mean(around, REACH - 1)
+    share = box_mean(around, REACH)
     return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
 
 

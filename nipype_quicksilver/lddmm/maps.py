@@ -16,7 +16,7 @@ RIM = 10.0
 # Newton's iterations at most from the shot map, which is a fraction of a voxel away, and the part
 # of a voxel below which none is needed: linear interpolation between voxels is not as accurate.
 ITERATIONS = 5
-TOLERANCE = 0.0005
+TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
