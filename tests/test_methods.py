@@ -10,7 +10,7 @@ import torch
 import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, Settings
+from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, Settings, Stage
 from nipype_quicksilver.registration.conformed import optimize_files, predict_files
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid
@@ -51,6 +51,20 @@ def results(register):
         "correct3": register("correct", corrections=3),
         "refine": register("refine", seed=5),
     }
+
+
+@pytest.fixture(scope="module")
+def opposite(pair, tmp_path_factory):
+    """The moving image down to black inside its brain, and with dark and bright exchanged."""
+    image, mask = nib.load(pair.moving), nib.load(pair.moving_mask)
+    data, inside = np.asanyarray(image.dataobj, dtype=np.float32), np.asanyarray(mask.dataobj) > 0
+    low, high = np.percentile(data[inside], (0.5, 99.5))
+    values = np.clip((data - low) / (high - low), 0, 1)
+    folder = tmp_path_factory.mktemp("opposite")
+    return [
+        images.write_image(folder / f"{name}.nii.gz", np.where(inside, each, 0), image.affine)
+        for name, each in (("like", values), ("opposite", 1.01 - values))
+    ]
 
 
 def after(result):
@@ -118,6 +132,34 @@ def test_a_lesion_changes_the_prediction(pair, register, results, tmp_path):
 def sampled(register, tiny_networks):
     options = {"prediction_network": tiny_networks["probabilistic"], "correction_network": None}
     return register("correct", **options, samples=3, uncertainty_components=True, seed=1)
+
+
+@pytest.mark.parametrize("method", ["predict", "optimize"])
+def test_opposite_contrasts_are_registered_as_like_ones(pair, opposite, tmp_path, method):
+    options = {"settings": Settings(stages=(Stage(4, 4, 3),))}
+    if method == "predict":
+        network = save_unet(tmp_path / "net.safetensors", changes={"like_contrast": True})
+        options = {"prediction_network": network}
+    like, exchanged = (
+        nipype_quicksilver.register(
+            pair.fixed,
+            moving,
+            fixed_mask=pair.fixed_mask,
+            moving_mask=pair.moving_mask,
+            brain_extraction="none",
+            affine=pair.affine,
+            method=method,
+            device="cpu",
+            **options,
+        )
+        for moving in opposite
+    )
+    told = [each.summary["parameters"]["contrast_exchanged"] for each in (like, exchanged)]
+    assert told == [None, "moving"]
+    # The edges differ, where voxels of 2 mm mix brain and outside; inside the momenta are alike.
+    momenta = [each.momentum.data.ravel() for each in (like, exchanged)]
+    assert np.corrcoef(*momenta)[0, 1] > 0.6
+    assert after(exchanged) > exchanged.summary["similarity"]["before"] + 0.02
 
 
 def test_samples_give_an_uncertainty_on_the_fixed_grid(sampled, pair, tmp_path):

@@ -56,6 +56,9 @@ class Card:
         Numbers measured on data that training did not see.
     licence : str
         Licence of the weights, as an SPDX expression where there is one.
+    like_contrast : bool
+        Whether images of opposite contrasts are given like ones first, see
+        :func:`nipype_quicksilver.spatial.intensity.with_like_contrast`.
     sha256 : str
         Of the file of the weights; filled in when a checkpoint is saved.
     """
@@ -72,6 +75,7 @@ class Card:
     training: dict[str, Any]
     validation: dict[str, Any]
     licence: str
+    like_contrast: bool = False
     sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -82,7 +86,11 @@ class Card:
             "role": self.role,
             "architecture": {"name": self.architecture, "parameters": self.parameters},
             "grid": {"spacing": self.spacing, "velocity_factor": self.velocity_factor},
-            "intensity": {"percentile": self.percentile, "equalize": self.equalize},
+            "intensity": {
+                "percentile": self.percentile,
+                "equalize": self.equalize,
+                "like_contrast": self.like_contrast,
+            },
             "lddmm": {"kernel": self.kernel, "steps": self.steps},
             "training": self.training,
             "validation": self.validation,
@@ -120,6 +128,9 @@ class Card:
             training=whole.get("training", dict),
             validation=whole.get("validation", dict),
             licence=whole.get("licence", str),
+            # Cards from before 0.2 do not have it.
+            like_contrast="like_contrast" in intensity.facts
+            and intensity.get("like_contrast", bool),
             sha256=whole.get("sha256", str),
         )
         card.check()

@@ -52,7 +52,7 @@ class PatchedImages:
         From the working grid to that of the momenta that it was trained on.
     """
 
-    passes = 1
+    passes = turns = 1
 
     def __init__(self, network: PatchNetwork, factor: int = 1) -> None:
         self._network = network
@@ -360,4 +360,5 @@ def _of_whole_images(network: torch.nn.Module, card: Card) -> Network:
 
 
 def _model(card: Card) -> Sequence[object]:
-    return card.kernel, card.steps, card.spacing, card.percentile, card.equalize
+    intensity = (card.percentile, card.equalize, card.like_contrast)
+    return card.kernel, card.steps, card.spacing, intensity

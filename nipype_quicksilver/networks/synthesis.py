@@ -5,6 +5,7 @@ weighed sum, with exact partial volumes. Shapes vary by random affines and rando
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -13,6 +14,7 @@ from nipype_quicksilver.lddmm.fields import Shape, compose, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
+from nipype_quicksilver.spatial.intensity import with_like_contrast
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,9 @@ def synthesize_pair(
         poses.append(pose)
         images.append(image)
         brains.append(brain)
-    return Pair(
-        fixed=images[0],
-        moving=images[1],
-        weight=_compared(*brains),
+    return _paired(
+        images,
+        brains,
         fixed_classes=fixed,
         moving_classes=moving,
         fixed_pose=poses[0] / spacing,
@@ -202,15 +203,21 @@ def pair_scans(
         brains.append(mask)
         poses.append(pose / spacing)
     known = fixed.classes is not None and moving.classes is not None
-    return Pair(
-        fixed=images[0],
-        moving=images[1],
-        weight=_compared(*brains),
+    return _paired(
+        images,
+        brains,
         fixed_classes=fixed.classes if known else None,
         moving_classes=moving.classes if known else None,
         fixed_pose=poses[0],
         moving_pose=poses[1],
     )
+
+
+def _paired(images: list[torch.Tensor], brains: list[torch.Tensor], **rest: Any) -> Pair:
+    """Return a pair of images, with like contrasts as the registration gives them to networks."""
+    fixed, moving, _ = with_like_contrast(*(image[0, 0].cpu().numpy() for image in images))
+    tensors = [torch.from_numpy(a)[None, None].to(images[0].device) for a in (fixed, moving)]
+    return Pair(fixed=tensors[0], moving=tensors[1], weight=_compared(*brains), **rest)
 
 
 def _compared(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

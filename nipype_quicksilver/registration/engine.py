@@ -15,7 +15,7 @@ from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
 from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize
+from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize, with_like_contrast
 from nipype_quicksilver.spatial.momentum import Momentum
 
 if TYPE_CHECKING:
@@ -152,24 +152,27 @@ def fit(
     history: list[Iteration] = []
     settings = method.settings
     momentum, geodesic, variance, share = initial, None, None, None
+    alike, exchanged = _with_like_contrast(prepared)
     if method.predictor is not None:
+        seen = alike if method.predictor.card.like_contrast else prepared
         with clock.part("predict"):
-            momentum, found, variance = _predict_momentum(prepared, method, device, progress)
+            momentum, found, variance = _predict_momentum(seen, method, device, progress)
         geodesic, share = found.geodesic, found.share
         settings = _settings_from(settings, momentum)
     if method.name in ("optimize", "refine"):
         with clock.part("optimize"):
             momentum, geodesic, history = _find_momentum(
-                prepared, settings, momentum, device, progress
+                alike, settings, momentum, device, progress
             )
     assert momentum is not None and geodesic is not None
     with clock.part("maps"):
         maps = _maps_at_end(geodesic, momentum, device)
-        similarity = _describe_similarity(prepared, maps, device)
+        similarity = _describe_similarity(alike, maps, device)
     facts = {
         "parameters": {
             **_describe_method(method, settings),
             "share_of_prediction": share,
+            "contrast_exchanged": exchanged,
             "device": str(device),
             "threads": thread_counts(),
             "seed": seed,
@@ -230,6 +233,12 @@ def _predict_momentum(
         working_grid=prepared.grid,
     )
     return momentum, found, variance
+
+
+def _with_like_contrast(prepared: Prepared) -> tuple[Prepared, str | None]:
+    """Return a pair with like contrasts, and which image's dark and bright were exchanged."""
+    fixed, moving, exchanged = with_like_contrast(prepared.fixed, prepared.moving)
+    return replace(prepared, fixed=fixed, moving=moving), exchanged
 
 
 def _check_spacing(predictor: Predictor, grid: Grid) -> None:

@@ -480,6 +480,7 @@ def _finish(
         role=facts["role"],
         percentile=PERCENTILE,
         equalize=False,
+        like_contrast=plan.architecture == "force-unet",
         training={
             "inputs": [_named(item) for item in facts["inputs"]],
             "before": task.before,

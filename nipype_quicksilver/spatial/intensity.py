@@ -1,6 +1,9 @@
 """Intensities as the engine and the networks expect them."""
 
+from typing import Literal
+
 import numpy as np
+from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
 
@@ -9,6 +12,9 @@ UPPER_BOUND = 1.5
 
 #: Percentile of the brain's intensities that becomes 1.
 PERCENTILE = 99.5
+
+# Thickness of a brain's rim, in voxels.
+_RIM = 3
 
 _BINS = 1024
 
@@ -81,6 +87,57 @@ def normalize(
     scaled = np.clip((brain - low) / (high - low), 0.0, UPPER_BOUND)
     result[inside] = _equalized(scaled) if equalize else scaled
     return result
+
+
+def with_like_contrast(
+    fixed: np.ndarray, moving: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, Literal["fixed", "moving"] | None]:
+    """Exchange dark and bright in one of two images if what is dark in one is bright in the other.
+
+    Local measures of similarity do not mind opposite contrasts, as those of T1- and T2-weighted
+    images, but for the dark around both brains: where fluid lies between brain and outside, it is
+    like the outside in one image, and the very opposite of it in the other. With the contrast of
+    that other one exchanged, both say the same there.
+
+    Parameters
+    ----------
+    fixed, moving : ndarray
+        (X, Y, Z), on one grid and roughly aligned, normalised as :func:`normalize` does.
+
+    Returns
+    -------
+    fixed, moving : ndarray
+        Normalised again where exchanged, the same arrays otherwise.
+    which : {'fixed', 'moving'} or None
+        The exchanged one: that with the brighter rim.
+    """
+    inside_fixed, inside_moving = foreground(fixed), foreground(moving)
+    both = inside_fixed & inside_moving
+    if not _correlation(fixed[both], moving[both]) < 0:
+        return fixed, moving, None
+    if _brightness_of_rim(fixed, inside_fixed) > _brightness_of_rim(moving, inside_moving):
+        return _exchanged(fixed, inside_fixed), moving, "fixed"
+    return fixed, _exchanged(moving, inside_moving), "moving"
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the correlation of two samples; 0 where one has no variance or nothing is there."""
+    if first.size == 0 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _brightness_of_rim(image: np.ndarray, inside: np.ndarray) -> float:
+    """Return the mean of the outermost voxels over that of all voxels."""
+    rim = inside & ~ndimage.binary_erosion(inside, iterations=_RIM)
+    return float(image[rim].mean() / image[inside].mean())
+
+
+def _exchanged(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return an image with dark and bright exchanged up to its robust maximum, which is 1."""
+    # Voxels at the edge were mixed with the dark outside, and would become the brightest of all.
+    core = ndimage.binary_erosion(inside)
+    return normalize(np.where(core, 1 - np.minimum(image, 1), 0), inside)
 
 
 def _equalized(values: np.ndarray) -> np.ndarray:

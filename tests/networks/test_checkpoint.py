@@ -63,7 +63,7 @@ def test_the_card_is_json_for_people(saved):
     assert facts["format"] == "quicksilver-checkpoint"
     assert facts["architecture"] == {"name": "patch", "parameters": {"features": 2}}
     assert facts["grid"] == {"spacing": 1.0, "velocity_factor": 2}
-    assert facts["intensity"] == {"percentile": 99.5, "equalize": False}
+    assert facts["intensity"] == {"percentile": 99.5, "equalize": False, "like_contrast": False}
     assert facts["lddmm"]["kernel"]["gamma"] == 0.001
     assert facts["training"]["recipe"] == {"epochs": 1}
 
@@ -222,6 +222,7 @@ def test_unreadable(saved):
         ({"lddmm__steps": True}, "lddmm.steps is no whole number"),
         ({"intensity__percentile": 101}, "its percentile is none"),
         ({"intensity__equalize": 1}, "intensity.equalize is no true or false"),
+        ({"intensity__like_contrast": 1}, "intensity.like_contrast is no true or false"),
         ({"sha256": "0" * 64}, "SHA-256"),
     ],
 )

@@ -142,6 +142,7 @@ def test_predictions_never_make_the_images_less_alike(tmp_path, images, predicti
         {"spacing": 2.0},
         {"percentile": 90.0},
         {"equalize": True},
+        {"like_contrast": True},
     ],
 )
 def test_networks_of_two_models_are_refused(changes, tmp_path, prediction):

@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.intensity import UPPER_BOUND, foreground, normalize
+from nipype_quicksilver.spatial.intensity import (
+    UPPER_BOUND,
+    foreground,
+    normalize,
+    with_like_contrast,
+)
 
 RNG = np.random.default_rng(2)
 
@@ -50,3 +56,54 @@ def test_refused():
         normalize(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
     with pytest.raises(InputError, match="contrast"):
         normalize(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))
+
+
+def ball_of_tissues(white, gray, fluid, shift=0.0):
+    """Return white matter within gray within fluid, 0 outside, with some noise."""
+    index = np.indices((40, 40, 40)) - 19.5 - np.array([shift, 0, 0]).reshape(3, 1, 1, 1)
+    radius = np.sqrt((index**2).sum(axis=0))
+    image = np.select([radius < 9, radius < 13, radius < 17], [white, gray, fluid], 0.0)
+    return normalize(image + np.where(image > 0, RNG.normal(scale=0.01, size=image.shape), 0))
+
+
+T1W, T2W = (0.9, 0.6, 0.15), (0.45, 0.65, 1.0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_opposite_contrast_is_exchanged_where_the_rim_is_bright(order):
+    """What is dark outside is then next to dark fluid, as in the other image."""
+    pair = [ball_of_tissues(*T1W), ball_of_tissues(*T2W, shift=1.0)][::order]
+    *alike, which = with_like_contrast(*pair)
+    assert which == ("moving", "fixed")[::order][0]
+    kept, changed = alike[::order]
+    assert kept is pair[::order][0]
+    t2w = pair[::order][1]
+    both = (kept > 0) & (t2w > 0)
+    assert np.corrcoef(kept[both], t2w[both])[0, 1] < 0 < np.corrcoef(kept[both], changed[both])[0, 1]
+    assert not changed[t2w == 0].any()
+    assert np.percentile(changed[t2w > 0], 99.5) == pytest.approx(1, abs=1e-3)
+    white, fluid = changed[20, 19, 19], changed[20, 19, 35]
+    assert white > 0.8 and fluid < 0.2
+
+
+def test_the_edge_of_an_exchanged_brain_is_no_bright_line():
+    """Voxels that mix fluid and outside would be bright among dark fluid and dark outside."""
+    t2w = ball_of_tissues(*T2W)
+    edge = (t2w > 0) & ~ndimage.binary_erosion(t2w > 0)
+    mixed = np.where(edge, 0.3, t2w)
+    assert with_like_contrast(ball_of_tissues(*T1W), mixed)[1][edge].max() < 0.2
+
+
+def test_like_contrasts_are_left_alone():
+    for contrast in (T1W, T2W):
+        pair = ball_of_tissues(*contrast), ball_of_tissues(*contrast, shift=1.0)
+        fixed, moving, which = with_like_contrast(*pair)
+        assert which is None and fixed is pair[0] and moving is pair[1]
+
+
+def test_contrast_is_left_alone_where_there_is_none_or_nothing_in_common():
+    ball = ball_of_tissues(*T1W)
+    flat, beside = (ball > 0).astype(np.float32), np.zeros_like(ball)
+    beside[0, 0, :5] = 1, 0.5, 0.2, 0.1, 0.3
+    for other in (flat, beside):
+        assert with_like_contrast(ball, other)[2] is None
