@@ -11,10 +11,18 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import gradient, pool, upsample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.lddmm.similarity import LocalCorrelation
+from nipype_quicksilver.lddmm.similarity import LocalCorrelation, box_mean
 
 # Brings the whitened forces between affinely aligned brains to a standard deviation of about 1.
 TYPICAL = 0.5
+
+# Weight of the kinetic energy beside the dissimilarity, as in the optimiser.
+REGULARIZATION = 2.0
+
+# Forces are brought to one size over cubes of ``2 RADIUS + 1`` voxels of the velocity grid, but for
+# those that are not much larger than FLOOR: these are noise.
+RADIUS = 4
+FLOOR = 0.01
 
 
 def matching_force(
@@ -85,3 +93,24 @@ def force_pyramid(
         force = upsample(force, scale // finest) if scale > finest else pool(force, finest // scale)
         forces.append(operator.apply(force, 0.5))
     return TYPICAL * torch.cat(forces, dim=1)
+
+
+def descent_directions(forces: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+    """Return the descent of dissimilarity and energy along several forces, of about the same size.
+
+    Parameters
+    ----------
+    forces : torch.Tensor
+        (B, 3 S, x, y, z), see :func:`force_pyramid`.
+    state : torch.Tensor
+        (B, 3, x, y, z): the whitened momentum that the descent starts from.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 3 S, x, y, z): each direction over its root mean square around every voxel.
+    """
+    energy = 2 * REGULARIZATION * TYPICAL * state
+    descents = forces.unflatten(1, (-1, 3)) - energy[:, None]
+    size = box_mean(descents.square().mean(dim=2), RADIUS).clamp_min(0).sqrt()
+    return (descents / (size + FLOOR)[:, :, None]).flatten(1, 2)

@@ -12,7 +12,14 @@ from typing import Protocol
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import Spacing, pool, sample, spacing_tuple, upsample
+from nipype_quicksilver.lddmm.fields import (
+    Spacing,
+    compose,
+    pool,
+    sample,
+    spacing_tuple,
+    upsample,
+)
 from nipype_quicksilver.lddmm.folding import calm
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
@@ -26,6 +33,7 @@ class Network(Protocol):
     image: int
     velocity: int
     passes: int
+    turns: int
 
     def __call__(
         self,
@@ -155,7 +163,8 @@ def correct(
     Returns
     -------
     torch.Tensor
-        The corrected momentum; gradients flow through the network only.
+        The corrected momentum. Gradients flow to all that the network adds to it, not through what
+        it looks at.
     """
     fixed, moving, weight, moving_weight = images.at(network.image)
     with torch.no_grad():
@@ -163,10 +172,17 @@ def correct(
         geodesic = shoot(momentum, operator, steps=steps, velocity=velocity, both=True)
         assert geodesic.forward is not None
         state = calm(state, geodesic, operator)
-        forward = upsample(geodesic.forward, network.velocity // network.image)
-        carried = sample(torch.cat([fixed, weight], 1), forward, images.spacing(network.image))
-        target, weight = carried.split(1, dim=1)
-    return state + network(moving, target, weight * moving_weight, state, operator)
+        forward = geodesic.forward
+    for turn in range(network.turns):
+        with torch.no_grad():
+            if turn:
+                forward = compose(forward, operator.apply(step, 0.5), operator.spacing)
+            fine = upsample(forward, network.velocity // network.image)
+            carried = sample(torch.cat([fixed, weight], 1), fine, images.spacing(network.image))
+            target, inside = carried.split(1, dim=1)
+        step = network(moving, target, inside * moving_weight, state.detach(), operator)
+        state = state + step
+    return state
 
 
 def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:

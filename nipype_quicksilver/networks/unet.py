@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.networks.forces import force_pyramid
+from nipype_quicksilver.networks.forces import descent_directions, force_pyramid
 
 # Standard deviation and largest value of the whitened momenta that the optimiser finds.
 TYPICAL = 0.1
@@ -42,6 +42,15 @@ class ForceUNet(nn.Module):
         Features at each level, from fine to coarse; each level halves the grid.
     passes : int
         Times in a row that the network is applied, each time to what the last has left.
+    turns : int
+        Times that it looks again in each pass, between two shoots: what it saw is then composed
+        with the map instead of shot.
+    tile : int
+        Blocks of so many voxels of the velocity grid an axis go through the network as channels:
+        a coarser and cheaper grid, whose gains are fine again.
+    normalized : bool
+        Go along the descent of image match and energy, brought to the same size everywhere in the
+        brain, instead of along the forces as they are: what is left after a pass is small.
     first_step : float
         How far the untrained network goes along the mean force; 0.5 suits a prediction, whose
         forces are about 1, and less a correction.
@@ -57,6 +66,9 @@ class ForceUNet(nn.Module):
         scales: Sequence[int] = (2, 4, 8),
         widths: Sequence[int] = (32, 48, 64, 96),
         passes: int = 1,
+        turns: int = 1,
+        tile: int = 1,
+        normalized: bool = False,
         first_step: float = 0.5,
         dropout: float = 0.0,
     ) -> None:
@@ -64,9 +76,10 @@ class ForceUNet(nn.Module):
         if velocity % image or any(scale % image for scale in scales):
             raise ValueError("the velocity's factor and the scales are multiples of the image's")
         self.image, self.velocity, self.scales = image, velocity, tuple(scales)
-        self.passes = passes
+        self.passes, self.turns, self.tile = passes, turns, tile
+        self.normalized = normalized
         self.ratio = velocity // image
-        channels = 2 * self.ratio**3 + 3 * len(self.scales) + 3
+        channels = (2 * self.ratio**3 + 3 * len(self.scales) + 3) * tile**3
         pairs = list(itertools.pairwise(widths))
         self.enter = nn.Conv3d(channels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_Block(width, dropout) for width in widths)
@@ -74,7 +87,7 @@ class ForceUNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in pairs)
         self.decoders = nn.ModuleList(_Block(a, dropout) for a, _ in pairs)
         # A gain for the force of each scale, and three components beside them.
-        self.leave = nn.Conv3d(widths[0], len(self.scales) + 3, 3, padding=1)
+        self.leave = nn.Conv3d(widths[0], (len(self.scales) + 3) * tile**3, 3, padding=1)
         _start_small(self.leave, 1e-3)
         # Before any training all gains are one: the network goes along the mean force.
         self.along = nn.Parameter(torch.full((len(self.scales),), first_step / len(self.scales)))
@@ -111,6 +124,8 @@ class ForceUNet(nn.Module):
             forces = force_pyramid(
                 moving, target, weight, operator, finest=self.ratio, scales=scales
             )
+            if self.normalized:
+                forces = descent_directions(forces, state)
         images = [_space_to_depth(image, self.ratio) for image in (moving, target)]
         features = torch.cat([*images, forces, state / TYPICAL], dim=1)
         gains, beside = self._through(features).float().tensor_split([len(self.scales)], dim=1)
@@ -125,8 +140,9 @@ class ForceUNet(nn.Module):
     def _through(self, features: torch.Tensor) -> torch.Tensor:
         """Go down through the levels and up again, adding what each level saw on the way."""
         nx, ny, nz = features.shape[2:]
-        multiple = 2 ** len(self.down)
+        multiple = self.tile * 2 ** len(self.down)
         x = functional.pad(features, [0, -nz % multiple, 0, -ny % multiple, 0, -nx % multiple])
+        x = _space_to_depth(x, self.tile)
         x = self.enter(x.contiguous(memory_format=torch.channels_last_3d))
         seen = []
         for encoder, down in zip(self.encoders, self.down, strict=False):
@@ -136,7 +152,8 @@ class ForceUNet(nn.Module):
         x = self.encoders[-1](x)
         for up, decoder in zip(reversed(self.up), reversed(self.decoders), strict=True):
             x = decoder(up(x) + seen.pop())
-        return self.leave(functional.leaky_relu(x, SLOPE))[..., :nx, :ny, :nz]
+        x = self.leave(functional.leaky_relu(x, SLOPE))
+        return _depth_to_space(x, self.tile)[..., :nx, :ny, :nz]
 
 
 class _Block(nn.Module):
@@ -166,9 +183,22 @@ def _start_small(layer: nn.Conv3d, scale: float) -> None:
 
 
 def _space_to_depth(image: torch.Tensor, ratio: int) -> torch.Tensor:
-    """Return each block of ``ratio`` voxels an axis as channels: (B, ratio^3, x, y, z)."""
+    """Return each block of ``ratio`` voxels an axis as channels: (B, C ratio^3, x, y, z)."""
+    if ratio == 1:
+        return image
     batch, _, nx, ny, nz = image.shape
-    blocks = image.reshape(batch, nx // ratio, ratio, ny // ratio, ratio, nz // ratio, ratio)
-    return blocks.permute(0, 2, 4, 6, 1, 3, 5).reshape(
-        batch, ratio**3, nx // ratio, ny // ratio, nz // ratio
+    blocks = image.reshape(batch, -1, nx // ratio, ratio, ny // ratio, ratio, nz // ratio, ratio)
+    return blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(
+        batch, -1, nx // ratio, ny // ratio, nz // ratio
+    )
+
+
+def _depth_to_space(blocks: torch.Tensor, ratio: int) -> torch.Tensor:
+    """Return channels as blocks of voxels, the inverse of :func:`_space_to_depth`."""
+    if ratio == 1:
+        return blocks
+    batch, _, nx, ny, nz = blocks.shape
+    image = blocks.reshape(batch, -1, ratio, ratio, ratio, nx, ny, nz)
+    return image.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
+        batch, -1, nx * ratio, ny * ratio, nz * ratio
     )

@@ -6,7 +6,15 @@ import torch
 from nipype_quicksilver.lddmm.fields import gradient, sample
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
-from nipype_quicksilver.networks.forces import TYPICAL, force_pyramid, matching_force
+from nipype_quicksilver.networks.forces import (
+    FLOOR,
+    RADIUS,
+    REGULARIZATION,
+    TYPICAL,
+    descent_directions,
+    force_pyramid,
+    matching_force,
+)
 
 SPACING = (2.0, 2.0, 2.0)
 
@@ -79,3 +87,28 @@ def test_pyramid_is_the_whitened_force():
     pooled = torch.nn.functional.avg_pool3d(fine, 2)
     torch.testing.assert_close(forces[:, :3], TYPICAL * operator.apply(pooled, 0.5))
     assert not moving.requires_grad and not forces.requires_grad
+
+
+def test_descent_is_that_of_the_energy_where_nothing_pulls():
+    state = smooth(1).repeat(1, 3, 1, 1, 1)
+    direction = descent_directions(torch.zeros_like(state), state)
+    expected = -torch.nn.functional.normalize(state, dim=1)
+    torch.testing.assert_close(torch.nn.functional.normalize(direction, dim=1), expected)
+
+
+def test_descent_vanishes_where_image_and_energy_are_in_balance():
+    state = smooth(1).repeat(1, 3, 1, 1, 1)
+    balanced = 2 * REGULARIZATION * TYPICAL * state
+    assert float(descent_directions(balanced, state).abs().max()) < 1e-9
+
+
+def test_directions_have_one_size_but_for_noise():
+    """A constant force comes out as 1 of its components' root mean square, however large it is."""
+    inside = (slice(None),) * 2 + (slice(RADIUS, -RADIUS),) * 3
+    one = torch.ones((1, 3, 12, 14, 16), dtype=torch.float64)
+    nothing = torch.zeros_like(one)
+    for size in (0.3, 30.0):
+        directions = descent_directions(torch.cat([size * one, FLOOR * one], dim=1), nothing)
+        strong, noise = (part[inside] for part in directions.split(3, dim=1))
+        torch.testing.assert_close(strong, torch.full_like(strong, size / (size + FLOOR)))
+        torch.testing.assert_close(noise, torch.full_like(noise, 0.5))

@@ -20,8 +20,9 @@ SHAPE = (16, 16, 16)
 class Recorder:
     """A network that adds a fixed momentum and remembers what it saw."""
 
-    def __init__(self, value=0.0, image=1, velocity=2, passes=1):
-        self.image, self.velocity, self.passes, self.value = image, velocity, passes, value
+    def __init__(self, value=0.0, image=1, velocity=2, passes=1, turns=1):
+        self.image, self.velocity, self.passes, self.turns = image, velocity, passes, turns
+        self.value = value
         self.seen = []
 
     def __call__(self, moving, target, weight, state, operator):
@@ -81,6 +82,24 @@ def test_correction_sees_the_target_carried_back(images):
     assert float((target - smooth(0)).abs().max()) > 0.01
 
 
+def test_between_shoots_what_was_seen_is_composed(images):
+    """``phi o (id + K dm)`` is what a shoot gives but for the second order in the momenta."""
+    operator = images.operator(Kernel(), 2)
+
+    def missed(size):
+        network = Recorder(size, turns=3)
+        state = predict(network, images, operator)
+        torch.testing.assert_close(correct(network, images, state, operator, 5), 4 * state)
+        _, target, _, start = network.seen[3]
+        torch.testing.assert_close(start, 3 * state)
+        forward = shoot(operator.apply(start, -0.5), operator, steps=5, both=True).forward
+        shot = sample(smooth(0), upsample(forward, 2), 1.0)
+        return float((target - shot).norm() / (shot - smooth(0)).norm())
+
+    # Relative to the whole change of the image that leaves the first order.
+    assert missed(0.002) / missed(0.0005) == pytest.approx(4, rel=0.1)
+
+
 def test_no_momentum_carries_nothing(images):
     network = Recorder(0.0)
     state, _ = run_networks([network, network], images, Kernel(), 3)
@@ -109,11 +128,14 @@ def test_a_start_is_corrected(images):
     assert run_networks([], images, Kernel(), 3, start) is start
 
 
-def test_gradient_of_a_correction_is_that_of_its_network(images):
+@pytest.mark.parametrize("turns", [1, 2])
+def test_gradient_of_a_correction_is_that_of_its_network(images, turns):
     operator = images.operator(Kernel(), 2)
     gain = torch.tensor(0.1, requires_grad=True)
-    network = Recorder(gain)
+    network = Recorder(gain, turns=turns)
     state = torch.full((1, 3, 8, 8, 8), 0.01, requires_grad=True)
-    correct(network, images, state, operator, 3).sum().backward()
+    corrected = correct(network, images, state, operator, 3)
+    corrected.sum().backward()
     assert torch.equal(state.grad, torch.ones_like(state))
-    assert gain.grad is not None
+    step = (corrected - state).detach() / gain.detach()
+    torch.testing.assert_close(gain.grad, step.sum())

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.networks import unet
 from nipype_quicksilver.networks.unet import LARGEST, ForceUNet
 
 SHAPE = (20, 16, 24)  # on the velocity grid (10, 8, 12), of which two halvings need padding
@@ -61,11 +62,33 @@ def test_identical_images_are_left_alone(inputs):
     assert float(same.abs().mean()) < 0.1 * float(different.abs().mean())
 
 
-def test_every_weight_is_trained(inputs):
-    network = scrambled(make(), 0.1)
+@pytest.mark.parametrize("parameters", [{}, {"tile": 2, "normalized": True}])
+def test_every_weight_is_trained(inputs, parameters):
+    network = scrambled(make(**parameters), 0.1)
     network(*inputs).square().sum().backward()
     for name, weights in network.named_parameters():
         assert weights.grad is not None and weights.grad.abs().max() > 0, name
+
+
+def test_tiles_keep_the_grid(inputs):
+    """On tiles, of which two halvings need padding, the gains are still those of each voxel."""
+    network = make(tile=2, normalized=True)
+    with torch.no_grad():
+        momentum = network(*inputs)
+        torch.nn.init.normal_(network.leave.weight, std=0.1)
+        different = network(*inputs)
+    assert momentum.shape == different.shape == (1, 3, 10, 8, 12)
+    ratio = (different / momentum)[0, 0]
+    assert float((ratio[::2] - ratio[1::2]).abs().mean()) > 0.01
+
+
+def test_tiled_gains_lie_where_their_features_come_from():
+    """Packing into channels and back is the identity, also for several channels."""
+    fine = torch.arange(2 * 5 * 4 * 6 * 8.0).reshape(2, 5, 4, 6, 8)
+    blocks = unet._space_to_depth(fine, 2)
+    assert blocks.shape == (2, 40, 2, 3, 4)
+    assert torch.equal(blocks[0, :8, 0, 0, 0], fine[0, 0, :2, :2, :2].flatten())
+    assert torch.equal(unet._depth_to_space(blocks, 2), fine)
 
 
 def test_dropout_samples_also_in_evaluation(inputs):
