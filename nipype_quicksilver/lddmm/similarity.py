@@ -20,6 +20,9 @@ FLOOR = 1e-3
 # Part of a window's weight under which the window counts as empty.
 SMALLEST_SHARE = 1e-3
 
+# Values that are summed at a time on a CPU, so that they stay in the cache.
+SLAB = 1 << 20
+
 
 class Measure(Protocol):
     """What the optimiser needs of a similarity measure."""
@@ -49,13 +52,34 @@ class LocalCorrelation:
 
     def squared(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the squared local correlation coefficient, (B, 1, X, Y, Z), 0 to 1."""
+        _, variance, covariance = self._moments(moving, weight)
+        return covariance.square() / (variance * self._variance)
+
+    @torch.no_grad()
+    def slope(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the weighed dissimilarity by the moving image's intensities.
+
+        In closed form, which is faster than automatic differentiation: a voxel counts in the
+        covariance and the variance of all windows that it is in.
+        """
+        mean, variance, covariance = self._moments(moving, weight)
+        of_fixed = 2 * weight * covariance / (self._norm * variance * self._variance)
+        of_moving = of_fixed * covariance / variance
+        offset = of_fixed * self._mean - of_moving * mean
+        parts = box_mean(torch.cat([of_fixed, of_moving, offset], dim=1), self.radius)
+        of_fixed, of_moving, offset = parts.split(1, dim=1)
+        return self._share * (of_moving * moving - of_fixed * self.fixed + offset)
+
+    def _moments(
+        self, moving: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return mean and variance of the moving image in the windows, and the covariance."""
         self._weigh(weight)
         weighed = self._share * moving
         sums = torch.cat([weighed, weighed * moving, weighed * self.fixed], dim=1)
         mean, square, product = (box_mean(sums, self.radius) / self._norm).split(1, dim=1)
         variance = (square - mean.square()).clamp_min(0) + FLOOR**2
-        covariance = product - self._mean * mean
-        return covariance.square() / (variance * self._variance)
+        return mean, variance, product - self._mean * mean
 
     def _weigh(self, weight: torch.Tensor) -> None:
         """Compute what depends on the fixed image and the weight only, if the weight is new."""
@@ -165,27 +189,36 @@ def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
 class _BoxMean(torch.autograd.Function):
     """A mean over cubes, which is its own adjoint.
 
-    Sums of shifted slices, axis by axis: seven times faster on a CPU than torch's pooling. Left to
-    itself, torch would fill a whole grid with zeros for the gradient of every slice.
+    Sums of shifted slices, axis by axis, in slabs that stay in the cache: several times faster on a
+    CPU than torch's pooling. Left to itself, torch would fill a whole grid with zeros for the
+    gradient of every slice.
     """
 
     @staticmethod
     def forward(ctx: Any, image: torch.Tensor, radius: int) -> torch.Tensor:
         ctx.radius = radius
-        width = 2 * radius + 1
-        for axis in (2, 3, 4):
-            padding = [0] * 6
-            padding[2 * (4 - axis)] = padding[2 * (4 - axis) + 1] = radius
-            padded = functional.pad(image, padding)
-            size = image.shape[axis]
-            image = padded.narrow(axis, 0, size) + padded.narrow(axis, 1, size)
-            for offset in range(2, width):
-                image += padded.narrow(axis, offset, size)
-        return image.div_(width**3)
+        total = _with_neighbours(image, 2, radius)
+        whole = image.shape[2]
+        cached = max(1, SLAB * whole // image.numel())
+        planes = cached if image.device.type == "cpu" else whole
+        for part in total.split(planes, dim=2):
+            sums = _with_neighbours(_with_neighbours(part, 3, radius), 4, radius)
+            torch.div(sums, (2 * radius + 1) ** 3, out=part)
+        return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         return box_mean(gradients[0], ctx.radius), None
+
+
+def _with_neighbours(image: torch.Tensor, axis: int, radius: int) -> torch.Tensor:
+    """Return the sum over up to so many voxels before and behind each along an axis."""
+    size = image.shape[axis]
+    total = image.clone(memory_format=torch.contiguous_format)
+    for offset in range(1, min(radius, size - 1) + 1):
+        total.narrow(axis, offset, size - offset).add_(image.narrow(axis, 0, size - offset))
+        total.narrow(axis, 0, size - offset).add_(image.narrow(axis, offset, size - offset))
+    return total
 
 
 def _shifted(image: torch.Tensor, axis: int, step: int) -> torch.Tensor:

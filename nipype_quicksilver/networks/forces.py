@@ -48,11 +48,8 @@ def matching_force(
         (B, 3, X, Y, Z): descent direction of the dissimilarity with respect to a velocity that
         carries the moving image along, ``M o (id - v)``.
     """
-    image = moving.detach().requires_grad_()
-    with torch.enable_grad():
-        dissimilarity = LocalCorrelation(target)(image, weight).sum()
-        (slope,) = torch.autograd.grad(dissimilarity, image)
-    return slope * gradient(moving.detach(), spacing)[:, 0]
+    slope = LocalCorrelation(target).slope(moving, weight)
+    return slope * gradient(moving, spacing)[:, 0]
 
 
 def force_pyramid(

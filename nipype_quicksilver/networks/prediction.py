@@ -32,7 +32,6 @@ class Network(Protocol):
 
     image: int
     velocity: int
-    passes: int
     turns: int
 
     def __call__(
@@ -44,6 +43,12 @@ class Network(Protocol):
         operator: KernelOperator,
     ) -> torch.Tensor:
         """Return what is to be added to a whitened momentum (B, 3, x, y, z)."""
+
+    def in_passes(self, finest: int = 1) -> "Sequence[Network]":
+        """Return the network as often in a row as it is made to be applied.
+
+        Images are pooled by `finest` already, and it looks at none that are finer.
+        """
 
 
 class Images:
@@ -82,6 +87,8 @@ class Images:
 
     def at(self, factor: int) -> tuple[torch.Tensor, ...]:
         """Return fixed, moving and both weights on the working grid pooled by a factor."""
+        if factor % self._factor:
+            raise ValueError(f"these images are pooled by {self._factor} already, not by {factor}")
         if factor not in self._pooled:
             self._pooled[factor] = pool(self._images, factor // self._factor)
         return self._pooled[factor].split(1, dim=1)
@@ -132,9 +139,12 @@ def run_networks(
     return start
 
 
-def repeated(networks: Sequence[Network]) -> list[Network]:
-    """Return networks with each as many times in a row as it is made to be applied."""
-    return list(chain.from_iterable([network] * network.passes for network in networks))
+def repeated(networks: Sequence[Network], finest: int = 1) -> list[Network]:
+    """Return networks with each as often in a row as it is made to be applied.
+
+    Images are pooled by `finest` already.
+    """
+    return list(chain.from_iterable(network.in_passes(finest) for network in networks))
 
 
 def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:
@@ -173,14 +183,16 @@ def correct(
         assert geodesic.forward is not None
         state = calm(state, geodesic, operator)
         forward = geodesic.forward
+    ratio, spacing = network.velocity // network.image, images.spacing(network.image)
     for turn in range(network.turns):
         with torch.no_grad():
             if turn:
                 forward = compose(forward, operator.apply(step, 0.5), operator.spacing)
-            fine = upsample(forward, network.velocity // network.image)
-            carried = sample(torch.cat([fixed, weight], 1), fine, images.spacing(network.image))
-            target, inside = carried.split(1, dim=1)
-        step = network(moving, target, inside * moving_weight, state.detach(), operator)
+            fine = upsample(forward, ratio)
+            target = sample(fixed, fine, spacing)
+            if turn == 0:  # nearly the same from turn to turn
+                inside = sample(weight, fine, spacing) * moving_weight
+        step = network(moving, target, inside, state.detach(), operator)
         state = state + step
     return state
 

@@ -52,7 +52,7 @@ class PatchedImages:
         From the working grid to that of the momenta that it was trained on.
     """
 
-    passes = turns = 1
+    turns = 1
 
     def __init__(self, network: PatchNetwork, factor: int = 1) -> None:
         self._network = network
@@ -69,6 +69,10 @@ class PatchedImages:
         """Return the whitened momentum that the windows predict."""
         momentum = PatchPredictor(self._network, devices=[moving.device])(moving, target)
         return operator.apply(momentum, 0.5)
+
+    def in_passes(self, finest: int = 1) -> list[PatchedImages]:
+        """Return the one pass."""
+        return [self]
 
 
 @dataclass(frozen=True)

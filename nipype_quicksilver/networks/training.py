@@ -135,7 +135,7 @@ class Training:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.network, self.before = network, repeated(before)
+        self.network, self.before = network, repeated(before, recipe.factor)
         #: What is called to predict: the network, or what distributes it over processes.
         self.runner: ForceUNet = network
         self.scans, self.rank, self.ranks = list(scans), rank, ranks

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nipype_quicksilver.lddmm.fields import pool
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.networks.forces import descent_directions, force_pyramid
 
@@ -51,6 +52,9 @@ class ForceUNet(nn.Module):
     normalized : bool
         Go along the descent of image match and energy, brought to the same size everywhere in the
         brain, instead of along the forces as they are: what is left after a pass is small.
+    last_image : int, optional
+        In the last pass the images are pooled by this factor, a divisor of `image`, and so are
+        those of the finest forces: what the network learnt of gains on coarser images holds there.
     first_step : float
         How far the untrained network goes along the mean force; 0.5 suits a prediction, whose
         forces are about 1, and less a correction.
@@ -69,15 +73,18 @@ class ForceUNet(nn.Module):
         turns: int = 1,
         tile: int = 1,
         normalized: bool = False,
+        last_image: int | None = None,
         first_step: float = 0.5,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if velocity % image or any(scale % image for scale in scales):
             raise ValueError("the velocity's factor and the scales are multiples of the image's")
+        if last_image is not None and (last_image < 1 or image % last_image):
+            raise ValueError("the last image's factor is a divisor of the image's")
         self.image, self.velocity, self.scales = image, velocity, tuple(scales)
         self.passes, self.turns, self.tile = passes, turns, tile
-        self.normalized = normalized
+        self.normalized, self.last_image = normalized, last_image
         self.ratio = velocity // image
         channels = (2 * self.ratio**3 + 3 * len(self.scales) + 3) * tile**3
         pairs = list(itertools.pairwise(widths))
@@ -105,8 +112,8 @@ class ForceUNet(nn.Module):
         Parameters
         ----------
         moving, target : torch.Tensor
-            (B, 1, X, Y, Z), on the working grid pooled by `image`, in the space of the moving
-            image; intensities about 0 to 1.
+            (B, 1, X, Y, Z), on the working grid pooled by `image`, or by `last_image`, in the space
+            of the moving image; intensities about 0 to 1.
         weight : torch.Tensor
             (B, 1, X, Y, Z): where the images are compared.
         state : torch.Tensor
@@ -119,14 +126,16 @@ class ForceUNet(nn.Module):
         torch.Tensor
             (B, 3, x, y, z), on the velocity grid.
         """
-        scales = [scale // self.image for scale in self.scales]
+        sharper = moving.shape[2] // (operator.shape[0] * self.ratio)
+        first, *others = (scale // self.image for scale in self.scales)
+        scales = [first, *(scale * sharper for scale in others)]
         with torch.no_grad():
             forces = force_pyramid(
-                moving, target, weight, operator, finest=self.ratio, scales=scales
+                moving, target, weight, operator, finest=self.ratio * sharper, scales=scales
             )
             if self.normalized:
                 forces = descent_directions(forces, state)
-        images = [_space_to_depth(image, self.ratio) for image in (moving, target)]
+        images = [_space_to_depth(pool(image, sharper), self.ratio) for image in (moving, target)]
         features = torch.cat([*images, forces, state / TYPICAL], dim=1)
         gains, beside = self._through(features).float().tensor_split([len(self.scales)], dim=1)
         gains = torch.exp(LARGEST_GAIN * torch.tanh(gains / LARGEST_GAIN))
@@ -136,6 +145,19 @@ class ForceUNet(nn.Module):
         ):
             step = step + along * gain * force
         return LARGEST * torch.tanh(TYPICAL / LARGEST * step)
+
+    def in_passes(self, finest: int = 1) -> "list[ForceUNet | Sharper]":
+        """Return the network once for each pass, in their order.
+
+        Parameters
+        ----------
+        finest : int
+            By which the images are pooled already.
+        """
+        last = max(self.last_image or self.image, finest)
+        if last == self.image:
+            return [self] * self.passes
+        return [self] * (self.passes - 1) + [Sharper(self, last)]
 
     def _through(self, features: torch.Tensor) -> torch.Tensor:
         """Go down through the levels and up again, adding what each level saw on the way."""
@@ -154,6 +176,37 @@ class ForceUNet(nn.Module):
             x = decoder(up(x) + seen.pop())
         x = self.leave(functional.leaky_relu(x, SLOPE))
         return _depth_to_space(x, self.tile)[..., :nx, :ny, :nz]
+
+
+class Sharper:
+    """A network that looks at finer images than it was trained on.
+
+    Parameters
+    ----------
+    network : ForceUNet
+    image : int
+        By which the images are pooled.
+    """
+
+    def __init__(self, network: ForceUNet, image: int) -> None:
+        self._network = network
+        self.image, self.velocity, self.turns = image, network.velocity, network.turns
+
+    def __call__(
+        self,
+        moving: torch.Tensor,
+        target: torch.Tensor,
+        weight: torch.Tensor,
+        state: torch.Tensor,
+        operator: KernelOperator,
+    ) -> torch.Tensor:
+        """Return what the network returns, see :meth:`ForceUNet.forward`."""
+        change: torch.Tensor = self._network(moving, target, weight, state, operator)
+        return change
+
+    def in_passes(self, finest: int = 1) -> "list[Sharper]":
+        """Return the one pass."""
+        return [self]
 
 
 class _Block(nn.Module):

@@ -100,7 +100,9 @@ def validate(
         pair = judges.pair(number, float(recipe.factor), device)
         images = Images(pair.fixed, pair.moving, pair.weight, factor=recipe.factor)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.low_precision):
-            result = run_networks(repeated(networks), images, recipe.kernel, recipe.steps)
+            result = run_networks(
+                repeated(networks, recipe.factor), images, recipe.kernel, recipe.steps
+            )
         assert result is not None
         state, operator = result
         if identity:

@@ -52,6 +52,15 @@ def test_force_is_the_slope_along_a_velocity(pair):
     assert float(-(force * velocity).sum()) == pytest.approx(numeric, rel=1e-6)
 
 
+def test_slope_in_closed_form_is_that_of_automatic_differentiation(pair):
+    moving, target, weight = pair
+    weight = weight * torch.rand(weight.shape, generator=torch.Generator().manual_seed(6))
+    measure = LocalCorrelation(target)
+    image = moving.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(measure(image, weight).sum(), image)
+    torch.testing.assert_close(measure.slope(moving, weight), expected, rtol=1e-8, atol=1e-10)
+
+
 def test_going_along_the_force_makes_images_more_alike(pair):
     moving, target, weight = pair
     force = matching_force(moving, target, weight, SPACING)

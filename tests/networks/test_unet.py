@@ -91,6 +91,36 @@ def test_tiled_gains_lie_where_their_features_come_from():
     assert torch.equal(unet._depth_to_space(blocks, 2), fine)
 
 
+def test_the_last_pass_looks_at_finer_images():
+    generator = torch.Generator().manual_seed(1)
+    moving, target = torch.rand((2, 1, 1, 40, 32, 48), generator=generator)
+    weight = torch.ones_like(moving)
+    operator = KernelOperator(Kernel(), (20, 16, 24), 2.0)
+    state = torch.zeros((1, 3, *operator.shape))
+    parameters = {"velocity": 2, "normalized": True, "passes": 3, "last_image": 1}
+    network = scrambled(make(**parameters), 0.1)
+    first, second, last = network.in_passes()
+    assert first is second is network and (first.image, last.image) == (2, 1)
+    assert network.in_passes(2) == [network] * 3
+    pooled = [torch.nn.functional.avg_pool3d(each, 2) for each in (moving, target, weight)]
+    with torch.no_grad():
+        coarse, fine = (
+            first(*pooled, state, operator),
+            last(moving, target, weight, state, operator),
+        )
+    assert coarse.shape == fine.shape and not torch.allclose(coarse, fine)
+    # Of all that it is given, only the finest force is another one.
+    network.along.data[0] = 0
+    for layer in (network.enter, network.leave):
+        torch.nn.init.zeros_(layer.weight)
+    with torch.no_grad():
+        coarse, fine = (
+            first(*pooled, state, operator),
+            last(moving, target, weight, state, operator),
+        )
+    torch.testing.assert_close(coarse, fine)
+
+
 def test_dropout_samples_also_in_evaluation(inputs):
     network = scrambled(make(dropout=0.3)).eval()
     with torch.no_grad():
@@ -108,6 +138,8 @@ def test_shapes_that_do_not_fit_are_refused():
     for parameters in ({"image": 2, "velocity": 3}, {"image": 2, "velocity": 4, "scales": (3,)}):
         with pytest.raises(ValueError, match="multiples of the image's"):
             ForceUNet(**parameters)
+    with pytest.raises(ValueError, match="divisor of the image's"):
+        ForceUNet(image=2, last_image=3)
 
 
 def test_shipped_size():

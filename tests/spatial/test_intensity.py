@@ -79,7 +79,9 @@ def test_opposite_contrast_is_exchanged_where_the_rim_is_bright(order):
     assert kept is pair[::order][0]
     t2w = pair[::order][1]
     both = (kept > 0) & (t2w > 0)
-    assert np.corrcoef(kept[both], t2w[both])[0, 1] < 0 < np.corrcoef(kept[both], changed[both])[0, 1]
+    assert (
+        np.corrcoef(kept[both], t2w[both])[0, 1] < 0 < np.corrcoef(kept[both], changed[both])[0, 1]
+    )
     assert not changed[t2w == 0].any()
     assert np.percentile(changed[t2w > 0], 99.5) == pytest.approx(1, abs=1e-3)
     white, fluid = changed[20, 19, 19], changed[20, 19, 35]
