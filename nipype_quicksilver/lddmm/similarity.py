@@ -9,7 +9,6 @@ regularity of the deformation fits all of them.
 from typing import Any, Literal, Protocol
 
 import torch
-from torch.nn import functional
 
 MeasureName = Literal["lncc", "ssd", "mind"]
 MEASURES: tuple[MeasureName, ...] = ("lncc", "ssd", "mind")

@@ -183,18 +183,26 @@ def correct(
         assert geodesic.forward is not None
         state = calm(state, geodesic, operator)
         forward = geodesic.forward
-    ratio, spacing = network.velocity // network.image, images.spacing(network.image)
+        # Nearly the same from turn to turn.
+        inside = moving_weight * _carried(weight, forward, network, images)
     for turn in range(network.turns):
         with torch.no_grad():
-            if turn:
-                forward = compose(forward, operator.apply(step, 0.5), operator.spacing)
-            fine = upsample(forward, ratio)
-            target = sample(fixed, fine, spacing)
-            if turn == 0:  # nearly the same from turn to turn
-                inside = sample(weight, fine, spacing) * moving_weight
+            target = _carried(fixed, forward, network, images)
         step = network(moving, target, inside, state.detach(), operator)
         state = state + step
+        if turn + 1 < network.turns:
+            with torch.no_grad():
+                velocity = operator.apply(step, 0.5)
+                forward = compose(forward, velocity, operator.spacing)
     return state
+
+
+def _carried(
+    image: torch.Tensor, forward: torch.Tensor, network: Network, images: Images
+) -> torch.Tensor:
+    """Return an image in fixed space carried back to the moving one, on the network's images."""
+    fine = upsample(forward, network.velocity // network.image)
+    return sample(image, fine, images.spacing(network.image))
 
 
 def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:
