@@ -17,7 +17,7 @@ STAGES = ("extract", "align", "prepare", "predict", "optimize", "maps", "resampl
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Register heads from file to file; print and return CPU seconds by stage.
 
-    Two different people by the default method, everything else by networks, which is faster.
+    Two different people by optimisation, everything else by networks, which is faster.
     """
     a, b, c, d = sorted((data_folder() / "heads").glob("*.nii.gz"))
     pairs = [(a, c, "optimize"), (a, b, "correct")]

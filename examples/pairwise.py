@@ -18,18 +18,15 @@ def register_by_api(args: argparse.Namespace) -> Path:
     import nipype_quicksilver
     from nipype_quicksilver.lddmm.optimize import Settings
 
-    settings, options = Settings(), {}
+    options = {}
     if args.iterations:
-        options["method"] = "optimize"
-        stages = zip(settings.stages, args.iterations, strict=True)
-        settings = replace(
-            settings, stages=tuple(replace(stage, iterations=n) for stage, n in stages)
-        )
+        stages = zip(Settings().stages, args.iterations, strict=True)
+        stages = tuple(replace(stage, iterations=n) for stage, n in stages)
+        options = {"method": "optimize", "settings": Settings(stages=stages)}
     registration = nipype_quicksilver.register(
         args.fixed,
         args.moving,
         affine=args.affine or "simpleitk",
-        settings=settings,
         **options,
     )
     print("local correlation:", registration.summary["similarity"])
@@ -89,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--moving-labels", type=Path, help="label map of the moving brain")
     parser.add_argument("--node", action="store_true", help="use the Nipype nodes")
     parser.add_argument(
-        "--iterations", type=int, nargs="+", metavar="N", help="of each stage, coarse to fine"
+        "--iterations", type=int, nargs="+", metavar="N", help="optimise, so many in each stage"
     )
     args = parser.parse_args(argv)
 

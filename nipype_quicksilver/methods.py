@@ -8,7 +8,7 @@ from nipype_quicksilver.errors import InputError
 #: prediction alone (LP); the corrected prediction, optimised further; optimisation only (LO).
 METHODS = ("correct", "predict", "refine", "optimize")
 #: The one that is taken where none is named.
-DEFAULT_METHOD = "optimize"
+DEFAULT_METHOD = "correct"
 #: Of the optimisation: from nothing, and from a predicted momentum.
 SCHEDULES = ("full", "refine")
 

@@ -70,7 +70,9 @@ def ready(files, work=None, **options):
 
 def test_heads_are_registered(files, network, tmp_path):
     settings = Settings(stages=(Stage(4, 4, 1),))
-    result = nipype_quicksilver.register(*files, settings=settings, template=None, device="cpu")
+    result = nipype_quicksilver.register(
+        *files, method="optimize", settings=settings, template=None, device="cpu"
+    )
     steps = result.summary["preprocessing"]
     assert "template" not in steps
     assert steps["fixed_brain"]["how"] == steps["moving_brain"]["how"] == "deepbet"
@@ -155,7 +157,7 @@ def test_summary_is_json(files, network, tmp_path):
 def test_momenta_are_kept_and_found_again(pair, tiny_networks, tmp_path, monkeypatch):
     networks = {"prediction_network": tiny_networks["probabilistic"], "samples": 2}
     options = {
-        "optimize": {"settings": Settings(stages=(Stage(4, 4, 1),))},
+        "optimize": {"method": "optimize", "settings": Settings(stages=(Stage(4, 4, 1),))},
         "predict": {"method": "predict", **networks, "seed": 3},
     }
 
@@ -184,6 +186,7 @@ def test_images_are_compared_on_the_grid_of_a_template(pair):
             fixed_labels=pair.fixed_labels,
             moving_labels=pair.moving_labels,
             affine=pair.affine,
+            method="optimize",
             settings=Settings(stages=(Stage(4, 4, 12), Stage(2, 2, 8))),
             device="cpu",
             **options,
@@ -235,6 +238,7 @@ def test_human_brains_are_compared_on_the_grid_of_mni152(coarse_template, tmp_pa
     result = nipype_quicksilver.register(
         coarse_template,
         coarse_template,
+        method="optimize",
         settings=Settings(stages=(Stage(8, 8, 1),)),
         device="cpu",
         work_dir=tmp_path,

@@ -134,6 +134,7 @@ def run_demo(
         moving_labels=inputs["moving_labels"],
         brain_extraction="none",
         affine=None,  # there is none between them, and the truth has none
+        method="optimize",
         settings=settings,
         device=device,
         seed=seed,

@@ -165,6 +165,7 @@ def aligned(workflow):
     """Let a workflow register the small pair, which is aligned and far smaller than a head."""
     register = workflow.get_node("register")
     register.inputs.affine = "none"
+    register.inputs.method = "optimize"
     register.inputs.iterations = ITERATIONS
     return workflow
 
