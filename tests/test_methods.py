@@ -10,7 +10,7 @@ import torch
 import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, Settings, Stage
+from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, SCHEDULES, Settings, Stage
 from nipype_quicksilver.registration.conformed import optimize_files, predict_files
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid
@@ -209,8 +209,7 @@ def test_predicting_then_optimising_equals_refining(
     largest = np.abs(wanted.data).max()
     np.testing.assert_allclose(predicted.momentum.data, wanted.data, atol=2e-2 * largest)
     path = write_momentum(tmp_path / "momentum.nii.gz", predicted.momentum)
-    settings = Settings(stages=REFINEMENT_STAGES)
-    refined = optimize_files(*pair, initial_momentum=path, settings=settings, **options)
+    refined = optimize_files(*pair, initial_momentum=path, settings=SCHEDULES["refine"], **options)
     assert refined.summary["similarity"]["after"] == pytest.approx(after(results["refine"]), 5e-3)
 
 

@@ -186,10 +186,7 @@ def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Setting
     """
     from nipype_quicksilver.lddmm import optimize
 
-    settings = optimize.Settings(
-        stages=optimize.SCHEDULES[schedule],
-        learning_rate=optimize.LEARNING_RATES[schedule],
-    )
+    settings = optimize.SCHEDULES[schedule]
     if args.similarity is not None:
         settings = replace(settings, similarity=args.similarity)
     if args.iterations is None:

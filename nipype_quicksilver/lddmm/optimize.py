@@ -29,7 +29,7 @@ from nipype_quicksilver.lddmm.fields import (
 from nipype_quicksilver.lddmm.folding import Lattice, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
-from nipype_quicksilver.lddmm.similarity import MeasureName, box_mean, measure
+from nipype_quicksilver.lddmm.similarity import MeasureName, box_max, box_mean, measure
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,6 @@ DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2,
 
 # From a predicted momentum, what is left is fine.
 REFINEMENT_STAGES = (Stage(2, 2, 9), Stage(1, 2, 3))
-
-#: Schedules by name: from nothing, and from a predicted momentum.
-SCHEDULES = {"full": DEFAULT_STAGES, "refine": REFINEMENT_STAGES}
-#: And their learning rates: longer first steps would lose what was predicted.
-LEARNING_RATES = {"full": 0.06, "refine": 0.05}
 
 
 def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]:
@@ -112,6 +107,9 @@ class Settings:
         millimetre of the similarity's weight.
     learning_rate : float
         Of Adam on ``w`` when a velocity grid is entered; it falls to a tenth on that grid.
+    largest_step : float
+        The part of a voxel of its grid by which an iteration changes the velocity at most, and no
+        more than half as much again anywhere.
     tolerance : float
         A stage ends early when the loss fell by less than this fraction of itself over
         the last `PATIENCE` iterations.
@@ -122,13 +120,22 @@ class Settings:
     steps: int = 3
     similarity: MeasureName = "lncc"
     regularization: float = 2.4
-    learning_rate: float = LEARNING_RATES["full"]
+    learning_rate: float = 0.06
+    largest_step: float = 0.4
     tolerance: float = 1e-4
 
     @property
     def velocity(self) -> int:
         """Factor from the working grid to the grid of the momentum that comes out."""
         return self.stages[-1].velocity
+
+
+#: Schedules by name: from nothing, and from a predicted momentum, of which longer first steps
+#: would lose what was predicted.
+SCHEDULES = {
+    "full": Settings(),
+    "refine": Settings(stages=REFINEMENT_STAGES, learning_rate=0.1, largest_step=0.2),
+}
 
 
 @dataclass(frozen=True)
@@ -175,8 +182,10 @@ class Optimum:
 MARGIN = 0.1
 BARRIER = 5.0
 
-# No iteration changes a component of the velocity by more than this part of a voxel.
-LARGEST_STEP = 0.5
+# Voxels around one whose velocity would change by too much, in which the step is smaller with it,
+# and by how much the change may still be larger than it should: as smoothing carries it along.
+REACH = 2
+OVERSHOOT = 1.5
 
 # At most so many times a state that folds on a new grid is smoothed.
 SMOOTHINGS = 4
@@ -407,6 +416,7 @@ class _Descent:
         self.operator = operator
         self.floor = NOISE * operator.cell_volume
         self.rate = settings.learning_rate
+        self.limit = settings.largest_step * min(operator.spacing)
         on_grid = [s.iterations for s in settings.stages if s.velocity == velocity]
         self.decay = FINAL_RATE ** (1 / max(1, sum(on_grid) - 1))
         self.first, self.second = torch.zeros_like(state), torch.zeros_like(state)
@@ -422,9 +432,19 @@ class _Descent:
         scale = (self.second / (1 - BETAS[1] ** self.count)).sqrt() + self.floor
         rate = self.trust * self.rate * self.decay ** (self.count - 1)
         step = rate * self.first / (1 - BETAS[0] ** self.count) / scale
-        largest = self.operator.apply(step, 0.5).abs().max()
-        limit = LARGEST_STEP * min(self.operator.spacing)
-        return step * (limit / largest.clamp_min(limit))
+        return _bounded(step, self.operator, self.trust * self.limit)
+
+
+def _bounded(step: torch.Tensor, operator: KernelOperator, limit: float) -> torch.Tensor:
+    """Return a step that is smaller where it would change the velocity by more than a limit.
+
+    A few voxels would hold back all others if the step were made smaller as a whole.
+    """
+    largest = box_max(operator.apply(step, 0.5).abs().amax(dim=1, keepdim=True), REACH)
+    step = step * (1 - box_mean(1 - limit / largest.clamp_min(limit), REACH))
+    left = operator.apply(step, 0.5).abs().max()
+    limit = OVERSHOOT * limit
+    return step * (limit / left.clamp_min(limit))
 
 
 def _minimise(

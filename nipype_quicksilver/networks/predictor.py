@@ -20,7 +20,7 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.networks.prediction import Images, Network, State, repeated, run_networks
+from nipype_quicksilver.networks.prediction import Images, Network, State, run_networks
 from nipype_quicksilver.networks.sampling import (
     RunningMoments,
     is_probabilistic,
@@ -146,11 +146,15 @@ class Predictor:
         Parameters
         ----------
         corrections : int
-            0 is LP, 1 is LPC, N is LPCn. Without a correction network the prediction network
-            corrects itself (LPP).
+            0 is LP, 1 is LPC, N is LPCn, of which the second and later ones are last passes only:
+            what is left is fine. Without a correction network the prediction network corrects
+            itself (LPP).
         """
-        again = self.correction or self.prediction
-        return repeated([self.prediction] + [again] * corrections)
+        passes = list(self.prediction.in_passes())
+        again = list((self.correction or self.prediction).in_passes())
+        if corrections:
+            passes += again + again[-1:] * (corrections - 1)
+        return passes
 
     def to(self, device: torch.device) -> Predictor:
         """Return the same on a device."""

@@ -74,7 +74,7 @@ def choose_method(
         If there is no such method, it has no use for what is given, or a checkpoint cannot be
         used.
     """
-    from nipype_quicksilver.lddmm.optimize import LEARNING_RATES, SCHEDULES, Settings
+    from nipype_quicksilver.lddmm.optimize import SCHEDULES
     from nipype_quicksilver.networks.predictor import load_predictor
 
     check_method(
@@ -86,7 +86,7 @@ def choose_method(
         settings=settings,
     )
     if name == "optimize":
-        return Method(name, settings or Settings())
+        return Method(name, settings or SCHEDULES["full"])
     if samples is not None and samples < 2:
         raise InputError(f"samples: {samples} tell no spread; give at least 2")
     predictor = load_predictor(
@@ -99,7 +99,7 @@ def choose_method(
         corrections = 0
     return Method(
         name,
-        settings or Settings(stages=SCHEDULES["refine"], learning_rate=LEARNING_RATES["refine"]),
+        settings or SCHEDULES["refine"],
         predictor,
         1 if corrections is None else corrections,
         samples or 0,

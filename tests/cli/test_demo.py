@@ -17,7 +17,7 @@ from nipype_quicksilver.demo import phantom
 from nipype_quicksilver.demo.geodesic import PEAK, SMALLEST_JACOBIAN, random_geodesic
 from nipype_quicksilver.demo.phantom import Template, load_template, make_pair
 from nipype_quicksilver.demo.run import run_demo
-from nipype_quicksilver.lddmm.optimize import Settings, Stage
+from nipype_quicksilver.lddmm.optimize import SCHEDULES, Settings, Stage
 from nipype_quicksilver.registration.geodesic import shoot_file
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial.evaluation import minimum_jacobian
@@ -177,8 +177,7 @@ def test_template_comes_with_the_installation():
 def quick(monkeypatch, template):
     """The command on a small brain and with few iterations."""
     monkeypatch.setattr(phantom, "load_template", lambda spacing: template)
-    monkeypatch.setattr("nipype_quicksilver.lddmm.optimize.DEFAULT_STAGES", QUICK.stages)
-    monkeypatch.setattr("nipype_quicksilver.lddmm.optimize.Settings", lambda: QUICK)
+    monkeypatch.setitem(SCHEDULES, "full", QUICK)
 
 
 def test_command(quick, tmp_path, capsys):

@@ -161,7 +161,7 @@ def reader(sources, tmp_path, monkeypatch):
         (tmp_path / f".recipe_{name}.json").write_text(json.dumps(facts))
     monkeypatch.setattr(recipes, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json")
     stages = tuple(replace(stage, iterations=2) for stage in optimize.DEFAULT_STAGES)
-    monkeypatch.setitem(optimize.SCHEDULES, "full", stages)
+    monkeypatch.setitem(optimize.SCHEDULES, "full", optimize.Settings(stages=stages))
     monkeypatch.setattr(QuicksilverCommand, "_run_interface", in_this_process)
     # Only the affine needs a brain of natural size.
     for module, source in ((templates, "natural_fixed"), (heads, "fixed")):

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
-from nipype_quicksilver.lddmm.kernel import Kernel
+from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.optimize import (
     MARGIN,
+    OVERSHOOT,
     Iteration,
     Settings,
     Stage,
+    _bounded,
     _Problem,
     optimize,
 )
@@ -146,6 +148,18 @@ def test_a_masked_region_is_filled_by_regularity() -> None:
         masked = displacement_of(optimize(*images.values(), settings, **weights), settings)
         assert float(pulled[(*hole[:1], slice(None), *hole[2:])].abs().max()) > 0.5
         assert float(masked.abs().max()) < 0.1
+
+
+def test_a_step_is_bounded_where_it_is_large_and_kept_elsewhere() -> None:
+    operator = KernelOperator(Kernel(), (SIZE,) * 3, 2.0)
+    velocity = torch.roll(bump(1.0), 8, 2)  # more than 0.5 from the 17th plane
+    step = operator.apply(velocity, -0.5)
+    bounded = _bounded(step, operator, limit=0.5)
+    changed = operator.apply(bounded, 0.5).abs()
+    assert float(changed.max()) <= 1.001 * OVERSHOOT * 0.5
+    kept = (slice(None),) * 2 + (slice(4, 12),)
+    torch.testing.assert_close(bounded[kept], step[kept])
+    assert torch.equal(_bounded(0.01 * step, operator, limit=0.5), 0.01 * step)
 
 
 def test_refinement_goes_on_from_a_momentum(pair: tuple[torch.Tensor, torch.Tensor]) -> None:

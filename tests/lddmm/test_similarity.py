@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from nipype_quicksilver.lddmm.similarity import (
     MEASURES,
     LocalCorrelation,
+    box_max,
     box_mean,
     mean_local_correlation,
     measure,
@@ -104,3 +105,16 @@ def test_gradient_agrees_with_finite_differences(name: str) -> None:
 def test_an_unknown_measure_is_refused() -> None:
     with pytest.raises(ValueError, match="not a similarity measure"):
         measure("nmi", texture(0))  # type: ignore[arg-type]
+
+
+def test_box_mean_does_not_depend_on_its_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand((2, 3, 9, 8, 7), generator=torch.Generator().manual_seed(5))
+    whole = box_mean(image, 2)
+    monkeypatch.setattr("nipype_quicksilver.lddmm.similarity.SLAB", 2 * 3 * 8 * 7 * 2)
+    assert torch.equal(box_mean(image, 2), whole)
+
+
+def test_box_max_agrees_with_scipy() -> None:
+    image = torch.rand((1, 1, 9, 8, 7), generator=torch.Generator().manual_seed(5))
+    expected = maximum_filter(image[0, 0].numpy(), 5, mode="nearest")
+    assert np.array_equal(box_max(image, 2)[0, 0].numpy(), expected)
