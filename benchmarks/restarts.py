@@ -14,7 +14,8 @@ import numpy as np
 from nipype_quicksilver.spatial.images import write_image
 
 PARTICIPANTS, KILLS = 8, 5
-_OPTIONS = ("--brain-extraction", "none", "--affine", "none", "--iterations", "8x2x0x0")
+_OPTIONS = ("--brain-extraction", "none", "--affine", "none")
+_OPTIONS += ("--method", "optimize", "--iterations", "8x2x0x0")
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:

@@ -193,9 +193,10 @@ def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Setting
         return settings
     default = "x".join(str(stage.iterations) for stage in settings.stages)
     if len(args.iterations) != len(settings.stages):
+        number = len(settings.stages)
         raise InputError(
-            f"--iterations: the schedule has {len(settings.stages)} stages; give as many numbers, "
-            f"such as {default}"
+            f"--iterations: the schedule has {number} stage{'' if number == 1 else 's'}; give as "
+            f"many numbers, such as {default}"
         )
     stages = tuple(
         replace(stage, iterations=number)

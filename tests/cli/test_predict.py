@@ -30,7 +30,7 @@ def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path,
     assert told["inputs"]["fixed"] == str(conformed_pair["fixed"])
     assert main([*run, "--quiet", "--corrections", "2"]) == 0
     assert json.loads(facts.read_text())["parameters"]["corrections"] == 2
-    refine = [f"--initial-momentum={output}", "--schedule=refine", "--iterations=2x0", "--quiet"]
+    refine = [f"--initial-momentum={output}", "--schedule=refine", "--iterations=2", "--quiet"]
     json_file = tmp_path / "refined.json"
     written = [f"--output={tmp_path / 'refined.nii.gz'}", f"--output-json={json_file}"]
     assert main(["optimize", *common, *refine, *written]) == 0

@@ -277,7 +277,7 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
         (["--method", "predict", "--corrections", "2"], "'predict' has no use for corrections"),
         (["--method", "optimize", "--samples", "9"], "'optimize' has no use for samples"),
         (["--method", "correct", "--samples", "1"], "samples: 1 tell no spread"),
-        (["--method", "refine", "--iterations", "1"], "the schedule has 2 stages"),
+        (["--method", "refine", "--iterations", "1x1"], "the schedule has 1 stage;"),
         (["--corrections", "0"], "--corrections"),
         (["--iterations", "10,10"], "give AxBxC"),
         (["--iterations", "10x"], "give AxBxC"),
