@@ -163,7 +163,12 @@ class Predictor:
 
     @torch.no_grad()
     def predict(
-        self, images: Images, corrections: int, lattice: Lattice | None = None
+        self,
+        images: Images,
+        corrections: int,
+        lattice: Lattice | None = None,
+        *,
+        finely: bool = True,
     ) -> Predicted:
         """Return the whitened momentum of a pair, whose map has no folds on the working grid.
 
@@ -175,12 +180,15 @@ class Predictor:
             See :meth:`networks`.
         lattice : Lattice, optional
             Where the map will be sampled, and shall not fold either.
+        finely : bool
+            False where the momentum is a start only: then there are no folds on its own grid.
 
         Returns
         -------
         Predicted
         """
-        return self._finished(images, self._run(images, corrections), corrections, lattice)
+        found = self._run(images, corrections)
+        return self._finished(images, found, corrections, lattice, finely)
 
     @torch.no_grad()
     def sample(
@@ -237,7 +245,12 @@ class Predictor:
         return result
 
     def _finished(
-        self, images: Images, found: State, corrections: int, lattice: Lattice | None
+        self,
+        images: Images,
+        found: State,
+        corrections: int,
+        lattice: Lattice | None,
+        finely: bool = True,
     ) -> Predicted:
         """Mend the folds of a prediction, and shorten one that makes the images less alike."""
         factor = self.velocity(corrections)
@@ -245,7 +258,11 @@ class Predictor:
         before = _likeness(images, factor)
         for share in [0.5**n for n in range(HALVINGS)] + [0.0]:
             mended, geodesic = unfold(
-                share * state, operator, steps=self.card.steps, factor=factor, lattice=lattice
+                share * state,
+                operator,
+                steps=self.card.steps,
+                factor=factor if finely else 1,
+                lattice=lattice if finely else None,
             )
             if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
                 break

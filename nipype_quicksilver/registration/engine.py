@@ -217,7 +217,8 @@ def _predict_momentum(
         )
         variance = _to_array(samples.variance)
     else:
-        found = predictor.predict(images, method.corrections, lattice)
+        last = method.name != "refine"  # which looks for folds itself, at its end
+        found = predictor.predict(images, method.corrections, lattice, finely=last)
     if found.share < 1:
         warnings.warn(
             "with all of the predicted deformation the images are less alike than without; "

@@ -135,9 +135,14 @@ def _brightness_of_rim(image: np.ndarray, inside: np.ndarray) -> float:
 
 def _exchanged(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return an image with dark and bright exchanged up to its robust maximum, which is 1."""
-    # Voxels at the edge were mixed with the dark outside, and would become the brightest of all.
     core = ndimage.binary_erosion(inside)
-    return normalize(np.where(core, 1 - np.minimum(image, 1), 0), inside)
+    exchanged = np.where(core, 1 - np.minimum(image, 1), 0)
+    # Voxels at the edge were mixed with the dark outside, and would become the brightest of all:
+    # they are half of what is next to them instead.
+    nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
+    edge = inside & ~core
+    exchanged[edge] = 0.5 * exchanged[tuple(nearest[:, edge])]
+    return normalize(exchanged, inside)
 
 
 def _equalized(values: np.ndarray) -> np.ndarray:
