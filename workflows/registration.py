@@ -163,7 +163,7 @@ def init_quicksilver_wf(
     Examples
     --------
     >>> wf = init_quicksilver_wf(omp_nthreads=2, labels=True)
-    >>> wf.get_node("optimize").n_procs, wf.get_node("optimize").inputs.num_threads
+    >>> wf.get_node("predict").n_procs, wf.get_node("predict").inputs.num_threads
     (2, 2)
     >>> wf.inputs.inputnode.fixed_image = "sub-01_T1w.nii.gz"
     """

@@ -182,7 +182,7 @@ class QuicksilverRegistration(QuicksilverCommand):
     >>> node = QuicksilverRegistration(fixed_image=fixed, moving_image=moving, random_seed=1)
     >>> node.cmdline
     '...register --brain-extraction deepbet --fixed /...fixed.nii.gz --interpolation Linear
-    --method optimize --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
+    --method correct --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
     --device cpu'
     """
 
