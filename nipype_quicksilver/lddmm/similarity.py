@@ -93,7 +93,7 @@ class LocalCorrelation:
         return mean, variance, product - self._mean * mean
 
     def _inside(self, weight: torch.Tensor) -> "_Part":
-        """Return the part of the grid that has weight: a third of it is around a brain."""
+        """Return the part of the grid that has weight, which around a brain is two thirds of it."""
         if self._part is None or weight is not self._part.whole:
             box = bounding_box(weight)
             measure = LocalCorrelation(self.fixed[box], self.radius)

@@ -128,7 +128,7 @@ class Card:
             training=whole.get("training", dict),
             validation=whole.get("validation", dict),
             licence=whole.get("licence", str),
-            # Cards from before 0.2 do not have it.
+            # Older cards do not have it.
             like_contrast="like_contrast" in intensity.facts
             and intensity.get("like_contrast", bool),
             sha256=whole.get("sha256", str),

@@ -16,7 +16,7 @@ from nipype_quicksilver.lddmm.similarity import LocalCorrelation, box_mean
 # Brings the whitened forces between affinely aligned brains to a standard deviation of about 1.
 TYPICAL = 0.5
 
-# Weight of the kinetic energy beside the dissimilarity, as in the optimiser.
+# Weight of the kinetic energy beside the dissimilarity, between those of training and optimiser.
 REGULARIZATION = 2.0
 
 # Forces are brought to one size over cubes of ``2 RADIUS + 1`` voxels of the velocity grid, but for

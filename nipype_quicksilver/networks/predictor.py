@@ -181,7 +181,7 @@ class Predictor:
         lattice : Lattice, optional
             Where the map will be sampled, and shall not fold either.
         finely : bool
-            False where the momentum is a start only: then there are no folds on its own grid.
+            False where the momentum is a start only: then folds are mended on its own grid alone.
 
         Returns
         -------
