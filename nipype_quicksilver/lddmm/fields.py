@@ -15,6 +15,9 @@ from torch.nn import functional
 Spacing = float | Sequence[float]
 Shape = tuple[int, int, int]
 
+#: A part of a grid: one slice for each dimension of a field (B, C, X, Y, Z), the first two whole.
+Box = tuple[slice, ...]
+
 
 # The corners of a cell, as offsets from its first voxel.
 CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
@@ -43,28 +46,72 @@ def shape_of(field: torch.Tensor) -> Shape:
     return nx, ny, nz
 
 
+def bounding_box(weight: torch.Tensor, multiple: int = 1, margin: int = 0) -> Box:
+    """Return the smallest box in which all weight lies; the whole grid where there is none.
+
+    Parameters
+    ----------
+    weight : torch.Tensor
+        (B, C, X, Y, Z).
+    multiple : int
+        The box begins and ends at multiples of so many voxels, or where the grid ends.
+    margin : int
+        At least so many voxels lie around the weight, as far as the grid goes.
+
+    Returns
+    -------
+    Box
+    """
+    inside = (weight > 0).flatten(0, 1).any(dim=0)
+    box = [slice(None)] * 2
+    for axis, size in enumerate(inside.shape):
+        others = [other for other in range(3) if other != axis]
+        where = inside.any(dim=others[1]).any(dim=others[0]).nonzero()
+        first, last = (int(where[0]), int(where[-1])) if len(where) else (0, size - 1)
+        start = max(first - margin, 0) // multiple * multiple
+        stop = ((last + margin) // multiple + 1) * multiple
+        box.append(slice(start, min(stop, size)))
+    return tuple(box)
+
+
+def placed(part: torch.Tensor, box: Box, shape: Sequence[int]) -> torch.Tensor:
+    """Return a field (B, C, x, y, z) in its box of a grid of the shape (X, Y, Z), else zeros."""
+    ends = [
+        (b.start, size - b.stop) for b, size in zip(reversed(box[2:]), reversed(shape), strict=True)
+    ]
+    return functional.pad(part, [n for end in ends for n in end])
+
+
 def sample(
-    image: torch.Tensor, displacement: torch.Tensor, spacing: Spacing = 1.0, mode: str = "linear"
+    image: torch.Tensor,
+    displacement: torch.Tensor,
+    spacing: Spacing = 1.0,
+    mode: str = "linear",
+    box: Box | None = None,
 ) -> torch.Tensor:
     """Return ``image o (id + u)``: the image pulled back through a map.
 
     Parameters
     ----------
     image : torch.Tensor
-        (B, C, X, Y, Z), on the same grid as the displacement.
+        (B, C, X, Y, Z).
     displacement : torch.Tensor
-        ``u``, (B, 3, X, Y, Z).
+        ``u``, (B, 3, x, y, z), on the same grid or in a box of it.
     spacing : float or sequence of float
     mode : {'linear', 'nearest'}
+    box : Box, optional
+        Where on the image's grid the displacement lies.
 
     Returns
     -------
     torch.Tensor
-        (B, C, X, Y, Z).
+        (B, C, x, y, z), where the displacement is.
     """
     batch, shape = displacement.shape[0], shape_of(displacement)
-    points = _identity(shape, displacement.dtype, str(displacement.device))
-    scale = _to_unit_cube(shape, spacing_tuple(spacing), displacement)
+    points = _identity(shape_of(image), displacement.dtype, str(displacement.device))
+    if box is not None:
+        points = points[:, *box[2:]]
+    scale = _to_unit_cube(shape_of(image), spacing_tuple(spacing), displacement)
     points = points + (displacement * scale).flip(1).permute(0, 2, 3, 4, 1)
     slabs = _slabs(displacement)
     points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
@@ -354,6 +401,33 @@ def upsample(field: torch.Tensor, factor: int) -> torch.Tensor:
     for axis in (2, 3, 4):
         field = _upsample_axis(field, axis, factor)
     return field
+
+
+def upsample_within(field: torch.Tensor, factor: int, box: Box) -> torch.Tensor:
+    """Return ``upsample(field, factor)[box]`` without the work outside of the box.
+
+    Parameters
+    ----------
+    field : torch.Tensor
+        (B, C, X, Y, Z).
+    factor : int
+    box : Box
+        On the finer grid.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, C, x, y, z), of the size of the box.
+    """
+    if factor == 1:
+        return field[box]
+    around, inner = list(box[:2]), list(box[:2])
+    for part, size in zip(box[2:], field.shape[2:], strict=True):
+        # One voxel more at each end: between it and its neighbour lie voxels of the box.
+        first = max(part.start // factor - 1, 0)
+        around.append(slice(first, min(-(-part.stop // factor) + 1, size)))
+        inner.append(slice(part.start - factor * first, part.stop - factor * first))
+    return upsample(field[tuple(around)], factor)[tuple(inner)]
 
 
 def _upsample_axis(field: torch.Tensor, axis: int, factor: int) -> torch.Tensor:

@@ -19,12 +19,14 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import (
     Spacing,
+    bounding_box,
     corner_determinants,
     jacobian_shortfall,
     pool,
     sample,
     spacing_tuple,
     upsample,
+    upsample_within,
 )
 from nipype_quicksilver.lddmm.folding import Lattice, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
@@ -181,6 +183,11 @@ class Optimum:
 # of the same volume could gain.
 MARGIN = 0.1
 BARRIER = 5.0
+
+# The box that is compared ends at multiples of so many voxels, which threads can share, and as many
+# as a measure looks beyond a voxel lie around what has weight.
+BOX = 8
+LOOK_AROUND = 2
 
 # Voxels around one whose velocity would change by too much, in which the step is smaller with it,
 # and by how much the change may still be larger than it should: as smoothing carries it along.
@@ -357,9 +364,12 @@ class _Problem:
         self.image_spacing = tuple(h * stage.image for h in full)
         self.operator = _operator(settings, fixed, stage.velocity, spacing)
         self.moving = pool(moving, stage.image)
-        self.weight = pool(weight, stage.image) * math.prod(self.image_spacing)
         self.moving_weight = None if moving_weight is None else pool(moving_weight, stage.image)
-        self.measure = measure(settings.similarity, pool(fixed, stage.image))
+        whole = pool(weight, stage.image) * math.prod(self.image_spacing)
+        # Around a brain it is two thirds of the grid.
+        self.box = bounding_box(whole, BOX, margin=LOOK_AROUND)
+        self.weight = whole[self.box]
+        self.measure = measure(settings.similarity, pool(fixed, stage.image)[self.box])
 
     def start(self) -> torch.Tensor:
         """Return the state of the identity."""
@@ -376,12 +386,14 @@ class _Problem:
 
     def evaluate(self, state: torch.Tensor) -> _Terms:
         displacement = self.displacement(state)
-        fine = upsample(displacement, self.stage.velocity // self.stage.image)
+        ratio = self.stage.velocity // self.stage.image
+        fine = upsample_within(displacement, ratio, self.box)
         weight = self.weight
         if self.moving_weight is not None:
             # Without its gradient: the map must not gain by moving the weight out of the way.
-            weight = weight * sample(self.moving_weight, fine.detach(), self.image_spacing)
-        warped = sample(self.moving, fine, self.image_spacing)
+            carried = sample(self.moving_weight, fine.detach(), self.image_spacing, box=self.box)
+            weight = weight * carried
+        warped = sample(self.moving, fine, self.image_spacing, box=self.box)
         energy = self.operator.inner(state, state).sum()
         similarity = self.measure(warped, weight).sum()
         shortfall, smallest = jacobian_shortfall(displacement, self.operator.spacing, MARGIN)

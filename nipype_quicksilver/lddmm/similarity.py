@@ -6,7 +6,6 @@ with the dissimilarity of a voxel between 0 (alike) and about 1, so that one bal
 regularity of the deformation fits all of them.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -46,13 +45,10 @@ class LocalCorrelation:
         self.fixed = fixed
         self.radius = radius
         self._weight: torch.Tensor | None = None
-        self._part: _Part | None = None
 
     def __call__(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the weighed dissimilarity, (B,), of a warped image (B, 1, X, Y, Z)."""
-        part = self._inside(weight)
-        squared = part.measure.squared(moving[part.box], part.weight)
-        return (part.weight * (1 - squared)).sum(dim=(1, 2, 3, 4))
+        return (weight * (1 - self.squared(moving, weight))).sum(dim=(1, 2, 3, 4))
 
     def squared(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return the squared local correlation coefficient, (B, 1, X, Y, Z), 0 to 1."""
@@ -61,14 +57,7 @@ class LocalCorrelation:
 
     @torch.no_grad()
     def slope(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the weighed dissimilarity by the moving image's intensities."""
-        part = self._inside(weight)
-        slope = torch.zeros_like(moving)
-        slope[part.box] = part.measure._whole_slope(moving[part.box], part.weight)
-        return slope
-
-    def _whole_slope(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return the slope without looking where the weight is.
+        """Return the gradient of the weighed dissimilarity by the moving image's intensities.
 
         In closed form, which is faster than automatic differentiation: a voxel counts in the
         covariance and the variance of all windows that it is in.
@@ -92,14 +81,6 @@ class LocalCorrelation:
         variance = (square - mean.square()).clamp_min(0) + FLOOR**2
         return mean, variance, product - self._mean * mean
 
-    def _inside(self, weight: torch.Tensor) -> "_Part":
-        """Return the part of the grid that has weight, which around a brain is two thirds of it."""
-        if self._part is None or weight is not self._part.whole:
-            box = bounding_box(weight)
-            measure = LocalCorrelation(self.fixed[box], self.radius)
-            self._part = _Part(weight, box, weight[box], measure)
-        return self._part
-
     def _weigh(self, weight: torch.Tensor) -> None:
         """Compute what depends on the fixed image and the weight only, if the weight is new."""
         if weight is self._weight:
@@ -111,16 +92,6 @@ class LocalCorrelation:
         sums = torch.cat([weighed, weighed * self.fixed], dim=1)
         self._mean, square = (box_mean(sums, self.radius) / self._norm).split(1, dim=1)
         self._variance = (square - self._mean.square()).clamp_min(0) + FLOOR**2
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A box of a grid: the weight it was made for, where it is, and weight and measure there."""
-
-    whole: torch.Tensor
-    box: tuple[slice, ...]
-    weight: torch.Tensor
-    measure: LocalCorrelation
 
 
 class SquaredDifference:
@@ -207,17 +178,6 @@ def local_mean(image: torch.Tensor, weight: torch.Tensor, radius: int) -> torch.
     """
     share = box_mean(weight, radius).clamp_min(SMALLEST_SHARE)
     return box_mean(weight * image, radius) / share
-
-
-def bounding_box(weight: torch.Tensor) -> tuple[slice, ...]:
-    """Return the smallest box (B, C, X, Y, Z) in which all weight lies; all where there is none."""
-    inside = (weight > 0).flatten(0, 1).any(dim=0)
-    box = [slice(None)] * 2
-    for axis in range(3):
-        others = [other for other in range(3) if other != axis]
-        where = inside.any(dim=others[1]).any(dim=others[0]).nonzero()
-        box.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(None))
-    return tuple(box)
 
 
 def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import gradient, pool, upsample
+from nipype_quicksilver.lddmm.fields import bounding_box, gradient, placed, pool, shape_of, upsample
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation, box_mean
 
@@ -48,8 +48,10 @@ def matching_force(
         (B, 3, X, Y, Z): descent direction of the dissimilarity with respect to a velocity that
         carries the moving image along, ``M o (id - v)``.
     """
-    slope = LocalCorrelation(target).slope(moving, weight)
-    return slope * gradient(moving, spacing)[:, 0]
+    # There is no slope where there is no weight.
+    box = bounding_box(weight)
+    slope = LocalCorrelation(target[box]).slope(moving[box], weight[box])
+    return placed(slope, box, shape_of(moving)) * gradient(moving, spacing)[:, 0]
 
 
 def force_pyramid(

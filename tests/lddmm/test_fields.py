@@ -52,6 +52,43 @@ def test_a_batch_equals_a_loop() -> None:
     assert torch.equal(together, torch.cat(alone))
 
 
+def test_bounding_box_holds_all_weight_and_ends_at_multiples() -> None:
+    weight = torch.zeros((2, 1, *SHAPE))
+    weight[0, 0, 3, 4, 5] = weight[1, 0, 6, 4, 11] = 0.5
+    whole = (slice(None), slice(None))
+    assert fields.bounding_box(weight) == (*whole, slice(3, 7), slice(4, 5), slice(5, 12))
+    expected = (*whole, slice(0, 8), slice(4, 8), slice(4, 12))
+    assert fields.bounding_box(weight, 4) == expected
+    assert fields.bounding_box(weight, 5)[2] == slice(0, 9)  # where the grid ends
+    assert fields.bounding_box(weight, 2, margin=1)[2:] == (slice(2, 8), slice(2, 6), slice(4, 12))
+    assert fields.bounding_box(0 * weight)[2:] == tuple(slice(0, n) for n in SHAPE)
+
+
+def test_a_box_of_a_field_is_placed_where_it_was_cut_out() -> None:
+    field = torch.rand((2, 3, *SHAPE))
+    box = (slice(None), slice(None), slice(2, 6), slice(0, 4), slice(8, 12))
+    again = fields.placed(field[box], box, SHAPE)
+    assert again.shape == field.shape and torch.equal(again[box], field[box])
+    assert float(again.sum()) == pytest.approx(float(field[box].sum()))
+
+
+@pytest.mark.parametrize("start, stop", [((2, 0, 8), (6, 4, 12)), ((0, 2, 4), (8, 10, 6))])
+def test_sampling_in_a_box_is_a_part_of_sampling(start, stop) -> None:
+    image, displacement = torch.rand((1, 2, *SHAPE)).double(), smooth_displacement(1.3)
+    box = (slice(None), slice(None), *map(slice, start, stop))
+    part = fields.sample(image, displacement[box], SPACING, box=box)
+    assert torch.equal(part, fields.sample(image, displacement, SPACING)[box])
+
+
+@pytest.mark.parametrize("start, stop", [((0, 0, 0), (18, 20, 24)), ((3, 4, 7), (4, 9, 22))])
+def test_upsampling_a_box_is_a_part_of_upsampling(start, stop) -> None:
+    field = smooth_displacement(1.3)
+    box = (slice(None), slice(None), *map(slice, start, stop))
+    for factor in (1, 2):
+        part = fields.upsample_within(field, factor, box)
+        assert torch.equal(part, fields.upsample(field, factor)[box])
+
+
 def test_translations_compose_by_addition() -> None:
     first = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64).reshape(1, 3, 1, 1, 1)
     first = first.expand(1, 3, *SHAPE)
