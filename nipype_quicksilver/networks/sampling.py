@@ -17,16 +17,18 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import build_network
 from nipype_quicksilver.networks.prediction import Images
 
-# Of the windows in which images are compared, in voxels of the working grid.
-RADIUS = 3
+# Of the windows in which images are compared, in voxels of the working grid, and of those over which
+# what they tell is averaged: an error of a smooth map is smooth.
+RADIUS = 2
+SMOOTHNESS = 3
 
 # Gradient, per millimetre, of an image whose robust maximum is 1, at which it tells as much of a
 # displacement as is known without it.
-FLAT = 0.055
+FLAT = 0.2
 
 # From the displacement that explains what is left to the mean error, as measured on pairs whose
 # deformation is known: much of an error can be explained by less.
-TYPICAL_ERROR = 2.0
+TYPICAL_ERROR = 4.6
 
 
 class RunningMoments:
@@ -88,7 +90,8 @@ def residual_variance(images: Images, displacement: torch.Tensor) -> torch.Tenso
     In a window, ``(1 - cc^2) var(T)`` of the target ``T`` is left unexplained by the warped image.
     A displacement ``d`` would explain about ``(d grad T)^2`` of it, so that the left-over divided
     by the mean of ``|grad T|^2`` is the square of the displacement that is missing (the normal flow
-    of Horn and Schunck 1981), damped where there is no gradient to tell.
+    of Horn and Schunck 1981), damped where there is no gradient to tell. It is averaged around
+    every voxel.
 
     Parameters
     ----------
@@ -113,4 +116,5 @@ def residual_variance(images: Images, displacement: torch.Tensor) -> torch.Tenso
     parts = torch.cat([fixed, fixed.square(), slope], dim=1)
     mean, square, slope = local_mean(parts, weight, RADIUS).split(1, dim=1)
     left = unexplained.clamp_min(0) * (square - mean.square()).clamp_min(0)
-    return TYPICAL_ERROR**2 * left / (slope + FLAT**2)
+    missing = TYPICAL_ERROR**2 * left / (slope + FLAT**2)
+    return local_mean(missing, weight, SMOOTHNESS)
