@@ -17,7 +17,7 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import build_network
 from nipype_quicksilver.networks.prediction import Images
 
-# Of the windows in which images are compared, in voxels of the working grid, and of those over which
+# Of the windows in which images are compared, in voxels of the working grid, and of those in which
 # what they tell is averaged: an error of a smooth map is smooth.
 RADIUS = 2
 SMOOTHNESS = 3
