@@ -240,7 +240,8 @@ class Predictor:
 
     def _run(self, images: Images, corrections: int) -> State:
         kernel = Kernel(**self.card.kernel)
-        result = run_networks(self.networks(corrections), images, kernel, self.card.steps)
+        with convolutions(images.at(self.prediction.image)[0].device):
+            result = run_networks(self.networks(corrections), images, kernel, self.card.steps)
         assert result is not None
         return result
 
@@ -276,6 +277,15 @@ def _likeness(images: Images, factor: int, displacement: torch.Tensor | None = N
         warped = sample(torch.cat([moving, moving_weight], 1), displacement, images.spacing(factor))
         moving, moving_weight = warped.split(1, dim=1)
     return mean_local_correlation(fixed, moving, weight * moving_weight)
+
+
+def convolutions(device: torch.device) -> torch.autocast:
+    """Return a context in which a processor that multiplies in bfloat16 convolves in it.
+
+    That takes half the time, networks are trained in it, and a thousandth of a voxel is lost.
+    """
+    able = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast(device.type, torch.bfloat16, enabled=able)
 
 
 def shipped_networks() -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.checkpoint import save_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.prediction import Images, run_networks
-from nipype_quicksilver.networks.predictor import load_predictor, shipped_networks
+from nipype_quicksilver.networks.predictor import convolutions, load_predictor, shipped_networks
 from nipype_quicksilver.networks.sampling import (
     FLAT,
     TYPICAL_ERROR,
@@ -101,6 +101,21 @@ def test_a_state_is_as_the_networks_leave_it(prediction, correction, images):
     coarse = torch.nn.functional.avg_pool3d(velocity[1], 2)
     alike = torch.nn.functional.cosine_similarity(coarse.flatten(), velocity[0].flatten(), dim=0)
     assert alike > 0.8
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_half_the_digits_of_convolutions_change_little(prediction, images, monkeypatch, able):
+    """On processors that multiply in bfloat16; others emulate it here."""
+    exact = load_predictor(prediction)
+    reference, operator = run_networks(exact.networks(0), images, Kernel(), STEPS)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    state, _ = predict(exact, images, 0)
+    first, second = (shoot(operator.apply(s, -0.5), operator).inverse for s in (reference, state))
+    apart = float((first - second).norm(dim=1).max().detach())
+    assert apart < 0.02 * float(first.detach().norm(dim=1).max())
+    assert (apart > 0) == able
+    with convolutions(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") == able
 
 
 def test_no_network_leaves_a_fold(tmp_path, images, anything_goes):
