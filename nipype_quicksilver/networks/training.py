@@ -20,7 +20,14 @@ from nipype_quicksilver.lddmm.maps import RIM, taper
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
-from nipype_quicksilver.networks.prediction import Images, State, on_grid, repeated, run_networks
+from nipype_quicksilver.networks.prediction import (
+    Images,
+    Network,
+    State,
+    on_grid,
+    repeated,
+    run_networks,
+)
 from nipype_quicksilver.networks.synthesis import (
     Pair,
     Ranges,
@@ -30,7 +37,7 @@ from nipype_quicksilver.networks.synthesis import (
     pair_scans,
     synthesize_pair,
 )
-from nipype_quicksilver.networks.unet import ForceUNet
+from nipype_quicksilver.networks.unet import ForceUNet, Sharper
 
 
 @dataclass(frozen=True)
@@ -170,8 +177,8 @@ class Training:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
         seen = []
-        for pair, images, start in self._starts(generator):
-            state, operator = self._predict(images, start)
+        for pair, images, start, network in self._starts(generator):
+            state, operator = self._predict(network, images, start)
             loss, facts = training_loss(
                 pair, images, state, operator, self.network, recipe, self.tissues, generator
             )
@@ -188,7 +195,9 @@ class Training:
         return self.recipe.boxes if self.recipe.crop and self.before else 1
 
     @torch.no_grad()
-    def _starts(self, generator: torch.Generator) -> Iterator[tuple[Pair, Images, State | None]]:
+    def _starts(
+        self, generator: torch.Generator
+    ) -> Iterator[tuple[Pair, Images, State | None, Network]]:
         """Draw a pair; yield it, or boxes of it, with the state that the network goes on from."""
         recipe = self.recipe
         kernel, steps = recipe.kernel, recipe.steps
@@ -204,18 +213,27 @@ class Training:
             seen = _images_of(part, recipe)
             # The network also learns to correct what it did itself.
             earlier = int(recipe.passes * torch.rand((), generator=generator))
+            *before, network = self._applied(earlier + 1)
             with self._autocast():
-                begun = run_networks([self.network] * earlier, seen, kernel, steps, begun)
-            yield part, seen, begun
+                begun = run_networks(before, seen, kernel, steps, begun)
+            yield part, seen, begun, network
+
+    def _applied(self, times: int) -> list[Network]:
+        """Return the network so many times, as it is applied in a row, the last one to learn."""
+        passes = self.network.in_passes(self.recipe.factor)
+        passes += passes[-1:] * (times - len(passes))
+        last = passes[times - 1]
+        learning = self.runner if last is self.network else Sharper(self.runner, last.image)
+        return [*passes[: times - 1], learning]
 
     def _autocast(self) -> torch.autocast:
         device = next(self.network.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.recipe.low_precision)
 
-    def _predict(self, images: Images, start: State | None) -> State:
+    def _predict(self, network: Network, images: Images, start: State | None) -> State:
         recipe = self.recipe
         with self._autocast():
-            result = run_networks([self.runner], images, recipe.kernel, recipe.steps, start)
+            result = run_networks([network], images, recipe.kernel, recipe.steps, start)
         assert result is not None
         return result
 
