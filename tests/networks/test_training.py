@@ -178,6 +178,30 @@ def test_boxes():
     assert whole.step() != trainings[0].step()
 
 
+def test_the_last_pass_is_trained_on_finer_images(monkeypatch):
+    torch.manual_seed(0)
+    parameters = {"image": 2, "velocity": 2, "scales": (2, 4), "widths": (4, 6)}
+    network = ForceUNet(**parameters, passes=2, last_image=1)
+    recipe = replace(RECIPE, factor=1, passes=3)
+    size, seen = BRAINS[0].shape[1], []
+    monkeypatch.setattr(
+        network,
+        "forward",
+        lambda moving, *rest: (
+            seen.append((size // moving.shape[2], torch.is_grad_enabled()))
+            or ForceUNet.forward(network, moving, *rest)
+        ),
+    )
+    training = Training(network, BRAINS, TISSUES, recipe)
+    rows = []
+    for _ in range(8):
+        training.step()
+        rows.append(tuple(seen))
+        seen.clear()
+    once, twice, thrice = ((2, True),), ((2, False), (1, True)), ((2, False), (1, False), (1, True))
+    assert set(rows) == {once, twice, thrice}
+
+
 def test_a_box_at_the_edge_of_the_grid_has_something_to_compare():
     """Brains that reach the grid's edge once gave boxes all of whose weight lay in their rims."""
     from nipype_quicksilver.networks.training import _box
