@@ -12,7 +12,7 @@ from nipype_quicksilver.cli import common
 if TYPE_CHECKING:
     from nipype_quicksilver.preprocessing.affine import Aligned
 
-#: As `nipype_quicksilver.preprocessing.affine` has them; that module is heavy to import.
+#: As `nipype_quicksilver.preprocessing.matrices` has them; that module is heavy to import.
 DOF = (6, 7, 9, 12)
 AFFINES = (".mat", ".txt", ".tfm", ".h5")
 

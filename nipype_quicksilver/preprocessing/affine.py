@@ -8,9 +8,8 @@ inverts the matrix.
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,19 +18,28 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.nifti1 import Nifti1Image
-from scipy.linalg import expm, logm, sqrtm
 from scipy.ndimage import binary_dilation, map_coordinates
-from scipy.spatial.transform import Rotation
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.preprocessing.matrices import (
+    DOF,
+    MODELS,
+    Model,
+    describe,
+    doubts,
+    halves,
+    mean,
+    rotation,
+    rotations_nearby,
+    rotations_of_axes,
+)
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import LPS, Grid, working_grid
+from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import image_name, nifti, read_image, read_mask
 from nipype_quicksilver.spatial.resampling import conform, to_sitk
 from nipype_quicksilver.spatial.transforms import affine_matrix, read_affine
 
-DOF = (6, 7, 9, 12)
 COARSE = 8.0  # mm, where starts are compared
 LEVELS = (8.0, 4.0, 2.0)  # mm, where the result is refined
 SAMPLED = {8.0: 1.0, 4.0: 0.5, 2.0: 0.2}  # share of the voxels that are looked at, by level
@@ -41,11 +49,7 @@ SMALLEST_STEP = {8.0: 1e-3, 4.0: 1e-4, 2.0: 3e-4}
 SEARCH_STEP = 1e-2  # is enough to tell starts apart
 RIM = 4.0  # mm around the brain
 SMALLEST = 5000.0  # mm3
-ANGLES = (-45.0, -22.5, 0.0, 22.5, 45.0)  # degrees about each axis, of the starts
 BINS = 32
-# Between the brains of a newborn and a large adult lengths differ by 1.7, volumes by 5.
-LARGEST_SCALE = 1.7
-TURNED = 60.0  # degrees that headers of two heads hardly ever differ by
 APART = 15.0  # mm at the corners; both directions of the search should agree better than that
 
 
@@ -266,7 +270,7 @@ def _search(sides: _Sides, dof: int, pool: ThreadPoolExecutor) -> np.ndarray:
     if _distance(there, back, sides) > APART:
         # One of them is caught somewhere; the average of two different answers is no answer.
         return there if value >= other else back
-    return _mean(there, back)
+    return mean(there, back)
 
 
 def _search_one_way(fixed: _Side, moving: _Side, with_scale: bool) -> tuple[np.ndarray, float]:
@@ -279,10 +283,10 @@ def _search_one_way(fixed: _Side, moving: _Side, with_scale: bool) -> tuple[np.n
     brain = _with_rim(conform(fixed.brain, grids[0]) > 0.1, grids[0])
     inside = to_sitk(brain, grids[0])
     size = (moving.volume / fixed.volume) ** (1 / 3)
-    model = _similarity if with_scale else _rigid
+    model = MODELS[7 if with_scale else 6]
     results = []
     # Heads that lie as their headers say, and heads of which a header names other axes.
-    for turns, number in ((_turns(), 3), (_cube(), 2)):
+    for turns, number in ((rotations_nearby(), 3), (rotations_of_axes(), 2)):
         starts = [
             from_matvec(scale * turn, moving.center - scale * turn @ fixed.center)
             for scale in ((1.0, size) if with_scale else (1.0,))
@@ -324,22 +328,11 @@ def _mutual_information(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.sum(joint[seen] * np.log(joint[seen] / apart[seen])))
 
 
-def _turns() -> list[np.ndarray]:
-    """Return the rotations that are tried first, 3x3."""
-    angles = list(itertools.product(ANGLES, repeat=3))
-    return list(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
-
-
-def _cube() -> list[np.ndarray]:
-    """Return the rotations that bring axes to other axes, 3x3."""
-    return list(Rotation.create_group("O").as_matrix())
-
-
 def _refine(
     sides: _Sides, start: np.ndarray, dof: int, levels: Sequence[float], pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, float]:
     """Return the affine between two images, and how far both directions were apart, mm."""
-    first, second = _halves(start)
+    first, second = halves(start)
     into = (np.linalg.inv(first), second)  # from the space half-way to each image
     middle, apart = np.eye(4), 0.0
     for spacing in levels:
@@ -364,12 +357,12 @@ def _refine(
         ) -> np.ndarray:
             pair = images[way], images[1 - way]
             return _optimize(
-                *pair, inside, spacing, _MODELS[dof], begin[way], center, SMALLEST_STEP[spacing]
+                *pair, inside, spacing, MODELS[dof], begin[way], center, SMALLEST_STEP[spacing]
             )[0]
 
         there, back = pool.map(follow, (0, 1))
         back = np.linalg.inv(back)
-        middle = _mean(there, back)
+        middle = mean(there, back)
         apart = _distance(second @ there @ first, second @ back @ first, sides)
     return second @ middle @ first, apart
 
@@ -379,27 +372,8 @@ def _allowed(matrix: np.ndarray, dof: int, sides: _Sides) -> np.ndarray:
     if dof == 12:
         return matrix
     scale = 1.0 if dof == 6 else abs(np.linalg.det(matrix[:3, :3])) ** (1 / 3)
-    linear, center = scale * _rotation(matrix), sides[0].center
+    linear, center = scale * rotation(matrix), sides[0].center
     return from_matvec(linear, apply_affine(matrix, center) - linear @ center)
-
-
-def _halves(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split a matrix into two of which the first is applied first, equal where that can be."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a singular root; it is looked at here
-        root = sqrtm(matrix)
-    if np.isrealobj(root) and np.allclose(root @ root, matrix, atol=1e-6):
-        return root, root
-    return np.eye(4), matrix
-
-
-def _mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the matrix half-way from the first to the second.
-
-    The mean of the inverses is the inverse of the mean, and the order does not matter.
-    """
-    between = logm(np.linalg.solve(first, second))
-    return first @ expm(np.real(between) / 2)
 
 
 def _common_grid(sides: _Sides, into: tuple[np.ndarray, np.ndarray], spacing: float) -> Grid:
@@ -419,58 +393,6 @@ def _common_grid(sides: _Sides, into: tuple[np.ndarray, np.ndarray], spacing: fl
 def _with_rim(brain: np.ndarray, grid: Grid) -> np.ndarray:
     """Return where images are compared: the brain and its rim, which tells its outline."""
     return binary_dilation(brain, iterations=max(1, round(RIM / grid.spacing[0])))
-
-
-# Models of a transform near a matrix, in ITK's frame. A matrix outside the model is brought to one
-# inside: its rotation, and its mean scale, about the centre.
-
-
-def _rigid(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
-    return _about(sitk.VersorRigid3DTransform(), matrix, center, _rotation(matrix))
-
-
-def _similarity(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
-    scale = abs(np.linalg.det(matrix[:3, :3])) ** (1 / 3)
-    return _about(sitk.Similarity3DTransform(), matrix, center, scale * _rotation(matrix))
-
-
-def _scales(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
-    # ITK adds scales to a rotation. Near the identity, where this model is used, that is the same
-    # as a product, and its inverse is of the same kind.
-    transform = sitk.ScaleVersor3DTransform()
-    transform.SetCenter((center * LPS).tolist())
-    turn = Rotation.from_matrix(LPS[:, None] * _rotation(matrix) * LPS).as_rotvec()
-    angle = float(np.linalg.norm(turn))
-    transform.SetRotation((turn / angle if angle else np.array([0.0, 0.0, 1.0])).tolist(), angle)
-    transform.SetScale((1 + np.diag(matrix[:3, :3] - _rotation(matrix))).tolist())
-    transform.SetTranslation(((apply_affine(matrix, center) - center) * LPS).tolist())
-    return transform
-
-
-def _affine(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
-    return _about(sitk.AffineTransform(3), matrix, center, matrix[:3, :3])
-
-
-_Model = Callable[[np.ndarray, np.ndarray], sitk.Transform]
-_MODELS: dict[int, _Model] = {6: _rigid, 7: _similarity, 9: _scales, 12: _affine}
-
-
-def _about(transform: Any, matrix: np.ndarray, center: np.ndarray, linear: np.ndarray) -> Any:
-    """Give a transform a linear part, and a translation that moves a centre as a matrix does."""
-    transform.SetCenter((center * LPS).tolist())
-    lps = (LPS[:, None] * linear * LPS).ravel().tolist()
-    if isinstance(transform, sitk.AffineTransform):
-        transform.SetMatrix(lps)
-    else:
-        transform.SetMatrix(lps, 1e-6)  # how far from orthogonal it may be
-    transform.SetTranslation(((apply_affine(matrix, center) - center) * LPS).tolist())
-    return transform
-
-
-def _rotation(matrix: np.ndarray) -> np.ndarray:
-    """Return the rotation nearest to the linear part of a matrix, 3x3."""
-    left, _, right = np.linalg.svd(matrix[:3, :3])
-    return left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
 
 
 def _method(inside: sitk.Image, spacing: float, step: float) -> sitk.ImageRegistrationMethod:
@@ -506,7 +428,7 @@ def _optimize(
     moving: sitk.Image,
     inside: sitk.Image,
     spacing: float,
-    model: _Model,
+    model: Model,
     start: np.ndarray,
     center: np.ndarray,
     step: float,
@@ -538,62 +460,3 @@ def _distance(first: np.ndarray, second: np.ndarray, sides: _Sides) -> float:
     points = sides[0].corners()
     apart = apply_affine(first, points) - apply_affine(second, points)
     return float(np.linalg.norm(apart, axis=1).max())
-
-
-def describe(matrix: np.ndarray) -> dict[str, Any]:
-    """Return the rotation and the scales of a matrix.
-
-    Parameters
-    ----------
-    matrix : ndarray
-        4x4.
-
-    Returns
-    -------
-    dict
-        ``rotation_degrees``; ``scales``.
-    """
-    turn = Rotation.from_matrix(_rotation(matrix)).magnitude()
-    scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
-    return {
-        "rotation_degrees": round(float(np.degrees(turn)), 3),
-        "scales": [round(float(scale), 5) for scale in scales],
-    }
-
-
-def doubts(facts: dict[str, Any], matrix: np.ndarray) -> list[str]:
-    """Tell what is wrong with an affine: worse than the start, or not what human heads differ by.
-
-    Parameters
-    ----------
-    facts : dict
-        As in :class:`Alignment`; ``similarity`` may be missing.
-    matrix : ndarray
-        4x4, fixed to moving points.
-
-    Returns
-    -------
-    list of str
-        Sentences without subject; none where all is well.
-    """
-    found, scales = [], facts["scales"]
-    similarity = facts.get("similarity")
-    if similarity is not None and similarity["after"] < 0.98 * similarity["before"]:
-        found.append(
-            f"the affine is no better than the start (mutual information {similarity['after']:.3f} "
-            f"after {similarity['before']:.3f}); look at the result"
-        )
-    if np.linalg.det(matrix[:3, :3]) < 0:
-        found.append("the affine mirrors the image; check the header's left and right")
-    if max(scales) > LARGEST_SCALE or min(scales) < 1 / LARGEST_SCALE:
-        listed = ", ".join(f"{scale:.2f}" for scale in scales)
-        found.append(
-            f"the affine scales by {listed}, more than human heads differ; check voxel sizes, "
-            "and whether both images show a whole brain"
-        )
-    if facts["rotation_degrees"] > TURNED:
-        found.append(
-            f"the affine turns by {facts['rotation_degrees']:.0f} degrees; check the orientation "
-            "in the headers"
-        )
-    return found

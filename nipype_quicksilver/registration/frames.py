@@ -108,7 +108,7 @@ def to_frame(
         If the brains do not fit.
     """
     # The affine engine brings SimpleITK and scipy's optimisers.
-    from nipype_quicksilver.preprocessing.affine import doubts
+    from nipype_quicksilver.preprocessing.matrices import doubts
 
     facts: dict[str, Any] = {"file": str(name), "used": True}
     mask, matrix = None, np.eye(4)

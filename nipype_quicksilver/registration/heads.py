@@ -223,8 +223,9 @@ def find_affine(
     facts : dict
         How it was found.
     """
-    from nipype_quicksilver.preprocessing.affine import align, describe
+    from nipype_quicksilver.preprocessing.affine import align
     from nipype_quicksilver.preprocessing.brain import masked
+    from nipype_quicksilver.preprocessing.matrices import describe
 
     aligner = affine if isinstance(affine, Engine) else None
 

@@ -11,7 +11,7 @@ from nibabel.affines import from_matvec
 from nipype_quicksilver.cli import affine
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.interfaces import AffineRegistration, preprocessing
-from nipype_quicksilver.preprocessing import affine as engine
+from nipype_quicksilver.preprocessing import matrices
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import write_image
 from nipype_quicksilver.spatial.transforms import read_affine, write_affine
@@ -91,5 +91,5 @@ def test_node(files, tmp_path):
 
 
 def test_choices_are_those_of_the_engine():
-    assert affine.DOF == engine.DOF
-    assert set(preprocessing.DOF) == set(engine.DOF)
+    assert affine.DOF == matrices.DOF
+    assert set(preprocessing.DOF) == set(matrices.DOF)

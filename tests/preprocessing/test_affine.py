@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing import affine
-from nipype_quicksilver.preprocessing.affine import doubts
+from nipype_quicksilver.preprocessing.matrices import doubts
 from nipype_quicksilver.spatial.images import nifti
 
 FAST = (8.0, 4.0)  # without the finest level, to save time
