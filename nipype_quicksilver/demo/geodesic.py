@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 from scipy.ndimage import gaussian_filter
 
-from nipype_quicksilver.registration.engine import shoot_momentum
+from nipype_quicksilver.registration.shooting import shoot_momentum
 from nipype_quicksilver.spatial.evaluation import minimum_jacobian
 from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import nifti

@@ -22,6 +22,7 @@ from nipype_quicksilver.registration.preparation import (
     similarity_weight,
     without_lesion,
 )
+from nipype_quicksilver.registration.shooting import check_geodesic
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.files import PathLike
@@ -108,7 +109,7 @@ def optimize_files(
     if initial is not None:
         name = str(initial_momentum)
         settings = engine.settings_of_initial(settings, initial, pair.grid, name)
-        engine.check_geodesic(initial, device, name)
+        check_geodesic(initial, device, name)
     fit = engine.fit(
         pair,
         Method("optimize", settings),

@@ -13,6 +13,13 @@ import numpy as np
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
+from nipype_quicksilver.registration.shooting import (
+    Maps,
+    describe_energies,
+    maps_at_end,
+    to_array,
+    to_tensor,
+)
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize, with_like_contrast
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.lddmm.folding import Lattice
-    from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.optimize import Iteration, Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
     from nipype_quicksilver.networks.card import Card
@@ -35,25 +41,6 @@ if TYPE_CHECKING:
 FACTORS = (1, 2, 4, 8)
 
 SIMILARITY = "mean squared local correlation over the compared voxels, at half resolution"
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Both maps of a shoot, on the working grid.
-
-    Attributes
-    ----------
-    inverse : ndarray
-        (X, Y, Z, 3), displacement of phi^-1, fixed to moving points, RAS mm, float32.
-    forward : ndarray
-        (X, Y, Z, 3), displacement of phi, moving to fixed points.
-    energies : list of float
-        <m, K m> along the path.
-    """
-
-    inverse: np.ndarray
-    forward: np.ndarray
-    energies: list[float]
 
 
 @dataclass(frozen=True)
@@ -166,7 +153,7 @@ def fit(
             )
     assert momentum is not None and geodesic is not None
     with clock.part("maps"):
-        maps = _maps_at_end(geodesic, momentum, device)
+        maps = maps_at_end(geodesic, momentum, device)
         similarity = _describe_similarity(alike, maps, device)
     facts = {
         "parameters": {
@@ -198,15 +185,15 @@ def _predict_momentum(
     card = predictor.card
     _check_spacing(predictor, prepared.grid)
     fixed, moving = (
-        _to_tensor(_normalized_for(card, image), device)
+        to_tensor(_normalized_for(card, image), device)
         for image in (prepared.fixed, prepared.moving)
     )
     lesion = prepared.moving_weight
     images = Images(
         fixed,
         moving,
-        _to_tensor(prepared.weight, device),
-        None if lesion is None else _to_tensor(lesion, device),
+        to_tensor(prepared.weight, device),
+        None if lesion is None else to_tensor(lesion, device),
         spacing=prepared.grid.spacing,
     )
     found: Predicted
@@ -215,7 +202,7 @@ def _predict_momentum(
         found = samples = predictor.sample(
             images, method.corrections, method.samples, progress, lattice
         )
-        variance = _to_array(samples.variance)
+        variance = to_array(samples.variance)
     else:
         last = method.name != "refine"  # which looks for folds itself, at its end
         found = predictor.predict(images, method.corrections, lattice, finely=last)
@@ -227,7 +214,7 @@ def _predict_momentum(
             stacklevel=2,
         )
     momentum = Momentum(
-        data=_to_array(found.operator.apply(found.state, -0.5)),
+        data=to_array(found.operator.apply(found.state, -0.5)),
         grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
         kernel=card.kernel,
         steps=card.steps,
@@ -297,18 +284,18 @@ def _find_momentum(
 
     lesion = prepared.moving_weight
     optimum = optimize(
-        _to_tensor(prepared.fixed, device),
-        _to_tensor(prepared.moving, device),
+        to_tensor(prepared.fixed, device),
+        to_tensor(prepared.moving, device),
         settings,
-        weight=_to_tensor(prepared.weight, device),
-        moving_weight=None if lesion is None else _to_tensor(lesion, device),
-        initial=None if initial is None else _to_tensor(initial.data, device),
+        weight=to_tensor(prepared.weight, device),
+        moving_weight=None if lesion is None else to_tensor(lesion, device),
+        initial=None if initial is None else to_tensor(initial.data, device),
         spacing=prepared.grid.spacing,
         lattice=_lattice(prepared, device),
         progress=progress,
     )
     momentum = Momentum(
-        data=_to_array(optimum.momentum),
+        data=to_array(optimum.momentum),
         grid=prepared.grid.subsampled(settings.velocity),
         kernel=optimum.operator.kernel.as_dict(),
         steps=optimum.steps,
@@ -332,87 +319,6 @@ def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
     return Lattice(rows, native.shape)
 
 
-def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:
-    """Follow the geodesic of a momentum to its end, in both directions.
-
-    Parameters
-    ----------
-    momentum : Momentum
-        With its grid and kernel.
-    device : torch.device
-        Where to compute.
-    name : str
-        The momentum's file, for messages.
-
-    Returns
-    -------
-    Maps
-        Displacements on the momentum's working grid.
-
-    Raises
-    ------
-    InputError
-        If the geodesic blows up.
-    """
-    return _maps_at_end(_shoot(momentum, device, name), momentum, device)
-
-
-def _maps_at_end(geodesic: Geodesic, momentum: Momentum, device: torch.device) -> Maps:
-    """Return the maps of a momentum's geodesic, see :func:`shoot_momentum`."""
-    from nipype_quicksilver.lddmm.maps import registration_maps
-
-    maps = registration_maps(geodesic, _operator(momentum, device), factor=momentum.factor)
-    return Maps(_to_array(maps.inverse), _to_array(maps.forward), list(maps.energies))
-
-
-def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
-    """Refuse a momentum from which no optimisation can start.
-
-    Parameters
-    ----------
-    momentum : Momentum
-        With its grid and kernel.
-    device : torch.device
-        Where to compute.
-    name : str
-        The momentum's file, for messages.
-
-    Raises
-    ------
-    InputError
-        If the geodesic blows up.
-    """
-    _shoot(momentum, device, name)
-
-
-def _shoot(momentum: Momentum, device: torch.device, name: str) -> Geodesic:
-    """Return the geodesic of a momentum, with both maps and the energies, if it has one."""
-    import torch
-
-    from nipype_quicksilver.lddmm.shooting import shoot
-
-    start, operator = _to_tensor(momentum.data, device), _operator(momentum, device)
-    with torch.no_grad():
-        geodesic = shoot(start, operator, steps=momentum.steps, energies=True)
-    # What leads out of the grid is no map, though all its numbers may be finite.
-    size = max(n * h for n, h in zip(operator.shape, operator.spacing, strict=True))
-    if not bool(geodesic.inverse.abs().max() < size):
-        raise InputError(
-            f"{name}: its geodesic blows up; give a momentum as a registration finds it"
-        )
-    return geodesic
-
-
-def _operator(momentum: Momentum, device: torch.device) -> KernelOperator:
-    """Return the kernel of a momentum on its grid."""
-    import torch
-
-    from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
-
-    kernel = Kernel(**momentum.kernel)
-    return KernelOperator(kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device)
-
-
 def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> dict[str, Any]:
     """Tell how alike two prepared images are, without and with the deformation."""
     import torch
@@ -421,7 +327,7 @@ def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -
     from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 
     def halved(array: np.ndarray) -> torch.Tensor:
-        return pool(_to_tensor(array, device), 2)
+        return pool(to_tensor(array, device), 2)
 
     arrays = (prepared.fixed, prepared.moving, prepared.weight)
     target, source, inside = (halved(array) for array in arrays)
@@ -475,11 +381,6 @@ def _describe_settings(settings: Settings) -> dict[str, Any]:
     return {**facts, "stages": [asdict(stage) for stage in settings.stages]}
 
 
-def describe_energies(maps: Maps) -> dict[str, Any]:
-    """Tell <m, K m> at the start of a geodesic and along it, where it should be constant."""
-    return {"initial": maps.energies[0], "path": maps.energies}
-
-
 def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
     """Summarise each stage of an optimisation.
 
@@ -512,16 +413,3 @@ def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
             }
         )
     return stages
-
-
-def _to_tensor(data: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return (1, 1, X, Y, Z) of an image, (1, 3, X, Y, Z) of a vector field."""
-    import torch
-
-    channels = data[None] if data.ndim == 3 else np.moveaxis(data, -1, 0)
-    return torch.from_numpy(np.array(channels[None], dtype=np.float32, order="C")).to(device)
-
-
-def _to_array(field: torch.Tensor) -> np.ndarray:
-    """Return (X, Y, Z, 3) of a vector field (1, 3, X, Y, Z)."""
-    return np.ascontiguousarray(np.moveaxis(field[0].detach().cpu().numpy(), 0, -1))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.folders import staged_folder
+from nipype_quicksilver.registration.shooting import describe_energies, shoot_momentum
 from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts, versions
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike, write_json
@@ -47,7 +47,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
         start = read_momentum(momentum)
     grid = start.working_grid
     with clock.part("maps"):
-        maps = engine.shoot_momentum(start, device, str(momentum))
+        maps = shoot_momentum(start, device, str(momentum))
     with clock.part("measure"):
         logarithm = log_jacobian(maps.inverse, grid)
         jacobian = jacobian_summary(maps.inverse, grid, logarithm=logarithm)
@@ -67,7 +67,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
             },
             "working_grid": describe_grid(grid),
             "velocity_grid": describe_grid(start.grid),
-            "energy": engine.describe_energies(maps),
+            "energy": describe_energies(maps),
             "jacobian": jacobian,
             "seconds": clock.with_total(),
         }

@@ -19,8 +19,8 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.registration.engine import shoot_momentum
 from nipype_quicksilver.registration.folders import staged_folder
+from nipype_quicksilver.registration.shooting import shoot_momentum
 from nipype_quicksilver.registration.training_inputs import sha256_of
 from nipype_quicksilver.spatial.files import PathLike, staged, write_json
 from nipype_quicksilver.spatial.grids import Grid

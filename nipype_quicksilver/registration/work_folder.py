@@ -17,6 +17,7 @@ from nipype_quicksilver.errors import QuicksilverError
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
+from nipype_quicksilver.registration.shooting import shoot_momentum
 from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.spatial.files import PathLike, write_json
 from nipype_quicksilver.spatial.images import read_mask, read_series, write_image
@@ -155,7 +156,7 @@ def _read_fit(
     except (OSError, ValueError, QuicksilverError):
         return None
     with clock.part("maps"):
-        maps = engine.shoot_momentum(momentum, device)
+        maps = shoot_momentum(momentum, device)
     return engine.Fit(momentum, maps, facts, spread)
 
 
