@@ -108,7 +108,7 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
     from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.networks.patches import PatchPredictor
-    from nipype_quicksilver.registration.engine import shoot_momentum
+    from nipype_quicksilver.registration.shooting import shoot_momentum
 
     folder = tmp_path / "left"
     assert main(dataset_arguments(pairs, folder, "--prediction", prediction)) == 0
