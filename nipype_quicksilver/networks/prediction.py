@@ -26,6 +26,9 @@ from nipype_quicksilver.lddmm.shooting import shoot
 
 State = tuple[torch.Tensor, KernelOperator]
 
+# Passes of a prediction after which a correction on finer grids gets farther than another pass.
+UNTIL_CORRECTION = 4
+
 
 class Network(Protocol):
     """What predicts a whitened momentum; see `unet.ForceUNet`."""
@@ -144,7 +147,16 @@ def repeated(networks: Sequence[Network], finest: int = 1) -> list[Network]:
 
     Images are pooled by `finest` already.
     """
-    return list(chain.from_iterable(network.in_passes(finest) for network in networks))
+    return [*before_correction(networks[:-1], finest), *networks[-1].in_passes(finest)]
+
+
+def before_correction(networks: Sequence[Network], finest: int = 1) -> list[Network]:
+    """Return networks as :func:`repeated` does, where another one corrects what they leave.
+
+    The first one, which predicts, is applied `UNTIL_CORRECTION` times at most.
+    """
+    passes = [list(network.in_passes(finest)) for network in networks]
+    return list(chain(*(part[:UNTIL_CORRECTION] for part in passes[:1]), *passes[1:]))
 
 
 def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:

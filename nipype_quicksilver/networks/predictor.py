@@ -20,7 +20,13 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.networks.prediction import Images, Network, State, run_networks
+from nipype_quicksilver.networks.prediction import (
+    Images,
+    Network,
+    State,
+    before_correction,
+    run_networks,
+)
 from nipype_quicksilver.networks.sampling import (
     RunningMoments,
     is_probabilistic,
@@ -151,10 +157,12 @@ class Predictor:
             itself (LPP).
         """
         passes = list(self.prediction.in_passes())
+        if not corrections:
+            return passes
         again = list((self.correction or self.prediction).in_passes())
-        if corrections:
-            passes += again + again[-1:] * (corrections - 1)
-        return passes
+        if self.correction is not None:
+            passes = before_correction([self.prediction])
+        return [*passes, *again, *again[-1:] * (corrections - 1)]
 
     def to(self, device: torch.device) -> Predictor:
         """Return the same on a device."""

@@ -24,8 +24,8 @@ from nipype_quicksilver.networks.prediction import (
     Images,
     Network,
     State,
+    before_correction,
     on_grid,
-    repeated,
     run_networks,
 )
 from nipype_quicksilver.networks.synthesis import (
@@ -142,7 +142,7 @@ class Training:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.network, self.before = network, repeated(before, recipe.factor)
+        self.network, self.before = network, before_correction(before, recipe.factor)
         #: What is called to predict: the network, or what distributes it over processes.
         self.runner: ForceUNet = network
         self.scans, self.rank, self.ranks = list(scans), rank, ranks

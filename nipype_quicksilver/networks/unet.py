@@ -53,8 +53,10 @@ class ForceUNet(nn.Module):
         Go along the descent of image match and energy, brought to the same size everywhere in the
         brain, instead of along the forces as they are: what is left after a pass is small.
     last_image : int, optional
-        In the last pass the images are pooled by this factor, a divisor of `image`, and so are
+        In its last passes the images are pooled by this factor, a divisor of `image`, and so are
         those of the finest forces: what the network learnt of gains on coarser images holds there.
+    last_passes : int
+        How many passes these are.
     first_step : float
         How far the untrained network goes along the mean force; 0.5 suits a prediction, whose
         forces are about 1, and less a correction.
@@ -74,6 +76,7 @@ class ForceUNet(nn.Module):
         tile: int = 1,
         normalized: bool = False,
         last_image: int | None = None,
+        last_passes: int = 1,
         first_step: float = 0.5,
         dropout: float = 0.0,
     ) -> None:
@@ -82,9 +85,12 @@ class ForceUNet(nn.Module):
             raise ValueError("the velocity's factor and the scales are multiples of the image's")
         if last_image is not None and (last_image < 1 or image % last_image):
             raise ValueError("the last image's factor is a divisor of the image's")
+        if not 1 <= last_passes <= passes:
+            raise ValueError("there are at least one and at most all passes with the last image")
         self.image, self.velocity, self.scales = image, velocity, tuple(scales)
         self.passes, self.turns, self.tile = passes, turns, tile
-        self.normalized, self.last_image = normalized, last_image
+        self.normalized = normalized
+        self.last_image, self.last_passes = last_image, last_passes
         self.ratio = velocity // image
         channels = (2 * self.ratio**3 + 3 * len(self.scales) + 3) * tile**3
         pairs = list(itertools.pairwise(widths))
@@ -157,7 +163,7 @@ class ForceUNet(nn.Module):
         last = max(self.last_image or self.image, finest)
         if last == self.image:
             return [self] * self.passes
-        return [self] * (self.passes - 1) + [Sharper(self, last)]
+        return [self] * (self.passes - self.last_passes) + [Sharper(self, last)] * self.last_passes
 
     def _through(self, features: torch.Tensor) -> torch.Tensor:
         """Go down through the levels and up again, adding what each level saw on the way."""
