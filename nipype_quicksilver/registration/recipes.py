@@ -24,7 +24,7 @@ VERSION = 1
 MULTIPLE = 8  # of which the grid's sides must be, so that it can be halved three times
 
 #: The recipes that come with the package, in its folder `data`.
-SHIPPED = ("prediction", "probabilistic", "correction", "patch")
+SHIPPED = ("prediction", "probabilistic", "correction", "correction-fine", "patch")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from nipype_quicksilver.lddmm.fields import pool, sample, upsample
 from nipype_quicksilver.lddmm.kernel import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.networks.prediction import (
+    UNTIL_CORRECTION,
     Images,
+    before_correction,
     correct,
     predict,
     repeated,
@@ -120,6 +122,15 @@ def test_order_passes_and_grids(images):
     before, _ = run_networks(repeated([first]), images, Kernel(), 3)
     fine = operator.apply(second.seen[0][3], 0.5)
     torch.testing.assert_close(fine, upsample(coarse.apply(before, 0.5), 2), rtol=1e-3, atol=1e-4)
+
+
+def test_a_prediction_that_is_corrected_stops_early(images):
+    """What its last passes would find, a correction finds sooner."""
+    for networks, passes in ((1, (6,)), (2, (UNTIL_CORRECTION, 2)), (3, (UNTIL_CORRECTION, 2, 1))):
+        line = [Recorder(0.001, passes=6), Recorder(passes=2), Recorder()][:networks]
+        run_networks(repeated(line), images, Kernel(), 3)
+        assert tuple(len(network.seen) for network in line) == passes
+    assert before_correction([]) == []
 
 
 def test_a_start_is_corrected(images):

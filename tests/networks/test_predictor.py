@@ -1,5 +1,7 @@
 """Networks that are loaded, put together and sampled."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,16 @@ def probabilistic(tmp_path):
     return save_unet(tmp_path / "probabilistic.safetensors", dropout=0.3, noise=0.2)
 
 
+class Repeated:
+    """A network that is made to be applied several times in a row."""
+
+    def __init__(self, passes):
+        self.passes = passes
+
+    def in_passes(self, finest=1):
+        return [self] * self.passes
+
+
 def predict(predictor, images, corrections):
     """Return state and operator."""
     found = predictor.predict(images, corrections)
@@ -83,6 +95,10 @@ def test_the_networks_in_their_order(prediction, correction):
     assert [network.velocity for network in predictor.networks(2)] == [4, 2, 2]
     assert (predictor.velocity(0), predictor.velocity(1)) == (4, 2)
     assert predictor.files == (str(prediction), str(correction))
+    many = replace(predictor, prediction=Repeated(6), correction=Repeated(2))
+    for corrections, numbers in ((0, (6, 0)), (1, (4, 2)), (3, (4, 4))):
+        line = many.networks(corrections)
+        assert (line.count(many.prediction), line.count(many.correction)) == numbers
     itself = load_predictor(prediction)
     assert itself.networks(2) == [itself.prediction] * 3
     alone = load_predictor(prediction, correction, correcting=False)

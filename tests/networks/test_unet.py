@@ -102,6 +102,10 @@ def test_the_last_pass_looks_at_finer_images():
     first, second, last = network.in_passes()
     assert first is second is network and (first.image, last.image) == (2, 1)
     assert network.in_passes(2) == [network] * 3
+    several = make(**parameters, last_passes=2)
+    assert [each.image for each in several.in_passes()] == [2, 1, 1]
+    with pytest.raises(ValueError, match="at most all"):
+        make(**parameters, last_passes=4)
     pooled = [torch.nn.functional.avg_pool3d(each, 2) for each in (moving, target, weight)]
     with torch.no_grad():
         coarse, fine = (
