@@ -91,7 +91,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--recipe",
         metavar="FILE|NAME",
         help="recipe (JSON), or one that comes with the package: prediction, probabilistic, "
-        "correction, patch (default: by the role; patch for momenta)",
+        "correction, correction-fine, patch (default: by the role; patch for momenta)",
     )
     parser.add_argument(
         "--iterations", type=common.positive_int, metavar="N", help="instead of the recipe's"
