@@ -63,7 +63,7 @@ class Stage:
 DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 16))
 
 # From a predicted momentum, what is left is fine.
-REFINEMENT_STAGES = (Stage(1, 2, 4),)
+REFINEMENT_STAGES = (Stage(1, 2, 2),)
 
 
 def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]:
@@ -85,7 +85,7 @@ def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]
     >>> stages_onward(REFINEMENT_STAGES, 4) == REFINEMENT_STAGES
     True
     >>> stages_onward(REFINEMENT_STAGES, 1)
-    (Stage(image=1, velocity=1, iterations=4),)
+    (Stage(image=1, velocity=1, iterations=2),)
     """
     if any(velocity % stage.velocity == 0 for stage in stages):
         return stages

@@ -18,6 +18,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import is_template
+from nipype_quicksilver.processes import give_back_memory
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.choice import Method, choose_method
 from nipype_quicksilver.registration.frames import AUTO, chosen_template, to_frame
@@ -210,6 +211,7 @@ def register(
     with clock.part("prepare"):
         prepared = prepare(inputs)
     fit = work.fit(prepared, chosen, device=computing_on, seed=seed, clock=clock, progress=progress)
+    give_back_memory()  # far more than what follows needs
     composite, inverse = _transforms(fit, inputs)
     result = _finish(inputs, prepared, fit, composite, inverse, interpolation, clock)
     if fit.variance is not None:
