@@ -1,6 +1,7 @@
 """Processes that end with those that started them."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -52,3 +53,25 @@ def test_all_end_when_the_parent_is_killed():
     while any(map(is_running, numbers)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(is_running, numbers))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_what_was_kept_is_given_back():
+    """A process that keeps freed memory has it again only until it is told to give it back."""
+    code = """
+import numpy as np
+from nipype_quicksilver.cli.common import _keep_freed_memory
+from nipype_quicksilver.processes import give_back_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+_keep_freed_memory()
+before = resident()
+arrays = [np.ones(1 << 20) for _ in range(32)]
+del arrays
+kept = resident() - before
+give_back_memory()
+assert kept > 200e6 and resident() - before < 0.2 * kept, (kept, resident() - before)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
