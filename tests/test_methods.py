@@ -73,10 +73,11 @@ def after(result):
 
 def test_each_method_brings_the_images_closer(results):
     before = results["predict"].summary["similarity"]["before"]
-    order = ("predict", "correct", "correct3", "refine")
-    alike = [before, *(after(results[name]) for name in order)]
-    assert alike == sorted(alike)
-    assert alike[-1] - alike[0] > 0.05
+    predicted, corrected, again, refined = (
+        after(results[name]) for name in ("predict", "correct", "correct3", "refine")
+    )
+    # Both go on from one correction.
+    assert before + 0.05 < predicted < corrected < min(again, refined)
     for result in results.values():
         assert result.summary["jacobian"]["folded"] == 0
         assert result.summary["inverse_consistency_mm"]["mean"] < 0.05
