@@ -54,7 +54,7 @@ class ForceUNet(nn.Module):
         brain, instead of along the forces as they are: what is left after a pass is small.
     last_image : int, optional
         In its last passes the images are pooled by this factor, a divisor of `image`, and so are
-        those of the finest forces: what the network learnt of gains on coarser images holds there.
+        those of the finest forces: the gains are those of the same weights, on finer images.
     last_passes : int
         How many passes these are.
     first_step : float
