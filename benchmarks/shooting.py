@@ -17,7 +17,8 @@ from rich.table import Table
 from benchmarks import greedy
 from benchmarks.data import Pair, pairs
 from benchmarks.registration import register
-from nipype_quicksilver.lddmm.fields import compose, corner_determinants, pool, upsample
+from nipype_quicksilver.lddmm.fields import compose, pool, upsample
+from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.reference import shoot_by_runge_kutta
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot

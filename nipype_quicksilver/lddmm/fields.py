@@ -1,12 +1,12 @@
-"""Displacement fields on a regular grid: sampling, composition, inversion, Jacobians.
+"""Displacement fields on a regular grid: sampling, composition, inversion, change of grid.
 
 A map ``x -> x + u(x)`` is stored as its displacement ``u``, (B, 3, X, Y, Z), in the unit of the
 grid's spacing, components in the order of the axes. Voxel ``i`` along axis ``d`` sits at
 ``spacing[d] * i``; sampling beyond the grid takes the value at its border.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, reduce
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,9 +18,6 @@ Shape = tuple[int, int, int]
 #: A part of a grid: one slice for each dimension of a field (B, C, X, Y, Z), the first two whole.
 Box = tuple[slice, ...]
 
-
-# The corners of a cell, as offsets from its first voxel.
-CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
 
 # Slabs of a volume that are sampled at the same time on a CPU.
 SLABS = 4
@@ -269,126 +266,6 @@ def _improve(
         length[far] = torch.where(better[0], (2 * share).clamp_max(1), 0.5 * share)
 
 
-def gradient(field: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return the central differences of a field, one-sided at the border.
-
-    Parameters
-    ----------
-    field : torch.Tensor
-        (B, C, X, Y, Z).
-    spacing : float or sequence of float
-
-    Returns
-    -------
-    torch.Tensor
-        (B, C, 3, X, Y, Z): the last of the three leading axes is the direction.
-    """
-    return torch.stack(
-        [
-            _difference(field, axis, h)
-            for axis, h in zip((2, 3, 4), spacing_tuple(spacing), strict=True)
-        ],
-        dim=2,
-    )
-
-
-def jacobian(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return ``D(id + u)``, (B, 3, 3, X, Y, Z): row is the component, column the direction."""
-    eye = torch.eye(3, dtype=displacement.dtype, device=displacement.device)
-    return gradient(displacement, spacing) + eye[None, :, :, None, None, None]
-
-
-def determinant(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the determinants (B, 1, X, Y, Z) of matrices (B, 3, 3, X, Y, Z)."""
-    # Unbinding, not indexing: the gradient of an index is a whole field of zeros.
-    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(1) for row in matrix.unbind(1))
-    return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[:, None]
-
-
-def jacobian_determinant(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return ``det D(id + u)`` by central differences, (B, 1, X, Y, Z)."""
-    return determinant(jacobian(displacement, spacing))
-
-
-def corner_determinants(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return the Jacobians at the eight corners of every cell, by one-sided differences.
-
-    A map that is trilinear between voxels is checked for folds at its cells' corners: a voxel's
-    eight combinations of forward and backward differences are the corners of the eight cells
-    that meet in it.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, 8, X - 1, Y - 1, Z - 1).
-    """
-    return torch.stack(list(_each_corner(displacement, spacing)), dim=1)
-
-
-def smallest_corner(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return the smallest of a cell's eight :func:`corner_determinants`; NaN if one is.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, X - 1, Y - 1, Z - 1).
-    """
-    return reduce(torch.minimum, _each_corner(displacement, spacing))
-
-
-def _each_corner(displacement: torch.Tensor, spacing: Spacing) -> Iterator[torch.Tensor]:
-    """Yield the Jacobians at one corner of all cells after the other."""
-    edges = [
-        displacement.diff(dim=axis + 2) / h + _unit(axis, displacement).reshape(1, 3, 1, 1, 1)
-        for axis, h in enumerate(spacing_tuple(spacing))
-    ]
-    nx, ny, nz = (n - 1 for n in displacement.shape[2:])
-    for i, j, k in CORNERS:
-        x, y, z = slice(i, i + nx), slice(j, j + ny), slice(k, k + nz)
-        yield _determinant_of_columns(
-            edges[0][..., y, z], edges[1][..., x, :, z], edges[2][..., x, y, :]
-        )
-
-
-def jacobian_shortfall(
-    displacement: torch.Tensor, spacing: Spacing, margin: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how far the Jacobians at all corners of all cells fall short of a margin.
-
-    Parameters
-    ----------
-    displacement : torch.Tensor
-        (1, 3, X, Y, Z).
-    spacing : float or sequence of float
-    margin : float
-
-    Returns
-    -------
-    shortfall : torch.Tensor
-        The sum over the corners of ``x^2 / (1 + x)`` with ``x = max(0, 1 - J / margin)``,
-        differentiable: quadratic at first, linear in deep folds so that its slope stays bounded.
-        Only the few corners below the margin are gone through again with gradients.
-    smallest : torch.Tensor
-        The smallest Jacobian.
-    """
-    with torch.no_grad():
-        jacobians = corner_determinants(displacement, spacing)[0]
-        smallest = jacobians.min()
-        corner, *cell = (jacobians < margin).nonzero().unbind(1)
-    offset = torch.tensor(CORNERS, device=displacement.device)[corner].unbind(1)
-    voxel = [c + o for c, o in zip(cell, offset, strict=True)]
-    columns = []
-    for axis, h in enumerate(spacing_tuple(spacing)):
-        ends = []
-        for end in (0, 1):
-            at = [*voxel[:axis], cell[axis] + end, *voxel[axis + 1 :]]
-            ends.append(displacement[0, :, at[0], at[1], at[2]][None])
-        unit = _unit(axis, displacement).reshape(1, 3, 1)
-        columns.append((ends[1] - ends[0]) / h + unit)
-    part = 1 - _determinant_of_columns(columns[0], columns[1], columns[2]) / margin
-    return (part.square() / (1 + part)).sum(), smallest
-
-
 def pool(image: torch.Tensor, factor: int) -> torch.Tensor:
     """Return the averages over blocks of ``factor`` voxels an axis: a cell-centred coarser grid."""
     return functional.avg_pool3d(image, factor) if factor > 1 else image
@@ -443,17 +320,6 @@ def _upsample_axis(field: torch.Tensor, axis: int, factor: int) -> torch.Tensor:
     return torch.stack(phases, dim=axis + 1).flatten(axis, axis + 1)
 
 
-def _unit(axis: int, like: torch.Tensor) -> torch.Tensor:
-    """Return the unit vector along an axis, (3,)."""
-    return torch.eye(3, dtype=like.dtype, device=like.device)[axis]
-
-
-def _determinant_of_columns(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    """Return ``det [x y z]`` for columns (B, 3, ...)."""
-    (a, b, c), (d, e, f), (g, h, i) = (column.unbind(1) for column in (x, y, z))
-    return a * (e * i - f * h) - d * (b * i - c * h) + g * (b * f - c * e)
-
-
 def _sample_at(
     image: torch.Tensor, voxels: torch.Tensor, displacement: torch.Tensor, spacing: Spacing
 ) -> torch.Tensor:
@@ -490,14 +356,6 @@ def _sample_at(
 def _squared_length(field: torch.Tensor) -> torch.Tensor:
     x, y, z = field.split(1, dim=1)
     return x * x + y * y + z * z
-
-
-def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:
-    size = field.shape[axis]
-    inner = (field.narrow(axis, 2, size - 2) - field.narrow(axis, 0, size - 2)) / (2 * spacing)
-    first = (field.narrow(axis, 1, 1) - field.narrow(axis, 0, 1)) / spacing
-    last = (field.narrow(axis, size - 1, 1) - field.narrow(axis, size - 2, 1)) / spacing
-    return torch.cat([first, inner, last], dim=axis)
 
 
 def _slabs(field: torch.Tensor) -> int:

@@ -6,16 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from nipype_quicksilver.lddmm.fields import (
-    CORNERS,
-    Shape,
-    Spacing,
-    determinant,
-    sample,
-    smallest_corner,
-    spacing_tuple,
-    upsample,
-)
+from nipype_quicksilver.lddmm.fields import Shape, Spacing, sample, spacing_tuple, upsample
+from nipype_quicksilver.lddmm.jacobians import CORNERS, determinant, smallest_corner
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot

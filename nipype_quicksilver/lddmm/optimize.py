@@ -20,8 +20,6 @@ import torch
 from nipype_quicksilver.lddmm.fields import (
     Spacing,
     bounding_box,
-    corner_determinants,
-    jacobian_shortfall,
     pool,
     sample,
     spacing_tuple,
@@ -29,6 +27,7 @@ from nipype_quicksilver.lddmm.fields import (
     upsample_within,
 )
 from nipype_quicksilver.lddmm.folding import Lattice, unfold
+from nipype_quicksilver.lddmm.jacobians import corner_determinants, jacobian_shortfall
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import MeasureName, box_max, box_mean, measure

@@ -7,7 +7,8 @@ each step adds (Yang et al. 2017, section 2.1; ten steps there).
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import Spacing, compose, determinant, jacobian, sample
+from nipype_quicksilver.lddmm.fields import Spacing, compose, sample
+from nipype_quicksilver.lddmm.jacobians import determinant, jacobian
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import Spacing, compose, jacobian, push, sample
+from nipype_quicksilver.lddmm.fields import Spacing, compose, push, sample
+from nipype_quicksilver.lddmm.jacobians import jacobian
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 
 

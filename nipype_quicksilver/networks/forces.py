@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import bounding_box, gradient, placed, pool, shape_of, upsample
+from nipype_quicksilver.lddmm.fields import bounding_box, placed, pool, shape_of, upsample
+from nipype_quicksilver.lddmm.jacobians import gradient
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation, box_mean
 

@@ -12,14 +12,7 @@ from typing import Protocol
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import (
-    Spacing,
-    compose,
-    pool,
-    sample,
-    spacing_tuple,
-    upsample,
-)
+from nipype_quicksilver.lddmm.fields import Spacing, compose, pool, sample, spacing_tuple, upsample
 from nipype_quicksilver.lddmm.folding import calm
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot

@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nipype_quicksilver.lddmm.fields import gradient, sample
+from nipype_quicksilver.lddmm.fields import sample
+from nipype_quicksilver.lddmm.jacobians import gradient
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation, local_mean
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import build_network

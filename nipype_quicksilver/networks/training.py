@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.fields import jacobian_shortfall, sample, upsample
+from nipype_quicksilver.lddmm.fields import sample, upsample
+from nipype_quicksilver.lddmm.jacobians import jacobian_shortfall
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import RIM, taper
 from nipype_quicksilver.lddmm.optimize import BARRIER, MARGIN

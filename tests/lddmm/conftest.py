@@ -1,4 +1,4 @@
-"""Smooth random fields that every test of the engine may shoot."""
+"""Fields that every test of the engine may sample or shoot."""
 
 import pytest
 import torch
@@ -6,6 +6,18 @@ import torch
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 
 KERNEL = Kernel(alpha=4.0, beta=0.0, gamma=1.0, power=2)
+SHAPE = (9, 10, 12)
+SPACING = (1.0, 2.0, 1.5)
+
+
+def coordinates(shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
+    axes = [h * torch.arange(n, dtype=torch.float64) for n, h in zip(shape, SPACING, strict=True)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+
+
+def smooth_displacement(size: float) -> torch.Tensor:
+    x, y, z = coordinates()[0]
+    return size * torch.stack([torch.sin(y / 4), torch.cos(z / 5), torch.sin(x / 3)])[None]
 
 
 def operator_on(

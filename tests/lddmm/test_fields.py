@@ -1,4 +1,4 @@
-"""Sampling, composition, inversion and Jacobians against closed forms."""
+"""Sampling, composition and inversion against closed forms."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from nipype_quicksilver.lddmm import fields
-
-SHAPE = (9, 10, 12)
-SPACING = (1.0, 2.0, 1.5)
-
-
-def coordinates(shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
-    axes = [h * torch.arange(n, dtype=torch.float64) for n, h in zip(shape, SPACING, strict=True)]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
-
-
-def smooth_displacement(size: float) -> torch.Tensor:
-    x, y, z = coordinates()[0]
-    return size * torch.stack([torch.sin(y / 4), torch.cos(z / 5), torch.sin(x / 3)])[None]
+from tests.lddmm.conftest import SHAPE, SPACING, coordinates, smooth_displacement
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -100,44 +88,6 @@ def test_inverse_composes_to_the_identity() -> None:
     inverse = fields.invert(displacement, torch.zeros_like(displacement), SPACING, iterations=20)
     residual = fields.compose(displacement, inverse, SPACING)
     assert residual.abs().max() < 1e-10
-
-
-def test_jacobian_of_a_linear_map_is_its_matrix() -> None:
-    matrix = torch.tensor([[0.1, 0.2, 0.0], [-0.1, 0.3, 0.1], [0.0, 0.05, -0.2]]).double()
-    displacement = torch.einsum("de,bexyz->bdxyz", matrix, coordinates())
-    expected = matrix + torch.eye(3, dtype=torch.float64)
-    jacobian = fields.jacobian(displacement, SPACING)
-    assert torch.allclose(jacobian, expected[None, :, :, None, None, None].expand_as(jacobian))
-    determinant = float(torch.linalg.det(expected))
-    corners = fields.corner_determinants(displacement, SPACING)
-    assert corners.shape == (1, 8, *(n - 1 for n in SHAPE))
-    for values in (fields.jacobian_determinant(displacement, SPACING), corners):
-        assert torch.allclose(values, torch.full_like(values, determinant))
-
-
-def test_corners_see_a_fold_that_central_differences_miss() -> None:
-    displacement = torch.zeros((1, 3, 8, 8, 8), dtype=torch.float64)
-    displacement[0, 0, 4, 4, 4] = 1.5  # voxel 4 jumps past voxel 5 and leaves a gap behind it
-    assert (fields.jacobian_determinant(displacement) > 0).all()
-    corners = fields.corner_determinants(displacement)
-    assert float(corners.min()) == pytest.approx(-0.5)
-    assert int((corners <= 0).sum()) == 8  # both ends of the edge, in each of its four cells
-
-
-def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
-    displacement = (3 * smooth_displacement(1.0)).requires_grad_()
-    margin = 0.6
-    corners = fields.corner_determinants(displacement, SPACING)
-    part = torch.relu(1 - corners / margin)
-    expected = (part.square() / (1 + part)).sum()
-    assert float(expected) > 0
-    shortfall, smallest = fields.jacobian_shortfall(displacement, SPACING, margin)
-    assert float(shortfall) == pytest.approx(float(expected))
-    assert float(smallest) == float(corners.min())
-    gradients = [torch.autograd.grad(v, displacement)[0] for v in (expected, shortfall)]
-    assert torch.allclose(*gradients)
-    none, _ = fields.jacobian_shortfall(0 * displacement, SPACING, margin)
-    assert float(none) == 0
 
 
 @pytest.mark.parametrize("factor", [2, 4])

@@ -8,8 +8,9 @@ from scipy.ndimage import map_coordinates
 from torch.nn.functional import max_pool3d, pad
 
 from nipype_quicksilver.lddmm import folding as module
-from nipype_quicksilver.lddmm.fields import corner_determinants, upsample
+from nipype_quicksilver.lddmm.fields import upsample
 from nipype_quicksilver.lddmm.folding import Lattice, calm, unfold
+from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import shoot
 from tests.lddmm.conftest import operator_on, smooth_velocity

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nipype_quicksilver.lddmm.fields import corner_determinants, sample, upsample
+from nipype_quicksilver.lddmm.fields import sample, upsample
+from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.optimize import (
     MARGIN,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nipype_quicksilver.lddmm.fields import compose, jacobian_determinant
+from nipype_quicksilver.lddmm.fields import compose
+from nipype_quicksilver.lddmm.jacobians import jacobian_determinant
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.reference import shoot_by_runge_kutta
 from nipype_quicksilver.lddmm.shooting import shoot, transport

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nipype_quicksilver.lddmm.fields import gradient, sample
+from nipype_quicksilver.lddmm.fields import sample
+from nipype_quicksilver.lddmm.jacobians import gradient
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
 from nipype_quicksilver.networks.forces import (

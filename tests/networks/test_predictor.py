@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.fields import corner_determinants, gradient, sample, upsample
+from nipype_quicksilver.lddmm.fields import sample, upsample
+from nipype_quicksilver.lddmm.jacobians import corner_determinants, gradient
 from nipype_quicksilver.lddmm.kernel import Kernel
 from nipype_quicksilver.lddmm.maps import on_working_grid
 from nipype_quicksilver.lddmm.shooting import shoot
