@@ -16,7 +16,7 @@ from pathlib import Path
 def register_by_api(args: argparse.Namespace) -> Path:
     """Register by the Python API; return the transform that warps the moving image."""
     import nipype_quicksilver
-    from nipype_quicksilver.lddmm.optimize import Settings
+    from nipype_quicksilver.lddmm.settings import Settings
 
     options = {}
     if args.iterations:

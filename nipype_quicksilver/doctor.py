@@ -287,7 +287,8 @@ def _test_registration(device: torch.device) -> tuple[bool, str]:
     import torch
 
     from nipype_quicksilver.lddmm.fields import sample, upsample
-    from nipype_quicksilver.lddmm.optimize import Settings, Stage, optimize
+    from nipype_quicksilver.lddmm.optimize import optimize
+    from nipype_quicksilver.lddmm.settings import Settings, Stage
     from nipype_quicksilver.lddmm.shooting import shoot
     from nipype_quicksilver.lddmm.similarity import box_mean
 

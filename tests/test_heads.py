@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 import nipype_quicksilver
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.optimize import Settings, Stage
+from nipype_quicksilver.lddmm.settings import Settings, Stage
 from nipype_quicksilver.preprocessing import affine, brain
 from nipype_quicksilver.preprocessing.engines import Engine
 from nipype_quicksilver.preprocessing.templates import template_file

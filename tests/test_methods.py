@@ -10,7 +10,7 @@ import torch
 import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.optimize import REFINEMENT_STAGES, SCHEDULES, Settings, Stage
+from nipype_quicksilver.lddmm.settings import REFINEMENT_STAGES, SCHEDULES, Settings, Stage
 from nipype_quicksilver.registration.conformed import optimize_files, predict_files
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid

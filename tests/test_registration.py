@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 
 import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
-from nipype_quicksilver.lddmm.optimize import Settings, Stage
+from nipype_quicksilver.lddmm.settings import Settings, Stage
 from nipype_quicksilver.registration.conformed import optimize_files
 from nipype_quicksilver.registration.geodesic import shoot_file
 from nipype_quicksilver.registration.inputs import read_inputs

@@ -15,7 +15,8 @@ from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError, QuicksilverError
 
 if TYPE_CHECKING:
-    from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.lddmm.optimize import Iteration
+    from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.networks.predictor import Drawn
     from nipype_quicksilver.registration.conformed import Found
     from nipype_quicksilver.registration.engine import Progress
@@ -184,9 +185,9 @@ def chosen_settings(args: argparse.Namespace, schedule: str = "full") -> Setting
     InputError
         If `--iterations` has another number of stages than the schedule, or only zeros.
     """
-    from nipype_quicksilver.lddmm import optimize
+    from nipype_quicksilver.lddmm.settings import SCHEDULES
 
-    settings = optimize.SCHEDULES[schedule]
+    settings = SCHEDULES[schedule]
     if args.similarity is not None:
         settings = replace(settings, similarity=args.similarity)
     if args.iterations is None:

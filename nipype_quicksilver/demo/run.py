@@ -21,7 +21,7 @@ from nipype_quicksilver.spatial.transforms import displacement_on_grid, write_di
 if TYPE_CHECKING:
     import torch
 
-    from nipype_quicksilver.lddmm.optimize import Settings
+    from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.registration.engine import Progress
 
 #: What the demonstration writes besides the files of a registration and the pair itself.

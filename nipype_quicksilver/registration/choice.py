@@ -10,7 +10,7 @@ from nipype_quicksilver.methods import check_method
 from nipype_quicksilver.spatial.files import PathLike
 
 if TYPE_CHECKING:
-    from nipype_quicksilver.lddmm.optimize import Settings
+    from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.networks.predictor import Predictor
 
 
@@ -74,7 +74,7 @@ def choose_method(
         If there is no such method, it has no use for what is given, or a checkpoint cannot be
         used.
     """
-    from nipype_quicksilver.lddmm.optimize import SCHEDULES
+    from nipype_quicksilver.lddmm.settings import SCHEDULES
     from nipype_quicksilver.networks.predictor import load_predictor
 
     check_method(

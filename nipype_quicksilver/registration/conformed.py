@@ -33,7 +33,7 @@ from nipype_quicksilver.spatial.momentum import Momentum, read_momentum
 if TYPE_CHECKING:
     import torch
 
-    from nipype_quicksilver.lddmm.optimize import Settings
+    from nipype_quicksilver.lddmm.settings import Settings
 
 MULTIPLE = 8  # of which the grid's dimensions must be, so that it can be halved three times
 _BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are beyond this

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.lddmm.folding import Lattice
-    from nipype_quicksilver.lddmm.optimize import Iteration, Settings
+    from nipype_quicksilver.lddmm.optimize import Iteration
+    from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
     from nipype_quicksilver.networks.card import Card
     from nipype_quicksilver.networks.predictor import Drawn, Predicted, Predictor
@@ -249,7 +250,7 @@ def _normalized_for(card: Card, image: np.ndarray) -> np.ndarray:
 def _settings_from(settings: Settings, momentum: Momentum) -> Settings:
     """Return the settings that go on from a momentum: its kernel, time steps and grid."""
     from nipype_quicksilver.lddmm.kernel import Kernel
-    from nipype_quicksilver.lddmm.optimize import stages_onward
+    from nipype_quicksilver.lddmm.settings import stages_onward
 
     stages = stages_onward(settings.stages, momentum.factor)
     return replace(settings, stages=stages, kernel=Kernel(**momentum.kernel), steps=momentum.steps)

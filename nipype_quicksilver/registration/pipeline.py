@@ -50,7 +50,7 @@ from nipype_quicksilver.spatial.transforms import (
 if TYPE_CHECKING:
     import torch
 
-    from nipype_quicksilver.lddmm.optimize import Settings
+    from nipype_quicksilver.lddmm.settings import Settings
 
 Composite = sitk.CompositeTransform
 Parameters = ParamSpec("Parameters")
@@ -133,7 +133,7 @@ def register(
         nothing (LO).
     settings : Settings, optional
         Schedule, kernel and similarity of the optimisation, see
-        `nipype_quicksilver.lddmm.optimize`.
+        `nipype_quicksilver.lddmm.settings`.
     prediction_network, correction_network : path-like, optional
         Checkpoints (``.safetensors``); those of the package unless given.
     corrections : int, optional

@@ -17,7 +17,7 @@ from nipype_quicksilver.demo import phantom
 from nipype_quicksilver.demo.geodesic import PEAK, SMALLEST_JACOBIAN, random_geodesic
 from nipype_quicksilver.demo.phantom import Template, load_template, make_pair
 from nipype_quicksilver.demo.run import run_demo
-from nipype_quicksilver.lddmm.optimize import SCHEDULES, Settings, Stage
+from nipype_quicksilver.lddmm.settings import SCHEDULES, Settings, Stage
 from nipype_quicksilver.registration.geodesic import shoot_file
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial.evaluation import minimum_jacobian

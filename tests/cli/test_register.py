@@ -15,7 +15,7 @@ import pytest
 from nipype_quicksilver.cli import fitting, register
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.optimize import Settings
+from nipype_quicksilver.lddmm.settings import Settings
 from nipype_quicksilver.registration.folders import staged_folder
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial import images, resampling

@@ -141,7 +141,7 @@ def original_network(path):
 def reader(sources, tmp_path, monkeypatch):
     """The folder in which a reader of a page works; brains are small there, and work is short."""
     from nipype_quicksilver.interfaces.base import QuicksilverCommand
-    from nipype_quicksilver.lddmm import optimize
+    from nipype_quicksilver.lddmm import settings
     from nipype_quicksilver.preprocessing import templates
     from nipype_quicksilver.registration import heads, recipes
 
@@ -160,8 +160,8 @@ def reader(sources, tmp_path, monkeypatch):
         facts = {"format": recipes.FORMAT, "version": recipes.VERSION, **RECIPES[kind]}
         (tmp_path / f".recipe_{name}.json").write_text(json.dumps(facts))
     monkeypatch.setattr(recipes, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json")
-    stages = tuple(replace(stage, iterations=2) for stage in optimize.DEFAULT_STAGES)
-    monkeypatch.setitem(optimize.SCHEDULES, "full", optimize.Settings(stages=stages))
+    stages = tuple(replace(stage, iterations=2) for stage in settings.DEFAULT_STAGES)
+    monkeypatch.setitem(settings.SCHEDULES, "full", settings.Settings(stages=stages))
     monkeypatch.setattr(QuicksilverCommand, "_run_interface", in_this_process)
     # Only the affine needs a brain of natural size.
     for module, source in ((templates, "natural_fixed"), (heads, "fixed")):

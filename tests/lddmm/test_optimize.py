@@ -10,12 +10,11 @@ from nipype_quicksilver.lddmm.optimize import (
     MARGIN,
     OVERSHOOT,
     Iteration,
-    Settings,
-    Stage,
     _bounded,
     _Problem,
     optimize,
 )
+from nipype_quicksilver.lddmm.settings import Settings, Stage
 from nipype_quicksilver.lddmm.similarity import (
     MEASURES,
     MeasureName,
