@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from nipype_quicksilver.networks.processes import joined
-from nipype_quicksilver.registration.learning import Data, train
+from nipype_quicksilver.registration.learning import train
 from nipype_quicksilver.registration.recipes import read_plan
+from nipype_quicksilver.registration.training_files import Data
 from nipype_quicksilver.registration.training_loop import Status
 
 # Everything on a grid of 4 mm: small and fast, where the shipped networks see 2 mm.

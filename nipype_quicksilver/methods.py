@@ -9,6 +9,8 @@ from nipype_quicksilver.errors import InputError
 METHODS = ("correct", "predict", "refine", "optimize")
 #: The one that is taken where none is named.
 DEFAULT_METHOD = "correct"
+#: What networks are for.
+ROLES = ("prediction", "correction")
 #: Of the optimisation: from nothing, and from a predicted momentum.
 SCHEDULES = ("full", "refine")
 

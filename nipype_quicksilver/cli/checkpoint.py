@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import ROLES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.networks.card import Card
@@ -31,7 +32,6 @@ Examples:
 
 A .pth.tar file is read as plain data: code in it is not run, and such a file is refused.
 """
-_ROLES = ("prediction", "correction")
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     group = parser.add_argument_group("options of import")
     group.add_argument(
-        "--role", choices=_ROLES, help="what the network is for (default: prediction)"
+        "--role", choices=ROLES, help="what the network is for (default: prediction)"
     )
     group.add_argument(
         "--dropout",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import common, fitting
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.methods import ROLES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -152,7 +153,7 @@ def _workflow(args: argparse.Namespace, pairs: list[Pair]) -> Any:
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.workflows import init_evaluation_wf
 
-    networks = {f"{role}_network": None for role in ("prediction", "correction")}
+    networks = {f"{role}_network": None for role in ROLES}
     for name in networks:
         if (file := getattr(args, name)) is not None:
             load_checkpoint(file)

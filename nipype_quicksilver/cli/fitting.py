@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.methods import ROLES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.optimize import Iteration
@@ -55,7 +56,7 @@ def mask_names() -> list[str]:
 
 def add_checkpoints(parser: argparse._ActionsContainer) -> None:
     """Add `--prediction-network` and `--correction-network`."""
-    for role in ("prediction", "correction"):
+    for role in ROLES:
         parser.add_argument(
             f"--{role}-network",
             type=Path,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import ROLES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration.learning import Trained
     from nipype_quicksilver.registration.recipes import Plan
     from nipype_quicksilver.registration.training_loop import Progress, Status
 
-ROLES = ("prediction", "correction")
 
 _DESCRIPTION = """\
 Train a network that predicts initial momenta, on one of these:
@@ -155,7 +155,8 @@ def run(args: argparse.Namespace) -> int:
     common.start_itk(args)
     device = common.start_torch(args)
     from nipype_quicksilver.networks.processes import joined
-    from nipype_quicksilver.registration.learning import Data, train
+    from nipype_quicksilver.registration.learning import train
+    from nipype_quicksilver.registration.training_files import Data
 
     data = Data(
         labels=args.labels,

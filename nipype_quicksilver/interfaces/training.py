@@ -9,8 +9,7 @@ from nipype_quicksilver.interfaces.base import (
     QuicksilverCommand,
     SeededInputSpec,
 )
-
-ROLES = ("prediction", "correction")
+from nipype_quicksilver.methods import ROLES
 
 
 class BuildMomentumDatasetInputSpec(CommandInputSpec):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.networks.card import IMPORT_HINT, Card, card_path, read_card
-from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.files import PathLike, sha256_of, staged
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +148,7 @@ def load_checkpoint(path: PathLike) -> tuple[nn.Module, Card]:
     card_file = card_path(path)
     _check_header(path)
     card = read_card(path)
-    if _sha256(path) != card.sha256:
+    if sha256_of(path) != card.sha256:
         raise InputError(
             f"{path}: its SHA-256 is not that of its card {card_file.name}: one of them is "
             "damaged or of another checkpoint; get both again"
@@ -210,11 +210,6 @@ def _misfit(card: Card, state: dict[str, torch.Tensor]) -> str:
         if state[name].is_floating_point() != weights.is_floating_point():
             return f"{name} holds {state[name].dtype}"
     return next((f"{name} is not part of it" for name in state if name not in expected), "")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,13 @@ from nipype_quicksilver.registration import momentum_dataset, training_inputs
 from nipype_quicksilver.registration.curve import draw_curve
 from nipype_quicksilver.registration.recipes import Plan
 from nipype_quicksilver.registration.summary import versions
-from nipype_quicksilver.registration.training_inputs import Files, find_images
+from nipype_quicksilver.registration.training_files import (
+    Data,
+    Inputs,
+    check_data,
+    digests_of,
+    find_inputs,
+)
 from nipype_quicksilver.registration.training_loop import Loop, Progress, Task
 from nipype_quicksilver.registration.training_run import (
     CURVE,
@@ -38,38 +44,9 @@ if TYPE_CHECKING:
     from nipype_quicksilver.networks.processes import Processes
     from nipype_quicksilver.networks.unet import ForceUNet
 
-ROLES = ("prediction", "correction")
 PERCENTILE = 99.5  # of the images' normalisation, see `spatial.intensity.normalize`
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a network is trained and judged on, as files and folders.
-
-    Attributes
-    ----------
-    labels, validation_labels : sequence of path-like
-        Label maps from which images are synthesised.
-    images, validation_images : sequence of path-like
-        Brains without skull, aligned to each other.
-    image_labels : sequence of path-like
-        Label maps of `images` and then of `validation_images`, on their grids, in their order.
-    momenta, validation_momenta : path-like, optional
-        Data sets of momenta, see `momentum_dataset`; instead of all others.
-    tissues : path-like, optional
-        Table of tissues; that of FreeSurfer's segmentation unless given.
-    """
-
-    labels: Sequence[PathLike] = ()
-    validation_labels: Sequence[PathLike] = ()
-    images: Sequence[PathLike] = ()
-    validation_images: Sequence[PathLike] = ()
-    image_labels: Sequence[PathLike] = ()
-    momenta: PathLike | None = None
-    validation_momenta: PathLike | None = None
-    tissues: PathLike | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +124,8 @@ def train(
     QuicksilverError
         If the training diverges.
     """
-    _check_data(data, plan, role, before)
-    inputs = _find(data)
+    check_data(data, plan, role, before)
+    inputs = find_inputs(data)
     facts = {
         "format": "quicksilver-training",
         "version": 1,
@@ -156,8 +133,8 @@ def train(
         "command": shlex.join(sys.argv),
         "role": role,
         "recipe": plan.as_json(),
-        "before": _digests(before),
-        "start": _digests([] if start is None else [start]),
+        "before": digests_of(before),
+        "start": digests_of([] if start is None else [start]),
         "inputs": inputs.digests(),
         "processes": processes.ranks,
         "device": processes.device.type,
@@ -170,114 +147,10 @@ def train(
     return _finish(run, task, loop, plan, facts, name or role, licence, half, processes)
 
 
-def _check_data(data: Data, plan: Plan, role: str, before: Sequence[PathLike]) -> None:
-    """Refuse what does not go together, before anything is read."""
-    if role not in ROLES:
-        raise InputError(f"role '{role}' is not known; give {' or '.join(ROLES)}")
-    pictures = (*data.labels, *data.images)
-    if (data.momenta is None) == (not pictures):
-        raise InputError("give label maps, images, or a data set of momenta to train on")
-    if plan.architecture == "patch" and data.momenta is None:
-        raise InputError(
-            "a patch network is trained on momenta; give a data set of 'quicksilver dataset', or "
-            "a recipe with another architecture"
-        )
-    if plan.architecture != "patch" and data.momenta is not None:
-        raise InputError(
-            f"{data.momenta}: momenta are for patch networks; give a recipe with that architecture"
-        )
-    if data.momenta is None and (role == "correction") != bool(before):
-        raise InputError(
-            "a correction network needs the networks before it, a prediction network none; give "
-            "the checkpoint of the prediction network and the role 'correction'"
-        )
-    judged = data.validation_labels or data.validation_images or data.validation_momenta
-    if plan.patience and not judged:
-        raise InputError(
-            "patience counts validations; give data to be judged on, or a patience of 0"
-        )
-    if data.validation_labels and not data.labels:
-        raise InputError("validation label maps are for training on label maps; give those too")
-    if data.validation_images and not data.images:
-        raise InputError("validation images are for training on images; give those too")
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """The files of a training."""
-
-    labels: Files = field(default_factory=Files)
-    images: Files = field(default_factory=Files)
-    image_labels: list[Path] = field(default_factory=list)
-    tissues: Path | None = None
-    momenta: list[tuple[Path, str]] = field(default_factory=list)
-    validation_momenta: list[tuple[Path, str]] = field(default_factory=list)
-
-    def digests(self) -> list[dict[str, str]]:
-        """Return every file with its use and its SHA-256."""
-        uses = {
-            "labels": self.labels.training,
-            "validation labels": self.labels.validation,
-            "image": self.images.training,
-            "validation image": self.images.validation,
-            "labels of an image": self.image_labels,
-            "tissues": [] if self.tissues is None else [self.tissues],
-        }
-        hashed = [
-            (use, path, training_inputs.sha256_of(path))
-            for use, paths in uses.items()
-            for path in paths
-        ]
-        hashed += [("momenta", *item) for item in self.momenta]
-        hashed += [("validation momenta", *item) for item in self.validation_momenta]
-        return [
-            {"use": use, "file": str(path.absolute()), "sha256": digest}
-            for use, path, digest in hashed
-        ]
-
-
-def _find(data: Data) -> _Inputs:
-    if data.momenta is not None:
-        digests = momentum_dataset.dataset_digests
-        judged = data.validation_momenta
-        return _Inputs(
-            momenta=digests(data.momenta),
-            validation_momenta=[] if judged is None else digests(judged),
-        )
-    inputs = _Inputs(
-        labels=Files(
-            find_images(data.labels, "label maps"),
-            find_images(data.validation_labels, "validation label maps"),
-        ),
-        images=Files(
-            find_images(data.images, "images"),
-            find_images(data.validation_images, "validation images"),
-        ),
-        image_labels=find_images(data.image_labels, "label maps of the images"),
-        tissues=None if data.tissues is None else Path(data.tissues),
-    )
-    for files in (inputs.labels, inputs.images):
-        both = {path.absolute() for path in files.training} & {
-            path.absolute() for path in files.validation
-        }
-        if both:
-            raise InputError(
-                f"{min(both)}: is given for training and for validation; judge on others"
-            )
-    return inputs
-
-
-def _digests(paths: Sequence[PathLike]) -> list[dict[str, str]]:
-    return [
-        {"file": str(Path(path).absolute()), "sha256": training_inputs.sha256_of(path)}
-        for path in paths
-    ]
-
-
 def _task(
     plan: Plan,
     data: Data,
-    inputs: _Inputs,
+    inputs: Inputs,
     role: str,
     before: Sequence[PathLike],
     start: PathLike | None,
@@ -312,7 +185,7 @@ def _begin_with(network: nn.Module, path: PathLike) -> None:
 
 
 def _end_to_end_task(
-    network: Any, plan: Plan, inputs: _Inputs, before: Sequence[PathLike], processes: Processes
+    network: Any, plan: Plan, inputs: Inputs, before: Sequence[PathLike], processes: Processes
 ) -> Task:
     from nipype_quicksilver.networks.synthesis import Tissues
     from nipype_quicksilver.networks.training import Losses, Recipe, Training
@@ -355,12 +228,12 @@ def _end_to_end_task(
             "steps": recipe.steps,
         },
         columns=tuple(item.name for item in dataclasses.fields(Losses)),
-        before=[_named(item) for item in _digests(before)],
+        before=[_named(item) for item in digests_of(before)],
     )
 
 
 def _read_brains(
-    inputs: _Inputs, table: TissueTable, plan: Plan
+    inputs: Inputs, table: TissueTable, plan: Plan
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     files = inputs.labels
     if files.all:

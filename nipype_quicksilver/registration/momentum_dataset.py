@@ -21,8 +21,7 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.folders import staged_folder
 from nipype_quicksilver.registration.shooting import shoot_momentum
-from nipype_quicksilver.registration.training_inputs import sha256_of
-from nipype_quicksilver.spatial.files import PathLike, staged, write_json
+from nipype_quicksilver.spatial.files import PathLike, sha256_of, staged, write_json
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, write_image
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum, write_momentum

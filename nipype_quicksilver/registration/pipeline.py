@@ -28,7 +28,6 @@ from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import (
     Clock,
-    file_hash,
     noted_warnings,
     versions,
 )
@@ -36,7 +35,7 @@ from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
-from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.files import PathLike, sha256_of
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image
 from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
@@ -230,9 +229,9 @@ def register(
 def _hashes(inputs: Inputs, chosen: Method) -> dict[str, Any]:
     """Return the SHA-256 of each input by its name, and of the networks, in their order."""
     files = {name: file for name, file in inputs.files.items() if file is not None}
-    hashes: dict[str, Any] = {name: file_hash(file) for name, file in files.items()}
+    hashes: dict[str, Any] = {name: sha256_of(file) for name, file in files.items()}
     if chosen.predictor is not None:
-        hashes["networks"] = [file_hash(file) for file in chosen.predictor.files]
+        hashes["networks"] = [sha256_of(file) for file in chosen.predictor.files]
     return hashes
 
 

@@ -1,6 +1,5 @@
 """What a run tells about itself: versions, grids, seconds."""
 
-import hashlib
 import platform
 import time
 import warnings
@@ -10,7 +9,6 @@ from importlib import metadata
 from typing import Any
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 
 _LIBRARIES = ("torch", "numpy", "SimpleITK", "nibabel", "scipy")
@@ -101,9 +99,3 @@ def noted_warnings() -> Iterator[list[str]]:
 
         warnings.showwarning = note
         yield told
-
-
-def file_hash(path: PathLike) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,12 +1,10 @@
-"""The files that a network is trained on: found, hashed, read and checked."""
+"""Images and label maps that a network is trained on, read and brought onto one grid."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
@@ -14,8 +12,8 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.preparation import conform_mask
+from nipype_quicksilver.registration.training_files import Files
 from nipype_quicksilver.spatial.brains import native_brain
-from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, read_labels
 from nipype_quicksilver.spatial.intensity import normalize
@@ -32,91 +30,6 @@ if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.networks.synthesis import Scan
-
-_SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
-FEWEST = 2  # a pair
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files of one kind, for training and for validation.
-
-    Attributes
-    ----------
-    training, validation : list of Path
-    """
-
-    training: list[Path] = field(default_factory=list)
-    validation: list[Path] = field(default_factory=list)
-
-    @property
-    def all(self) -> list[Path]:
-        """Both."""
-        return [*self.training, *self.validation]
-
-    def split(self, things: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Return what belongs to the files of training, and to those of validation."""
-        number = len(self.training)
-        return list(things[:number]), list(things[number:])
-
-
-def find_images(paths: Sequence[PathLike], what: str) -> list[Path]:
-    """Return the images that files and folders name.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Files, and folders whose images are taken in the order of their names.
-    what : str
-        What they are to the user, for messages.
-
-    Returns
-    -------
-    list of Path
-        At least two, or none for no paths.
-
-    Raises
-    ------
-    InputError
-        If a path does not exist, a folder holds no image, a file is given twice, or there is one
-        file only.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if _is_image(file))
-            if not inside:
-                raise InputError(f"{path}: holds no image ({', '.join(_SUFFIXES)}); give another")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"{path}: no such file or folder; check the {what}")
-    twice = [path for path in found if found.count(path) > 1]
-    if twice:
-        raise InputError(f"{twice[0]}: is given twice among the {what}; leave one out")
-    if len(found) == 1:
-        raise InputError(f"{found[0]}: is the only one of the {what}; give at least {FEWEST}")
-    return found
-
-
-def _is_image(path: Path) -> bool:
-    return path.name.endswith(_SUFFIXES) and not path.name.startswith(".") and path.is_file()
-
-
-def sha256_of(path: PathLike) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
 
 
 def read_brains(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nipype_quicksilver.registration.summary import file_hash
+from nipype_quicksilver.spatial.files import sha256_of
 
 #: Affines found in both directions are a few millimetres apart at the rim of the brain.
 DIRECTIONS_APART = 10.0  # mm
@@ -78,6 +78,6 @@ def changed_files(summary: dict[str, Any]) -> list[str]:
     told = []
     for name, file in summary["inputs"].items():
         known = summary.get("sha256", {}).get(name)
-        if known and file and Path(file).is_file() and file_hash(file) != known:
+        if known and file and Path(file).is_file() and sha256_of(file) != known:
             told.append(f"{file} has changed since the registration; the pictures may mislead.")
     return told

@@ -404,7 +404,8 @@ def mean_step(recipe, label_maps):
     from nipype_quicksilver.networks.synthesis import Tissues
     from nipype_quicksilver.networks.training import Training
     from nipype_quicksilver.registration.recipes import read_plan
-    from nipype_quicksilver.registration.training_inputs import Files, read_brains
+    from nipype_quicksilver.registration.training_files import Files
+    from nipype_quicksilver.registration.training_inputs import read_brains
     from nipype_quicksilver.spatial.tissue_shares import read_tissue_table
 
     plan, table = read_plan(recipe), read_tissue_table()
