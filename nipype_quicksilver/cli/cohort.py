@@ -7,15 +7,14 @@ import logging
 import math
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import common, engines, fitting
+from nipype_quicksilver.cli.cohort_progress import print_table, shown
 from nipype_quicksilver.cli.register import BRAIN_EXTRACTIONS
-from nipype_quicksilver.cli.train import duration
 from nipype_quicksilver.cohort.images import SUFFIXES, CohortImage, find_images
 from nipype_quicksilver.cohort.jobs import PAIRWISE, Job, Settings, plan
 from nipype_quicksilver.cohort.resources import LOCAL, PLUGINS
@@ -25,7 +24,6 @@ from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS, check_method
 if TYPE_CHECKING:
     from nipype_quicksilver.cohort.derivatives import Place
     from nipype_quicksilver.cohort.failures import Failure
-    from nipype_quicksilver.cohort.progress import Status
     from nipype_quicksilver.cohort.running import Engine
 
 LEVELS = ("participant", "group")
@@ -391,7 +389,7 @@ def _register(
 
     local = engine.n_gpus and engine.plugin in LOCAL
     devices = gpus.shared(visible_gpus()[: engine.n_gpus]) if local else nullcontext()
-    with devices, _shown(args) as show:
+    with devices, shown(args.quiet) as show:
         progress = Progress(
             jobs,
             done=done,
@@ -400,50 +398,6 @@ def _register(
         )
         output_dir = args.output_dir.absolute()
         return running.run(jobs, settings, output_dir, build, engine, progress)
-
-
-@contextmanager
-def _shown(args: argparse.Namespace) -> Iterator[Callable[[Status], object]]:
-    """Show how a cohort goes: a bar on a terminal, lines in a log, nothing with `--quiet`."""
-    if args.quiet:
-        yield lambda status: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress as Bar
-
-        with Bar(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("starting", total=None)
-            yield lambda status: bar.update(
-                task,
-                description=describe(status),
-                completed=status.done + status.failed,
-                total=status.total,
-            )
-    else:
-        yield _Lines()
-
-
-class _Lines:
-    """Logs a line whenever an image is done or failed, and else one every so many seconds."""
-
-    def __init__(self, seconds: float = 30.0) -> None:
-        self._seconds, self._next, self._seen = seconds, -math.inf, (-1, -1)
-
-    def __call__(self, status: Status) -> None:
-        seen = (status.done, status.failed)
-        if seen != self._seen or time.monotonic() >= self._next:
-            self._seen, self._next = seen, time.monotonic() + self._seconds
-            _logger.info("%s", describe(status))
-
-
-def describe(status: Status) -> str:
-    """Return a line on how a cohort goes."""
-    parts = [f"{status.done} of {status.total} done", f"{status.running} at work"]
-    if status.failed:
-        parts.append(f"{status.failed} failed")
-    if status.seconds_left and math.isfinite(status.seconds_left):
-        parts.append(f"{duration(status.seconds_left)} left")
-    return ", ".join(parts)
 
 
 def _validate(output_dir: Path) -> None:
@@ -480,30 +434,6 @@ def _group(args: argparse.Namespace) -> int:
     page = show(args.output_dir)
     _validate(args.output_dir)
     if not args.quiet:
-        _print_table(rows)
+        print_table(rows)
     _logger.info("%d registrations: %s, %s", len(rows), args.output_dir / TABLE, page)
     return 0
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from statistics import median
-
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "median", "lowest", "highest", title=f"{len(rows)} registrations")
-    names = {
-        "similarity_before": "local correlation before",
-        "similarity_after": "local correlation after",
-        "dice_before": "Dice before",
-        "dice_after": "Dice after",
-        "folded_voxels": "folded voxels",
-        "inverse_consistency": "inverse consistency, mm",
-        "seconds": "seconds",
-    }
-    for name, text in names.items():
-        values = [row[name] for row in rows if row[name] is not None]
-        if values:
-            numbers = (median(values), min(values), max(values))
-            table.add_row(text, *(f"{number:.4g}" for number in numbers))
-    Console().print(table)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from nipype_quicksilver.cli.cohort import describe
+from nipype_quicksilver.cli.cohort_progress import describe
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.cohort.progress import Status
 from nipype_quicksilver.cohort.validation import find_validator, validate
