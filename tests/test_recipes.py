@@ -56,6 +56,15 @@ def test_defaults():
         ({"architecture": {"parameters": {"depth": 3}}}, "its parameters are no good"),
         ({"architecture": {"parameters": {"velocity": 3}}}, "multiples of the image's"),
         ({"training": {"factor": 4}}, "image is no multiple of training.factor"),
+        ({"training": {"factor": 8}}, "training.factor is more than 6"),
+        (
+            {
+                "architecture": {"parameters": {"image": 4, "velocity": 4, "scales": [4, 8]}},
+                "grid": [168, 200, 168],
+                "training": {"factor": 4},
+            },
+            "the sides of grid are no multiples of 16",
+        ),
         ({"validation": {"every": 0}}, "validation.every is not a whole number"),
         ({"validation": {"ranges": {"noises": 1}}}, "validation.ranges has no entry 'noises'"),
     ],

@@ -9,7 +9,7 @@ from torch.nn import functional
 from nipype_quicksilver.lddmm.fields import Shape, Spacing, sample, spacing_tuple, upsample
 from nipype_quicksilver.lddmm.jacobians import CORNERS, determinant, smallest_corner
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.lddmm.maps import on_working_grid
+from nipype_quicksilver.lddmm.maps import on_working_grid, taper
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import box_max, box_mean
 
@@ -76,15 +76,18 @@ def unfold(
     -------
     state : torch.Tensor
         The state itself where nothing folds. All Jacobian determinants at the corners of the
-        cells of the velocity grid, of the working grid and of the lattice are positive.
+        cells of the velocity grid, of the working grid and of the lattice are positive; on the
+        latter two of the map as files hold it, see `maps.on_working_grid`.
     geodesic : Geodesic
         Shot from it, with both maps and the energies.
     """
+    fine = [n * factor for n in operator.shape]
+    window = taper(fine, [h / factor for h in operator.spacing], state)
     for attempt in range(100):
         geodesic = _shoot(state, operator, steps)
         folded = _folds(geodesic.inverse, operator.spacing)
-        if factor > 1 and not bool(folded.any()):
-            folded = _folds(geodesic.inverse, operator.spacing, factor)
+        if not bool(folded.any()):
+            folded = _folds(geodesic.inverse, operator.spacing, factor, window)
         if lattice is not None and not bool(folded.any()):
             folded = _folds_on(lattice, geodesic.inverse, operator, factor)
         if not bool(folded.any()):
@@ -132,8 +135,15 @@ def _calmed(
     return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
 
 
-def _folds(displacement: torch.Tensor, spacing: Spacing, factor: int = 1) -> torch.Tensor:
+def _folds(
+    displacement: torch.Tensor,
+    spacing: Spacing,
+    factor: int = 1,
+    window: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return where a map folds on a grid so many times finer, between whose voxels it is trilinear.
+
+    There its displacement is multiplied by a window (X, Y, Z).
 
     Returns
     -------
@@ -150,6 +160,8 @@ def _folds(displacement: torch.Tensor, spacing: Spacing, factor: int = 1) -> tor
         stop = min(start + thickness, size)
         low, high = max(start - 1, 0), min(stop + 1, size)
         planes = upsample(displacement[:, :, low:high], factor)
+        if window is not None:
+            planes = planes * window[factor * low : factor * high]
         # To the first plane of the next slab, for the cells across.
         first, last = factor * (start - low), factor * (stop - low)
         smallest = smallest_corner(planes[:, :, first : last + 1], fine)
@@ -191,15 +203,19 @@ def _folds_on(
 def _suspects(
     lattice: Lattice, displacement: torch.Tensor, operator: KernelOperator, factor: int
 ) -> torch.Tensor:
-    """Return the first voxels of the cells of a lattice around which a map shrinks, (N, 3)."""
-    small = smallest_corner(displacement, operator.spacing) < SUSPECT
+    """Return the first voxels of the cells of a lattice in which a map shrinks, (N, 3)."""
+    tapered = displacement * taper(operator.shape, operator.spacing, displacement)
+    small = smallest_corner(tapered, operator.spacing) < SUSPECT
     small = functional.pad(small[:, None].to(displacement.dtype), (0, 1, 0, 1, 0, 1))
-    around = functional.max_pool3d(small, 3, stride=1, padding=1)[0, 0] > 0
+    # As far as a cell of the lattice reaches from its middle, of which the nearest voxel is known.
+    half = lattice.matrix[:, :3].abs().sum(dim=1) / (2 * factor)
+    reach = [math.ceil(0.5 + float(h)) for h in half]
+    around = functional.max_pool3d(small, [2 * r + 1 for r in reach], stride=1, padding=reach)
     axes = [torch.arange(n - 1, device=small.device) for n in lattice.shape]
     cells = torch.cartesian_prod(*axes).to(displacement.dtype)
-    places = _places(lattice, cells)
-    x, y, z = _coarse_indices(places, factor, around.shape).unbind(1)
-    return cells[around[x, y, z]]
+    places = _places(lattice, cells + 0.5)
+    x, y, z = _coarse_indices(places, factor, around.shape[2:]).unbind(1)
+    return cells[around[0, 0, x, y, z] > 0]
 
 
 def _places(lattice: Lattice, indices: torch.Tensor) -> torch.Tensor:

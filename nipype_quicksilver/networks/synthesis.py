@@ -16,6 +16,9 @@ from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import box_mean
 from nipype_quicksilver.spatial.intensity import with_like_contrast
 
+#: By which the grid of the random geodesics is coarser than that of the images.
+GEODESIC_FACTOR = 4
+
 
 @dataclass(frozen=True)
 class Tissues:
@@ -354,7 +357,7 @@ def _random_geodesic(
         Root mean square of the initial velocity, in mm.
     generator : torch.Generator
     """
-    factor = 4
+    factor = GEODESIC_FACTOR
     coarse = [n // factor for n in shape]
     kernel = Kernel(alpha=0.025 * 12.0**2, gamma=0.025)  # wider than that of a registration
     operator = KernelOperator(kernel, coarse, spacing * factor)

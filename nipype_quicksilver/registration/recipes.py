@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.tissue_shares import LARGEST_FACTOR
 
 if TYPE_CHECKING:
     from nipype_quicksilver.networks.regression import PatchRecipe
@@ -169,6 +170,8 @@ def plan_of(facts: Any) -> Plan:
 
 def _check(plan: Plan) -> None:
     """Refuse numbers with which nothing could be trained."""
+    from nipype_quicksilver.networks.synthesis import GEODESIC_FACTOR
+
     training = plan.training
     for name in ("iterations", "learning_rate", "warm_up", "steps", "factor", "batch_size"):
         if getattr(training, name, 1) <= 0:
@@ -176,6 +179,8 @@ def _check(plan: Plan) -> None:
     if not 0 <= training.averaging < 1:
         raise ValueError("training.averaging is not from 0 to less than 1")
     factor = getattr(training, "factor", 1)
+    if factor > LARGEST_FACTOR:
+        raise ValueError(f"training.factor is more than {LARGEST_FACTOR}")
     image = plan.parameters.get("image", 2)
     if plan.architecture == "force-unet" and image % factor:
         raise ValueError("architecture.parameters.image is no multiple of training.factor")
@@ -183,6 +188,8 @@ def _check(plan: Plan) -> None:
     coarsest = max(factor, coarsest)
     if any(n % coarsest for n in plan.grid):
         raise ValueError("the sides of grid are no multiples of the coarsest factor")
+    if any(n % (factor * GEODESIC_FACTOR) for n in plan.grid):
+        raise ValueError(f"the sides of grid are no multiples of {factor * GEODESIC_FACTOR}")
     crop = getattr(training, "crop", 0) * factor
     if crop < 0 or crop > min(plan.grid) or crop % coarsest:
         raise ValueError("training.crop is no box of whole coarse voxels inside the grid")

@@ -10,7 +10,8 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.ndimage import gaussian_filter
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
+from nipype_quicksilver.spatial.grids import index_box
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, nifti
 
 FUSIONS = ("weighted", "staple", "majority")
@@ -36,7 +37,8 @@ def fuse_labels(
     method : {'majority', 'staple', 'weighted'}
         The most frequent label; Warfield's STAPLE for several labels, which estimates how
         reliable each map is; or votes weighted by how alike an atlas and the target are nearby
-        (inverse of the local mean squared difference). Where votes are equal, the first map rules.
+        (inverse square of the local mean squared difference). Where votes are equal, the first map
+        that has one of the labels rules; where STAPLE does not decide, the most frequent label.
     target : Nifti1Image, optional
         For ``weighted``: the target image on the same grid.
     images : sequence of Nifti1Image
@@ -50,7 +52,8 @@ def fuse_labels(
     Raises
     ------
     InputError
-        If there is no map, one is on another grid, or images are missing.
+        If there is no map, one is on another grid, images are missing, or there are more labels
+        than 65,535.
     """
     if method not in FUSIONS:
         raise InputError(f"fusion '{method}' is unknown; give {', '.join(FUSIONS)}")
@@ -63,6 +66,8 @@ def fuse_labels(
     if dtype.kind == "f":  # of a signed and an unsigned type of 64 bits
         dtype = np.dtype(np.int64)
     values = np.unique(np.concatenate([np.unique(data) for data in maps] + [[0]]))
+    if len(values) > _TIE:
+        raise InputError(f"{len(values)} labels are more than can be fused; leave some out")
     # Where all maps agree on nothing, nothing is to be decided.
     box = _box(maps)
     indices = [np.searchsorted(values, data[box]).astype(np.uint16) for data in maps]
@@ -70,11 +75,11 @@ def fuse_labels(
         if target is None or len(images) != len(labels):
             raise InputError("weighted fusion needs the target and the image of each atlas")
         weights = _weights(target, images, box)
-        fused = _vote(indices, weights, len(values))
+        fused = _vote(indices, weights)
     elif method == "staple" and len(labels) > 1:
-        fused = _by_sitk(sitk.MultiLabelSTAPLE, indices, len(values))
+        fused = _staple(indices)
     else:
-        fused = _by_sitk(sitk.LabelVoting, indices, len(values))
+        fused = _vote(indices, [1.0] * len(labels))
     result = np.zeros(maps[0].shape, dtype)
     result[box] = values[fused].astype(dtype)
     return nifti(result, labels[0].affine, like=labels[0])
@@ -85,17 +90,13 @@ def _box(maps: Sequence[np.ndarray]) -> tuple[slice, ...]:
     occupied = np.logical_or.reduce([data != 0 for data in maps])
     if not occupied.any():
         raise InputError("the label maps are zero in every voxel; give maps of the atlases")
-    index = np.argwhere(occupied)
-    return tuple(slice(a, b + 1) for a, b in zip(index.min(0), index.max(0), strict=True))
+    return index_box(occupied)
 
 
-def _by_sitk(fuse: object, indices: Sequence[np.ndarray], number: int) -> np.ndarray:
-    """Fuse by a filter of SimpleITK, and settle ties."""
-    if number > _TIE:
-        raise InputError(f"{number} labels are more than can be fused; leave some out")
+def _staple(indices: Sequence[np.ndarray]) -> np.ndarray:
     volumes = [sitk.GetImageFromArray(np.ascontiguousarray(data.T)) for data in indices]
-    fused = sitk.GetArrayFromImage(fuse(volumes, _TIE)).T  # type: ignore[operator]
-    return np.where(fused == _TIE, indices[0], fused).astype(np.int64)
+    fused = sitk.GetArrayFromImage(sitk.MultiLabelSTAPLE(volumes, _TIE)).T
+    return np.where(fused == _TIE, _vote(indices, [1.0] * len(indices)), fused).astype(np.int64)
 
 
 def _weights(
@@ -121,18 +122,16 @@ def _standardized(data: np.ndarray, image: Nifti1Image) -> np.ndarray:
     return (data - inside.mean()) / inside.std()
 
 
-def _vote(indices: Sequence[np.ndarray], weights: Sequence[np.ndarray], number: int) -> np.ndarray:
-    """Return the label with the largest sum of weights; the first map rules a tie."""
+def _vote(indices: Sequence[np.ndarray], weights: Sequence[np.ndarray | float]) -> np.ndarray:
+    """Return the label with the largest sum of weights; the first map that has one rules a tie."""
     best = np.zeros(indices[0].shape, np.float32)
     winner = indices[0].astype(np.int64)
-    order = [*np.unique(indices[0]).tolist()]
-    order += [label for label in range(number) if label not in set(order)]
-    for label in order:
+    for candidate in indices:
         votes = np.zeros_like(best)
         for data, weight in zip(indices, weights, strict=True):
-            votes += np.where(data == label, weight, 0).astype(np.float32)
+            votes += np.where(data == candidate, weight, 0).astype(np.float32)
         better = votes > best
-        best[better], winner[better] = votes[better], label
+        best[better], winner[better] = votes[better], candidate[better]
     return winner
 
 
@@ -155,9 +154,8 @@ def read_label_names(path: PathLike) -> dict[int, str]:
     InputError
         If the file is missing or neither.
     """
+    check_readable(path, "label table")
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{path}: no such file; check the path of the label table")
     try:
         text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() == ".tsv":

@@ -20,6 +20,8 @@ FLUID = 24  # FreeSurfer's code of the fluid around the brain
 CLOSING = 4  # voxels of 1 mm over which sulci are bridged to find the inside of the skull
 RIM = 2  # mm of fluid around that which a brain mask may or may not hold
 FULL = 255
+#: Blocks of so many voxels a side can be counted in a byte.
+LARGEST_FACTOR = 6
 SPREAD = 10.0  # mm; points that are less far apart say little about an affine
 FEWEST = 4  # classes that an affine can be fitted to
 SMALLEST_SHARE = 0.9  # of a brain that must lie on the common grid
@@ -69,6 +71,8 @@ def read_tissue_table(path: PathLike | None = None) -> TissueTable:
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
         rows = list(csv.DictReader(lines, delimiter="\t"))
+        if not rows or any(int(row["label"]) < 0 for row in rows):
+            raise ValueError("no rows, or negative labels")
         rows.sort(key=lambda row: -int(row["scored"]))
         names = list(dict.fromkeys(row["tissue"] for row in rows))
         first = {row["tissue"]: row for row in reversed(rows)}
@@ -80,10 +84,13 @@ def read_tissue_table(path: PathLike | None = None) -> TissueTable:
             scored=sum(int(row["scored"]) > 0 for row in rows),
         )
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check path and rights"
+        ) from error
     except (KeyError, TypeError, ValueError) as error:  # also where it is no text
         raise InputError(
-            f"{path}: is no table of tissues; it needs the columns label, tissue, t1w, t2w, scored"
+            f"{path}: is no table of tissues; it needs the columns label, tissue, t1w, t2w and "
+            "scored, and a row for each label, from 0 on"
         ) from error
 
 
@@ -138,10 +145,11 @@ def rows_of_labels(labels: np.ndarray, table: TissueTable) -> np.ndarray:
     [-1, 1, 0, -1, -1]
     """
     largest = max(table.labels)
+    beyond = (labels < 0) | (labels > largest)  # label 0 may be a class, a negative one cannot
     rows = np.full(largest + 2, -1, np.int16)  # the last entry is for all labels beyond
     rows[list(table.labels)] = np.arange(len(table.labels))
-    # Label 0 may be a class of the table, a negative one cannot.
-    return rows[np.where(labels < 0, largest + 1, np.minimum(labels, largest + 1)).astype(np.int32)]
+    # A wide type: the entry for the others may be no number of the labels' own.
+    return rows[np.where(beyond, np.int64(largest + 1), labels).astype(np.int64)]
 
 
 def _read_rows(path: PathLike, table: TissueTable) -> tuple[np.ndarray, np.ndarray]:
@@ -288,7 +296,7 @@ def count_shares(rows: np.ndarray, classes: int, factor: int) -> np.ndarray:
         (X, Y, Z), from -1 for none to one less than `classes`; sides are multiples of `factor`.
     classes : int
     factor : int
-        Side of a block, at most 6.
+        Side of a block, at most :data:`LARGEST_FACTOR`.
 
     Returns
     -------
@@ -301,6 +309,8 @@ def count_shares(rows: np.ndarray, classes: int, factor: int) -> np.ndarray:
     >>> count_shares(rows, 2, 2).ravel().tolist()
     [191, 32]
     """
+    if factor > LARGEST_FACTOR:
+        raise ValueError(f"blocks of {factor} voxels a side are more than a byte counts")
     blocks = tuple(n // factor for n in rows.shape)
     number = math.prod(blocks)
     # One class more takes what is no brain. At one offset no block comes twice, so that adding

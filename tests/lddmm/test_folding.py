@@ -82,6 +82,13 @@ def turned_lattice(center, width, *, mirrored=False):
     return Lattice(torch.cat([linear, start[:, None]], dim=1), (width,) * 3)
 
 
+def slices(factor):
+    """Voxels of one working voxel in a plane and six across, on a grid of 24 coarser voxels."""
+    linear = torch.diag(torch.tensor([1.0, 1.0, 6.0])).double()
+    start = torch.tensor([[0.3], [0.2], [1.0]]).double()
+    return Lattice(torch.cat([linear, start], dim=1), (24 * factor - 1,) * 2 + (4 * factor,))
+
+
 def corners_on(lattice, displacement, operator, factor):
     """The Jacobians by one-sided differences on a lattice, with scipy's interpolation."""
     field = on_working_grid(displacement, operator, factor)[0].numpy()
@@ -114,6 +121,36 @@ def test_folds_on_a_lattice_are_those_of_its_corners(mirrored, factor, strength)
     assert bool((found >= expected).all())
     around = max_pool3d(expected[None], 5, stride=1, padding=2)[0]
     assert bool((found <= around).all())
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_fold_is_seen_by_the_slices_on_both_sides(factor):
+    """A knot in one slice folds the cells that reach it, however far their first voxels are."""
+    operator = operator_on(24)
+    lattice = slices(factor)
+    knot = torch.zeros((1, 3, 24, 24, 24), dtype=torch.double)
+    middle = round((1 + 6 * 2 * factor + 0.5) / factor - 0.5)  # of the third slice
+    knot[0, 0, 11, 12, middle] = 3
+    folded = (corners_on(lattice, knot, operator, factor) <= 0).any(dim=0)
+    slices_that_fold = folded.nonzero()[:, 2].unique().tolist()
+    assert slices_that_fold == [2 * factor - 1, 2 * factor]
+    cells = module._suspects(lattice, knot, operator, factor).long()
+    seen = torch.zeros(folded.shape, dtype=torch.bool)
+    seen[tuple(cells.T)] = True
+    assert bool(seen[folded].all())
+
+
+def test_nothing_folds_where_maps_are_brought_to_rest_at_the_border(operator):
+    """Over its rim the map of the files is steeper than the geodesic's own."""
+    velocity = smooth_velocity(SIZE, 1.0, seed=2, largest=0.0)
+    velocity[:, 0] = -9.0  # all voxels go the same way, and those of the border stay
+    state = operator.apply(velocity, -0.5)
+    moved = shot(state, operator).inverse
+    assert smallest(moved, operator) > 0.9
+    assert corner_determinants(on_working_grid(moved, operator, 1)).min() < 0
+    mended, _ = unfold(state, operator, steps=STEPS, factor=1)
+    written = on_working_grid(shot(mended, operator).inverse, operator, 1)
+    assert corner_determinants(written).min() > 0
 
 
 def test_nothing_folds_on_another_lattice(operator, folding, monkeypatch):

@@ -38,6 +38,23 @@ def test_the_first_rules_a_tie():
 
 
 @pytest.mark.parametrize("method", fusion.FUSIONS)
+def test_a_tie_is_between_the_largest_parties(method):
+    """The first map rules among those of a label with the most votes, not over them."""
+    noise = nifti(np.random.default_rng(1).uniform(1, 2, (6, 6, 6)).astype(np.float32), AFFINE)
+    for values, winner in (((1, 3, 3, 2, 2), 3), ((1, 2, 3, 3, 2), 2)):
+        labels = [label_map(value) for value in values]
+        images = [noise] * len(labels)
+        fused = fusion.fuse_labels(labels, method=method, target=noise, images=images)
+        assert at(fused) == winner
+
+
+def test_a_tie_is_ruled_in_each_voxel_by_itself():
+    first = np.full((4, 4, 4), 1)
+    first[1, 1, 1] = 2
+    assert at(fusion.fuse_labels([label_map(first), label_map(1)])) == 2
+
+
+@pytest.mark.parametrize("method", fusion.FUSIONS)
 @pytest.mark.parametrize(
     ("dtype", "label"), [(np.uint16, 300), (np.int32, 70000), (np.int64, 2**40), (np.int16, -5)]
 )

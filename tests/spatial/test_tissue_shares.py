@@ -37,13 +37,24 @@ def test_shipped_table(table):
     assert 24 not in table.labels[: table.scored]
 
 
-@pytest.mark.parametrize("content", ["label\tname\n1\tone\n", "", "label\ttissue\tt1w\nx\ty\tz\n"])
+COLUMNS = "label\tname\ttissue\tt1w\tt2w\tscored\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "label\tname\n1\tone\n",
+        "",
+        "label\ttissue\tt1w\nx\ty\tz\n",
+        COLUMNS,
+        COLUMNS + "-1\tone\tone\t1\t1\t1\n",
+    ],
+)
 def test_tables_that_cannot_be_used(content, tmp_path):
     path = tmp_path / "tissues.tsv"
     path.write_text(content)
-    if content:
-        with pytest.raises(InputError, match=r"tissues.tsv: is no table of tissues"):
-            read_tissue_table(path)
+    with pytest.raises(InputError, match=r"tissues.tsv: is no table of tissues"):
+        read_tissue_table(path)
     with pytest.raises(InputError, match=r"missing.tsv: cannot be read"):
         read_tissue_table(tmp_path / "missing.tsv")
 
@@ -55,6 +66,15 @@ def test_rows_of_labels(table, dtype):
     assert rows_of_labels(labels, table).tolist() == expected
     if np.issubdtype(dtype, np.signedinteger):
         assert (rows_of_labels(-labels[1:], table) == -1).all()
+
+
+def test_the_table_may_have_labels_that_the_type_of_a_map_cannot_hold(table):
+    assert max(table.labels) > 127
+    labels = np.array([2, 41, 0, -1], np.int8)
+    expected = [table.labels.index(2), table.labels.index(41), -1, -1]
+    assert rows_of_labels(labels, table).tolist() == expected
+    own = TissueTable((2, 255), (0, 1), (1.0, 0.5), (0.5, 1.0), 2)
+    assert rows_of_labels(np.array([2, 255, 254], np.uint8), own).tolist() == [0, 1, -1]
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
