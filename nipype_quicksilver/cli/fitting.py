@@ -151,8 +151,8 @@ def add_settings(parser: argparse._ActionsContainer) -> None:
         "--iterations",
         type=iteration_numbers,
         metavar="AxBxC",
-        help="iterations at most in each stage of the schedule, coarse to fine; 0 leaves a stage "
-        "out (default: those of the schedule)",
+        help="iterations at most in each stage of the schedule, coarse to fine, of which the last "
+        "only measures; 0 leaves a stage out (default: those of the schedule)",
     )
 
 

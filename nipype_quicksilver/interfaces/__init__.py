@@ -15,7 +15,7 @@ from nipype_quicksilver.interfaces.lddmm import (
     PredictMomentum,
     ShootGeodesic,
 )
-from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap
+from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap, TransformDistance
 from nipype_quicksilver.interfaces.preprocessing import (
     AffineRegistration,
     BrainExtraction,
@@ -48,4 +48,5 @@ __all__ = [
     "SummarizeEvaluation",
     "TimePrediction",
     "TrainNetwork",
+    "TransformDistance",
 ]

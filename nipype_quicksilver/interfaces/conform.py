@@ -11,6 +11,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from nipype_quicksilver.errors import naming
 from nipype_quicksilver.interfaces.base import (
     LightInputSpec,
     LightInterface,
@@ -219,12 +220,13 @@ class NormalizeIntensity(LightInterface):
         mask = _read(images.read_mask, self.inputs.mask)
         if mask is not None:
             images.check_same_grid(image, mask)
-        normalized = intensity.normalize(
-            np.asanyarray(image.dataobj),
-            None if mask is None else np.asanyarray(mask.dataobj),
-            percentile=self.inputs.percentile,
-            equalize=self.inputs.equalize,
-        )
+        with naming(self.inputs.in_file):
+            normalized = intensity.normalize(
+                np.asanyarray(image.dataobj),
+                None if mask is None else np.asanyarray(mask.dataobj),
+                percentile=self.inputs.percentile,
+                equalize=self.inputs.equalize,
+            )
         images.write_image(self._list_outputs()["out_file"], normalized, image.affine, like=image)
         return runtime
 

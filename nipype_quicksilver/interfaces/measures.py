@@ -5,6 +5,7 @@ import os
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
+from nipype_quicksilver.errors import naming
 from nipype_quicksilver.interfaces.base import LightInputSpec, LightInterface, itk_threads
 
 
@@ -122,10 +123,11 @@ class JacobianSummary(LightInterface):
             mask = images.read_mask(self.inputs.mask)
             with itk_threads(self.inputs.num_threads):
                 inside = resampling.resample(mask, grid, interpolation="NearestNeighbor")
-        summary = evaluation.jacobian_summary(field, grid, inside)
+        logs = evaluation.log_jacobian(field, grid)
+        with naming(self.inputs.mask if inside is not None else self.inputs.displacement):
+            summary = evaluation.jacobian_summary(field, grid, inside, logs)
         outputs = self._list_outputs()
         images.write_json(outputs["out_file"], summary)
-        logs = evaluation.log_jacobian(field, grid)
         images.write_image(outputs["log_jacobian"], logs, grid.affine)
         return runtime
 
@@ -136,6 +138,72 @@ class JacobianSummary(LightInterface):
             "log_jacobian": os.path.abspath("log_jacobian.nii.gz"),
             **_numbers(_read_json(out_file)),
         }
+
+
+class TransformDistanceInputSpec(LightInputSpec):
+    """Inputs of `TransformDistance`."""
+
+    first_transform = File(
+        exists=True, mandatory=True, desc="affine, composite or displacement field"
+    )
+    second_transform = File(exists=True, mandatory=True, desc="another between the same images")
+    mask = File(
+        exists=True,
+        mandatory=True,
+        desc="its voxels are sent by both transforms; for points of the fixed image, its mask",
+    )
+    out_file = File(
+        "distance.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
+    )
+
+
+class TransformDistanceOutputSpec(TraitedSpec):
+    """Outputs of `TransformDistance`; millimetres."""
+
+    out_file = File(exists=True, desc="all numbers (JSON)")
+    voxels = traits.Int(desc="number of voxels that count")
+    mean = traits.Float(desc="mean distance between where both transforms send a voxel")
+    p99 = traits.Float(desc="99th percentile of the distance")
+    max = traits.Float(desc="largest distance")
+
+
+class TransformDistance(LightInterface):
+    """Measure how far apart two transforms send the voxels of a mask.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> folder = getfixture("tmp_path")
+    >>> nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), folder / "mask.nii")
+    >>> shift = np.eye(4)
+    >>> shift[0, 3] = 2
+    >>> node = TransformDistance(mask=folder / "mask.nii", out_file=folder / "distance.json")
+    >>> node.inputs.first_transform = transforms.write_affine(folder / "nothing.mat", np.eye(4))
+    >>> node.inputs.second_transform = transforms.write_affine(folder / "shift.mat", shift)
+    >>> node.run().outputs.mean
+    2.0
+    """
+
+    input_spec = TransformDistanceInputSpec
+    output_spec = TransformDistanceOutputSpec
+
+    def _run_interface(self, runtime):
+        from nipype_quicksilver.spatial import evaluation, images, transforms
+
+        with itk_threads(self.inputs.num_threads):
+            distance = evaluation.transform_distance(
+                transforms.read_transform(self.inputs.first_transform),
+                transforms.read_transform(self.inputs.second_transform),
+                images.read_mask(self.inputs.mask),
+            )
+        images.write_json(os.path.abspath(self.inputs.out_file), distance)
+        return runtime
+
+    def _list_outputs(self):
+        out_file = os.path.abspath(self.inputs.out_file)
+        return {"out_file": out_file, **_numbers(_read_json(out_file))}
 
 
 def _read_json(path: str) -> dict:

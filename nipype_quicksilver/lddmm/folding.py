@@ -54,7 +54,7 @@ def unfold(
     operator: KernelOperator,
     *,
     steps: int,
-    factor: int,
+    factor: int | None,
     lattice: Lattice | None = None,
 ) -> tuple[torch.Tensor, Geodesic]:
     """Return a state whose map ``phi^-1`` has no fold on the working grid, and its geodesic.
@@ -67,8 +67,9 @@ def unfold(
         On its grid.
     steps : int
         Time steps of the shoot.
-    factor : int
-        The working grid is so many times finer than the state's.
+    factor : int or None
+        The working grid is so many times finer than the state's; None where no map is written and
+        the velocity grid is all that matters.
     lattice : Lattice, optional
         Where the map will be sampled.
 
@@ -81,15 +82,11 @@ def unfold(
     geodesic : Geodesic
         Shot from it, with both maps and the energies.
     """
-    fine = [n * factor for n in operator.shape]
-    window = taper(fine, [h / factor for h in operator.spacing], state)
     for attempt in range(100):
         geodesic = _shoot(state, operator, steps)
         folded = _folds(geodesic.inverse, operator.spacing)
-        if not bool(folded.any()):
-            folded = _folds(geodesic.inverse, operator.spacing, factor, window)
-        if lattice is not None and not bool(folded.any()):
-            folded = _folds_on(lattice, geodesic.inverse, operator, factor)
+        if factor is not None and not bool(folded.any()):
+            folded = _folds_in_files(geodesic.inverse, operator, factor, lattice)
         if not bool(folded.any()):
             return state, geodesic
         if attempt < LOCAL_ATTEMPTS:
@@ -133,6 +130,18 @@ def _calmed(
     origin = (sample(folded, geodesic.forward, operator.spacing) > 0).to(state.dtype)
     share = box_mean(box_max(origin, REACH), REACH)
     return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
+
+
+def _folds_in_files(
+    displacement: torch.Tensor, operator: KernelOperator, factor: int, lattice: Lattice | None
+) -> torch.Tensor:
+    """Return where a map folds as files hold it: at rest on the border of the working grid."""
+    fine = [h / factor for h in operator.spacing]
+    window = taper([n * factor for n in operator.shape], fine, displacement)
+    folded = _folds(displacement, operator.spacing, factor, window)
+    if lattice is not None and not bool(folded.any()):
+        folded = _folds_on(lattice, displacement, operator, factor)
+    return folded
 
 
 def _folds(

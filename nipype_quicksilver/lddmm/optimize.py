@@ -46,6 +46,7 @@ class Iteration:
     energy: float
     similarity: float
     smallest_jacobian: float
+    converged: bool
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,9 @@ class _Terms:
     similarity: torch.Tensor
     smallest_jacobian: torch.Tensor
 
-    def as_iteration(self, number: int, iteration: int, settings: Settings) -> Iteration:
+    def as_iteration(
+        self, number: int, iteration: int, settings: Settings, converged: bool
+    ) -> Iteration:
         return Iteration(
             stage=number + 1,
             stages=len(settings.stages),
@@ -236,6 +239,7 @@ class _Terms:
             energy=float(self.energy.detach()),
             similarity=float(self.similarity.detach()),
             smallest_jacobian=float(self.smallest_jacobian),
+            converged=converged,
         )
 
 
@@ -371,11 +375,10 @@ def _minimise(
             state = accepted - step
             continue
         losses.append(float(terms.loss.detach()))
-        record(terms.as_iteration(number, iteration, problem.settings))
+        converged = _has_converged(losses, problem.settings.tolerance)
+        record(terms.as_iteration(number, iteration, problem.settings, converged))
         accepted = state.detach()
-        if iteration + 1 == problem.stage.iterations:
-            break
-        if _has_converged(losses, problem.settings.tolerance):
+        if converged or iteration + 1 == problem.stage.iterations:
             break
         (gradient,) = torch.autograd.grad(terms.loss, state)
         step = descent.step(gradient)

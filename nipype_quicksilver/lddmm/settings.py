@@ -18,7 +18,8 @@ class Stage:
         Momentum and velocity live on the working grid pooled by this factor, no finer than
         the images.
     iterations : int
-        At most so many.
+        At most so many looks at the images, with a step between each and the next: one alone
+        only measures.
     """
 
     image: int

@@ -2,8 +2,9 @@
 
 Every measure is an object made once from the fixed image, which then compares any number of
 warped moving images with it. Its value is the sum over the grid of ``weight * dissimilarity``
-with the dissimilarity of a voxel between 0 (alike) and about 1, so that one balance with the
-regularity of the deformation fits all of them.
+with the dissimilarity of a voxel 0 where images are alike and about 1 where they are not, so that
+one balance with the regularity of the deformation fits all of them. Only squared differences go
+beyond: they are 1 at a fifth of the range of intensities.
 """
 
 from typing import Any, Literal, Protocol

@@ -62,6 +62,7 @@ class PatchedImages:
 
     def __init__(self, network: PatchNetwork, factor: int = 1) -> None:
         self._network = network
+        self._predictors: dict[torch.device, PatchPredictor] = {}
         self.image = self.velocity = factor
 
     def __call__(
@@ -73,8 +74,10 @@ class PatchedImages:
         operator: KernelOperator,
     ) -> torch.Tensor:
         """Return the whitened momentum that the windows predict."""
-        momentum = PatchPredictor(self._network, devices=[moving.device])(moving, target)
-        return operator.apply(momentum, 0.5)
+        device = moving.device
+        if device not in self._predictors:  # it keeps a copy there, and the batches that fit
+            self._predictors[device] = PatchPredictor(self._network, devices=[device])
+        return operator.apply(self._predictors[device](moving, target), 0.5)
 
     def in_passes(self, finest: int = 1) -> list[PatchedImages]:
         """Return the one pass."""
@@ -231,7 +234,7 @@ class Predictor:
         for index in range(number):
             state, operator = self._run(images, corrections)
             # On its own grid, which is cheap and enough for a sample of the spread.
-            state, geodesic = unfold(state, operator, steps=self.card.steps, factor=1)
+            state, geodesic = unfold(state, operator, steps=self.card.steps, factor=None)
             states.add(state)
             displacements.add(on_working_grid(geodesic.inverse, operator, factor))
             if progress is not None:
@@ -270,8 +273,8 @@ class Predictor:
                 share * state,
                 operator,
                 steps=self.card.steps,
-                factor=factor if finely else 1,
-                lattice=lattice if finely else None,
+                factor=factor if finely else None,
+                lattice=lattice,
             )
             if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
                 break

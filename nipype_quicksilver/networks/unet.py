@@ -61,8 +61,8 @@ class ForceUNet(nn.Module):
         How far the untrained network goes along the mean force; 0.5 suits a prediction, whose
         forces are about 1, and less a correction.
     dropout : float
-        Share of features left out after each inner activation, also when predicting; 0 for the
-        deterministic network.
+        Share of whole features left out at the end of each inner block, also when predicting; 0
+        for the deterministic network.
     """
 
     def __init__(

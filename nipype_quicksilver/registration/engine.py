@@ -394,7 +394,7 @@ def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
     -------
     list of dict
         For each stage that ran its number, ``iterations`` done of ``iterations_at_most``,
-        whether it ``converged`` (ended by itself), and first and last loss, energy and
+        whether the loss had ``converged``, and first and last loss, energy and
         dissimilarity.
     """
     stages = []
@@ -406,7 +406,7 @@ def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
                 "stage": number,
                 "iterations": last.iteration,
                 "iterations_at_most": last.iterations,
-                "converged": last.iteration < last.iterations,
+                "converged": last.converged,
                 "loss": [first.loss, last.loss],
                 "energy": [first.energy, last.energy],
                 "dissimilarity": [first.similarity, last.similarity],

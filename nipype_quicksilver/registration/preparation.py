@@ -8,7 +8,7 @@ import numpy as np
 from nibabel.affines import apply_affine, from_matvec, voxel_sizes
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, naming
 from nipype_quicksilver.registration.inputs import Inputs
 from nipype_quicksilver.spatial.brains import mask_on_image, named, native_brain
 from nipype_quicksilver.spatial.grids import Grid, check_overlap, working_grid
@@ -393,10 +393,8 @@ def _intensities(
 ) -> np.ndarray:
     """Return an image on the working grid, normalised inside its brain."""
     data = without_lesion(conform(image, grid, matrix), brain, lesion, image)
-    try:
+    with naming(image_name(image)):
         return normalize(data, brain)
-    except InputError as error:
-        raise InputError(f"{image_name(image)}: {error}") from error
 
 
 def _inside(image: Nifti1Image, brain: Nifti1Image) -> Nifti1Image:

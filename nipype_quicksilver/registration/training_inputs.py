@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, naming
 from nipype_quicksilver.registration.preparation import conform_mask
 from nipype_quicksilver.registration.training_files import Files
 from nipype_quicksilver.spatial.brains import native_brain
@@ -137,10 +137,8 @@ def _scan(
     corner = [c - (n - 1) / 2 for c, n in zip(centre, shape, strict=True)]
     grid = Grid(shape, from_matvec(np.eye(3), corner))
     inside = conform_mask(brain, grid)
-    try:
+    with naming(image_name(image)):
         data = normalize(conform(image, grid), inside)
-    except InputError as error:
-        raise InputError(f"{image_name(image)}: {error}") from error
     classes = None
     if label is not None:
         classes = _classes(image, label, table, centre, shape, factor)

@@ -32,7 +32,7 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
         NIfTI, MGH, or either file of an Analyze or NIfTI pair, of which one may be compressed.
     folder : path-like
         Where a copy goes, under a name of its own; one that is there already and newer than the
-        file is used again.
+        files is used again.
     like : path-like, optional
         Image on whose grid this one should be, as labels are on that of their image; NIfTI or MGH.
 
@@ -48,6 +48,8 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
     """
     path = Path(path).absolute()
     check_readable(path, "image")
+    if like is not None:
+        check_readable(like, "image that it belongs to")
     pair = _pair(path)
     if pair is None and _has_world(path):
         return path
@@ -55,7 +57,8 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
     digest = hashlib.sha256(f"{path}|{like}".encode()).hexdigest()[:8]
     copy = Path(folder) / f"{stem}-{digest}.nii.gz"
     sources = pair or (path, path)
-    if copy.exists() and copy.stat().st_mtime > max(s.stat().st_mtime for s in sources):
+    used = sources if like is None else (*sources, Path(like))
+    if copy.exists() and copy.stat().st_mtime > max(file.stat().st_mtime for file in used):
         return copy
     try:
         image: Any = _load(*sources) if pair else nib.load(path)

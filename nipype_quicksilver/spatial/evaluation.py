@@ -148,7 +148,7 @@ def jacobian_summary(
     """
     inside = np.ones(grid.shape, dtype=bool) if mask is None else np.asarray(mask) != 0
     if not inside.any():
-        raise InputError("the mask of the Jacobian is empty; give one with nonzero voxels")
+        raise InputError("the mask covers no voxel of the displacement field; give one that does")
     if logarithm is None:
         logarithm = log_jacobian(field, grid)
     logs = logarithm[inside].astype(float)

@@ -280,9 +280,8 @@ def write_image(
     Raises
     ------
     InputError
-        If the suffix is another, or the folder is missing or cannot be written to.
-    QuicksilverError
-        If the disk is full.
+        If the suffix is another, the folder is missing or cannot be written to, or the disk is
+        full.
     """
     image = nifti(_for_disk(np.asarray(data), dtype, path), affine, like=like)
     image.header.set_intent(intent)

@@ -94,6 +94,18 @@ def test_normalize(pair):
     np.testing.assert_array_equal(load(node.run().outputs.out_file), expected)
 
 
+def test_normalize_names_the_image_without_contrast(pair, tmp_path):
+    flat = np.zeros_like(load(pair.fixed))
+    flat[1:5, 1:5, 1:5] = 100
+    affine = nib.load(pair.fixed).affine
+    nib.save(nib.Nifti1Image(flat, affine), tmp_path / "flat.nii.gz")
+    nib.save(nib.Nifti1Image((flat == 0).astype(np.uint8), affine), tmp_path / "around.nii.gz")
+    node = interfaces.NormalizeIntensity(in_file=tmp_path / "flat.nii.gz")
+    node.inputs.mask = tmp_path / "around.nii.gz"
+    with pytest.raises(InputError, match=r"flat.nii.gz: the image has no contrast inside its mask"):
+        node.run()
+
+
 def test_normalize_refuses_a_mask_on_another_grid(pair):
     node = interfaces.NormalizeIntensity(in_file=pair.fixed, mask=pair.moving_mask)
     with pytest.raises(InputError, match=r"moving_mask.nii.gz: not on the grid"):
@@ -204,6 +216,31 @@ def test_jacobian(pair, field):
 def test_jacobian_takes_a_mask_on_another_grid(pair, field):
     coarse = interfaces.JacobianSummary(displacement=field, mask=pair.moving_mask).run().outputs
     assert 0 < coarse.voxels < np.prod(Grid.from_file(field).shape)
+
+
+def test_jacobian_names_a_mask_that_lies_elsewhere(pair, field, tmp_path):
+    affine = nib.load(pair.fixed_mask).affine.copy()
+    affine[0, 3] += 1000
+    nib.save(nib.Nifti1Image(load(pair.fixed_mask), affine), tmp_path / "far.nii.gz")
+    node = interfaces.JacobianSummary(displacement=field, mask=tmp_path / "far.nii.gz")
+    with pytest.raises(InputError, match=r"far.nii.gz: the mask covers no voxel"):
+        node.run()
+
+
+def test_distance_of_transforms_of_different_kinds(pair, field, tmp_path):
+    shift = np.eye(4)
+    shift[1, 3] = 3
+    node = interfaces.TransformDistance(mask=pair.fixed_mask, second_transform=field)
+    node.inputs.first_transform = transforms.write_affine(tmp_path / "shift.mat", shift)
+    outputs = node.run().outputs
+    expected = evaluation.transform_distance(
+        transforms.affine_transform(shift),
+        transforms.read_transform(field),
+        images.read_mask(pair.fixed_mask),
+    )
+    found = {name: getattr(outputs, name) for name in expected}
+    assert found == json.loads(Path(outputs.out_file).read_text()) == expected
+    assert 0 < outputs.mean < outputs.p99 <= outputs.max
 
 
 def test_numbers_are_found_without_the_run(pair, field):

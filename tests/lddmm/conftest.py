@@ -15,8 +15,8 @@ def coordinates(shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
 
 
-def smooth_displacement(size: float) -> torch.Tensor:
-    x, y, z = coordinates()[0]
+def smooth_displacement(size: float, shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
+    x, y, z = coordinates(shape)[0]
     return size * torch.stack([torch.sin(y / 4), torch.cos(z / 5), torch.sin(x / 3)])[None]
 
 

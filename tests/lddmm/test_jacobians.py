@@ -38,7 +38,7 @@ def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
     assert expected.item() > 0
     shortfall, smallest = jacobians.jacobian_shortfall(displacement, SPACING, margin)
     assert shortfall.item() == pytest.approx(expected.item())
-    assert float(smallest) == float(corners.min())
+    assert smallest.item() == corners.min().item()
     gradients = [torch.autograd.grad(v, displacement)[0] for v in (expected, shortfall)]
     assert torch.allclose(*gradients)
     none, _ = jacobians.jacobian_shortfall(0 * displacement, SPACING, margin)

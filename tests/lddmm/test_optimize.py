@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nipype_quicksilver.lddmm import optimize as module
 from nipype_quicksilver.lddmm.fields import sample, upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
@@ -21,7 +22,6 @@ from nipype_quicksilver.lddmm.similarity import (
     box_mean,
     mean_local_correlation,
 )
-from nipype_quicksilver.lddmm.spectra import resize_spectrally
 
 SIZE = 32
 STAGES = (Stage(4, 4, 12), Stage(2, 2, 12))
@@ -174,7 +174,7 @@ def test_refinement_goes_on_from_a_momentum(pair: tuple[torch.Tensor, torch.Tens
     )
     assert refined.history[0].loss < optimum.history[-2].loss * 1.05
     assert refined.history[-1].loss < refined.history[0].loss
-    zero = resize_spectrally(torch.zeros_like(optimum.momentum), (16, 16, 16))
+    zero = torch.zeros((1, 3, 16, 16, 16))
     assert optimize(fixed, moving, settings, initial=zero).history[0].energy == 0
 
 
@@ -182,6 +182,14 @@ def test_stops_when_nothing_changes_any_more() -> None:
     image = texture(4)
     history = optimize(image, image, Settings(stages=(Stage(4, 4, 200),), tolerance=0.5)).history
     assert len(history) < 200
+    assert [seen.converged for seen in history] == [False] * (len(history) - 1) + [True]
+
+
+def test_a_step_that_is_taken_back_is_no_convergence(pair, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_is_acceptable", lambda terms, losses: not losses)
+    (seen,) = optimize(*pair, Settings(stages=(Stage(4, 4, 9),))).history
+    assert seen.iteration < seen.iterations
+    assert not seen.converged
 
 
 def test_scales_with_the_spacing(pair: tuple[torch.Tensor, torch.Tensor]) -> None:

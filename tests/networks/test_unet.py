@@ -146,7 +146,7 @@ def test_shapes_that_do_not_fit_are_refused():
         ForceUNet(image=2, last_image=3)
 
 
-def test_shipped_size():
+def test_sizes_of_the_levels():
     network = ForceUNet()
     weights = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for (level, wide), (_, narrow) in itertools.pairwise(enumerate((32, 48, 64, 96))):

@@ -79,6 +79,22 @@ def test_a_copy_is_made_again_only_if_the_file_changed(tmp_path):
     assert as_nifti(tmp_path / "a.hdr", tmp_path / "copies").stat().st_mtime > 3
 
 
+def test_a_copy_is_made_again_where_the_image_of_the_labels_moved(tmp_path):
+    (tmp_path / "copies").mkdir()
+    trees.analyze(tmp_path / "labels", DATA)
+    image, affine = tmp_path / "image.nii", np.diag([2.0, 2, 2, 1])
+    nib.save(nib.Nifti1Image(DATA, affine), image)
+    labels = (tmp_path / "labels.hdr", tmp_path / "copies", image)
+    for file in tmp_path.glob("*.*"):
+        os.utime(file, (1, 1))
+    os.utime(as_nifti(*labels), (2, 2))
+    affine[:3, 3] = 5
+    nib.save(nib.Nifti1Image(DATA, affine), image)
+    assert np.array_equal(nib.load(as_nifti(*labels)).affine, affine)
+    with pytest.raises(InputError, match=r"gone.nii: no such file"):
+        as_nifti(*labels[:2], tmp_path / "gone.nii")
+
+
 def test_half_a_pair_and_other_bytes_are_refused(tmp_path):
     trees.analyze(tmp_path / "a", DATA)
     (tmp_path / "a.img").unlink()
