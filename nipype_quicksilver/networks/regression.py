@@ -8,7 +8,6 @@ bit.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import cut, is_out_of_memory, select_windows
+from nipype_quicksilver.networks.trainer import Trainer
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class RegressionLosses:
     loss: float
 
 
-class MomentumTraining:
+class MomentumTraining(Trainer):
     """A network of patches on its way.
 
     Parameters
@@ -93,9 +93,9 @@ class MomentumTraining:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.network = network
+        super().__init__(network, recipe, rank, ranks)
+        self.network, self.recipe = network, recipe
         self.runner: nn.Module = network
-        self.recipe, self.rank, self.ranks = recipe, rank, ranks
         self.side = network.patch_size
         self.examples = [_joined(example) for example in examples]
         self.windows = [
@@ -103,41 +103,17 @@ class MomentumTraining:
             for number, joined in enumerate(self.examples)
             for window in select_windows(joined[:, :2], self.side, recipe.stride)
         ]
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-        self.average = {name: t.clone() for name, t in network.state_dict().items()}
-        self.iteration = 0
         self.at_once = recipe.batch_size
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that a continuation needs."""
-        return {
-            "iteration": self.iteration,
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.iteration = state["iteration"]
-        self.network.load_state_dict(state["network"])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def step(self) -> RegressionLosses:
         """Do one iteration."""
-        seed = self.recipe.seed * 1_000_003 + self.iteration * self.ranks + self.rank
+        seed = self._seed()
         generator = torch.Generator().manual_seed(seed)
         number = min(self.recipe.batch_size, len(self.windows))
         chosen = torch.randint(len(self.windows), (number,), generator=generator).tolist()
         while (loss := self._descend(chosen, seed)) is None:
             pass  # again with fewer patches at once
-        self.optimizer.step()
-        decay = min(self.recipe.averaging, (1 + self.iteration) / (10 + self.iteration))
-        with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
-        self.iteration += 1
+        self._finish_iteration()
         return RegressionLosses(self.iteration, loss)
 
     @torch.no_grad()

@@ -8,7 +8,6 @@ dropout from a seed of its own, so that a training that was interrupted goes on 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +37,7 @@ from nipype_quicksilver.networks.synthesis import (
     pair_scans,
     synthesize_pair,
 )
+from nipype_quicksilver.networks.trainer import Trainer
 from nipype_quicksilver.networks.unet import ForceUNet, Sharper
 
 
@@ -112,7 +112,7 @@ class Losses:
     smallest_jacobian: float
 
 
-class Training:
+class Training(Trainer):
     """A network on its way.
 
     Parameters
@@ -143,35 +143,17 @@ class Training:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
+        super().__init__(network, recipe, rank, ranks)
         self.network, self.before = network, before_correction(before, recipe.factor)
         #: What is called to predict: the network, or what distributes it over processes.
         self.runner: ForceUNet = network
-        self.scans, self.rank, self.ranks = list(scans), rank, ranks
-        self.brains, self.tissues, self.recipe = list(brains), tissues, recipe
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-        self.average = {name: t.clone() for name, t in network.state_dict().items()}
-        self.iteration = 0
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that a continuation needs."""
-        return {
-            "iteration": self.iteration,
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.iteration = state["iteration"]
-        self.network.load_state_dict(state["network"])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.brains, self.scans = list(brains), list(scans)
+        self.tissues, self.recipe = tissues, recipe
 
     def step(self) -> Losses:
         """Do one iteration."""
         recipe = self.recipe
-        seed = recipe.seed * 1_000_003 + self.iteration * self.ranks + self.rank
+        seed = self._seed()
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
         for group in self.optimizer.param_groups:
@@ -186,9 +168,7 @@ class Training:
             (loss / self._boxes()).backward()
             seen.append(facts)
         self.norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clipping))
-        self.optimizer.step()
-        self._update_average()
-        self.iteration += 1
+        self._finish_iteration()
         means = {name: sum(facts[name] for facts in seen) / len(seen) for name in seen[0]}
         return Losses(self.iteration, **means)
 
@@ -257,13 +237,6 @@ class Training:
         warm = min(1.0, (self.iteration + 1) / recipe.warm_up)
         done = min(1.0, self.iteration / recipe.iterations)
         return recipe.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * done))
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # Young averages forget faster, else they would remember the beginning too long.
-        decay = min(self.recipe.averaging, (1 + self.iteration) / (10 + self.iteration))
-        for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
 
 
 def shares_on(brain: torch.Tensor, device: torch.device) -> torch.Tensor:
