@@ -51,6 +51,9 @@ def check_method(name: str, **given: Any) -> None:
     """
     if name not in METHODS:
         raise InputError(f"method '{name}' is unknown; give {', '.join(METHODS)}")
+    samples = given.get("samples")
+    if samples is not None and samples < 2:
+        raise InputError(f"samples: {samples} tell no spread; give at least 2")
     for others, useless in _USELESS.get(name, {}).items():
         for what in useless:
             if given.get(what) is not None:

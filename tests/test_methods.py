@@ -244,6 +244,8 @@ def test_what_cannot_be_is_refused(register, tiny_networks, tmp_path):
         register(correction_network=other)
     with pytest.raises(InputError, match="has no dropout"):
         register(samples=5)
+    with pytest.raises(InputError, match="samples: 1 tell no spread"):
+        register(samples=1)
     with pytest.raises(InputError, match="none without samples"):
         register(uncertainty_components=True)
     with pytest.raises(InputError, match=r"missing.safetensors: no such file"):

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
+from nipype_quicksilver.data import SHIPPED, shipped_recipe
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.registration.recipes import SHIPPED, plan_of, read_plan, shipped_recipe
+from nipype_quicksilver.registration.recipes import plan_of, read_plan
 
 FACTS = {"format": "quicksilver-recipe", "version": 1}
 

@@ -210,6 +210,7 @@ def _add_job(
 
 def _options(job: Job, settings: Settings) -> dict[str, Any]:
     """Return the inputs of a registration that are known when it is built."""
+    fixed_labels = settings.fixed_labels if job.fixed is None else job.fixed.labels
     options = {
         "method": settings.method,
         "similarity": settings.similarity,
@@ -219,7 +220,8 @@ def _options(job: Job, settings: Settings) -> dict[str, Any]:
         "n_samples": settings.samples,
         "corrections": settings.corrections,
         "moving_labels": job.moving.labels,
-        "fixed_labels": settings.fixed_labels if job.fixed is None else job.fixed.labels,
+        # Alone, there is nothing to compare them with.
+        "fixed_labels": None if job.moving.labels is None else fixed_labels,
         "affine": "none" if settings.affine == "none" else None,
         # Brains come with masks, or without skull.
         "brain_extraction": "none",

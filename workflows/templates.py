@@ -38,7 +38,7 @@ def init_template_registration_wf(
     templates : list of str
         ``MNI152``, files, or names of TemplateFlow's with specifications after colons.
     sloppy : bool
-        Few iterations at 2 mm, for tests of a pipeline.
+        Templates on 2 mm, and the prediction without its correction, for tests of a pipeline.
     image_type : {'T1w', 'T2w'}
         Contrast of the moving image; brains of other contrasts than T1w need masks.
     use_gpu : bool
@@ -107,11 +107,8 @@ def init_template_registration_wf(
         mem_gb=4.0,
         name="register",
     )
-    if image_type != "T1w":
-        # Otherwise not set, so that the node's method may also be one without optimisation.
-        register.inputs.similarity = "mind"
     if sloppy:
-        register.inputs.iterations = [5, 5, 0, 0]
+        register.inputs.method = "predict"
     workflow.connect([
         (inputnode, select_template, [("template", "template")]),
         (inputnode, register, [

@@ -1,11 +1,10 @@
 """Training of networks in the way of the 2017 paper."""
 
-from importlib.resources import files
-
 from nipype.interfaces.utility import Function, IdentityInterface
 from nipype.pipeline.engine import MapNode, Node, Workflow
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.data import SHIPPED, shipped_recipe
 from nipype_quicksilver.interfaces import (
     BuildMomentumDataset,
     ConformToGrid,
@@ -15,10 +14,7 @@ from nipype_quicksilver.interfaces import (
 )
 
 #: Recipes that come with the package, by name.
-RECIPES = {
-    name: str(files("nipype_quicksilver.data") / f"recipe_{name}.json")
-    for name in ("prediction", "correction", "patch")
-}
+RECIPES = {name: str(shipped_recipe(name)) for name in SHIPPED}
 
 _DESCRIPTION = f"""\
 Networks that predict the initial momentum of a registration were trained as described by

@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("NO_ET", "1")  # Nipype asks a server for its newest version otherwise
     settings, place, engine = _settings(args), _place(args), _engine(args)
     images = _images(args, settings)
-    _check(args, settings)
+    _check(args, settings, images)
     jobs, build = plan(images, settings), _builder(args, settings, place, engine)
     running.check(build(jobs[:1]), engine)
     with running.alone(engine.work_dir):
@@ -315,7 +315,7 @@ def _images(args: argparse.Namespace, settings: Settings) -> list[CohortImage]:
     return images
 
 
-def _check(args: argparse.Namespace, settings: Settings) -> None:
+def _check(args: argparse.Namespace, settings: Settings, images: Sequence[CohortImage]) -> None:
     """Refuse what no image could be registered with, before anything is written."""
     from nipype_quicksilver.preprocessing.templates import is_template
     from nipype_quicksilver.spatial.files import check_readable
@@ -335,6 +335,11 @@ def _check(args: argparse.Namespace, settings: Settings) -> None:
         raise InputError("--fixed-labels: pairwise, images bring their own; leave it out")
     if settings.fixed_labels is not None:
         check_readable(settings.fixed_labels, "fixed labels")
+        if not any(image.labels for image in images):
+            raise InputError(
+                "--fixed-labels: no image has labels to compare with; give --labels, or a table "
+                "that has a column labels"
+            )
     if settings.fixed_file is not None:
         check_readable(settings.fixed_file, "fixed image")
     elif settings.fixed != PAIRWISE and not is_template(settings.fixed):

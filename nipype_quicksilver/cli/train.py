@@ -193,7 +193,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Plan:
     """Return the recipe with what the options change."""
-    from nipype_quicksilver.registration.recipes import SHIPPED, read_plan, shipped_recipe
+    from nipype_quicksilver.data import SHIPPED, shipped_recipe
+    from nipype_quicksilver.registration.recipes import read_plan
 
     name = args.recipe or ("patch" if args.momenta is not None else args.role)
     plan = read_plan(shipped_recipe(name) if name in SHIPPED else name)
@@ -207,6 +208,8 @@ def _plan(args: argparse.Namespace) -> Plan:
 def _name(name: str | None) -> str | None:
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
         raise InputError(f"--name: '{name}' is no name of a file; give one without a folder")
+    if name in ("run", "recipe"):
+        raise InputError(f"--name: {name}.json is a file of the training itself; give another name")
     return name
 
 

@@ -36,7 +36,7 @@ from what and how it was made.
 | `*_space-B_desc-preproc_T1w.nii.gz` | the image on the grid of B |
 | `*_space-B_dseg.nii.gz` | its labels there |
 | `*_space-B_desc-jacobian_map.nii.gz` | logarithm of the Jacobian determinant of the transform |
-| `*_space-B_desc-uncertainty_map.nii.gz` | spread of the displacement over samples, mm |
+| `*_space-B_desc-uncertainty_map.nii.gz` | how far off the displacement may be, mm |
 | `*_desc-brain_mask.nii.gz` | brain, on the image's own grid |
 | `sub-*.html` | the registration, shown for the browser |
 | `*_registration.json` | measures, parameters, versions, seconds |

@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
     CommandLineInputSpec,
     traits,
 )
+from nipype.interfaces.base.traits_extension import BasePath
 from nipype.utils.filemanip import split_filename
 
 from nipype_quicksilver import __version__
@@ -74,6 +75,8 @@ class QuicksilverCommand(CommandLine):
             return trait_spec.argstr % "x".join(map(str, value))
         if isinstance(value, list):
             value = [shlex.quote(str(item)) for item in value]  # Nipype quotes single files only
+        elif isinstance(value, str) and name != "args" and not trait_spec.is_trait_type(BasePath):
+            value = shlex.quote(value)
         return super()._format_arg(name, trait_spec, value)
 
     def _run_interface(self, runtime):

@@ -89,7 +89,7 @@ class JacobianSummaryOutputSpec(TraitedSpec):
     voxels = traits.Int(desc="number of voxels that count")
     folded = traits.Int(desc="those where any of eight one-sided determinants is not positive")
     folded_percent = traits.Float(desc="the same as a share of the voxels that count")
-    minimum = traits.Float(desc="smallest of the eight determinants, over all voxels")
+    minimum = traits.Float(desc="smallest of the eight determinants, over the voxels that count")
 
 
 class JacobianSummary(LightInterface):

@@ -1,8 +1,16 @@
 """Nodes that train networks, and put the data of the paper's way of training together."""
 
 import os
+from hashlib import md5
 
-from nipype.interfaces.base import Directory, File, InputMultiObject, TraitedSpec, traits
+from nipype.interfaces.base import (
+    Directory,
+    File,
+    InputMultiObject,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
 
 from nipype_quicksilver.interfaces.base import (
     CommandInputSpec,
@@ -135,6 +143,20 @@ class TrainNetworkInputSpec(SeededInputSpec):
         "run again, which empties that",
     )
 
+    def get_hashval(self, hash_method=None):
+        """Return what Nipype compares; of a data set, what it holds and not only its name."""
+        listed, digest = super().get_hashval(hash_method)
+        for name in ("momenta", "validation_momenta"):
+            folder = getattr(self, name)
+            if not isdefined(folder):
+                continue
+            for file in sorted(os.listdir(folder)):
+                path = os.path.join(folder, file)
+                value = self._get_sorteddict(path, hash_method=hash_method)
+                listed.append((f"{name}_{file}", (path, value)))
+                digest = md5(f"{digest}{name}{file}{value}".encode()).hexdigest()
+        return listed, digest
+
 
 class TrainNetworkOutputSpec(TraitedSpec):
     """Outputs of `TrainNetwork`."""
@@ -167,13 +189,6 @@ class TrainNetwork(QuicksilverCommand):
     _cmd = "train"
     input_spec = TrainNetworkInputSpec
     output_spec = TrainNetworkOutputSpec
-
-    def _format_arg(self, name, trait_spec, value):
-        if name == "licence":
-            import shlex
-
-            value = shlex.quote(value)
-        return super()._format_arg(name, trait_spec, value)
 
     def _list_outputs(self):
         folder = os.path.abspath(self.inputs.output_dir)

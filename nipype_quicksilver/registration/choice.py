@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.methods import check_method
 from nipype_quicksilver.spatial.files import PathLike
 
@@ -87,8 +86,6 @@ def choose_method(
     )
     if name == "optimize":
         return Method(name, settings or SCHEDULES["full"])
-    if samples is not None and samples < 2:
-        raise InputError(f"samples: {samples} tell no spread; give at least 2")
     predictor = load_predictor(
         prediction_network,
         correction_network,

@@ -50,7 +50,7 @@ class Found:
     summary : dict
         What is written as JSON.
     variance : ndarray or None
-        (X, Y, Z, 3), float32, mm^2: of the components of the displacement over samples, where
+        (X, Y, Z, 3), float32, mm^2: of the components of the displacement, where
         there are any.
     """
 

@@ -7,13 +7,12 @@ import json
 import types
 import typing
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nipype_quicksilver.data import SHIPPED
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.tissue_shares import LARGEST_FACTOR
 
 if TYPE_CHECKING:
     from nipype_quicksilver.networks.regression import PatchRecipe
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 FORMAT = "quicksilver-recipe"
 VERSION = 1
 MULTIPLE = 8  # of which the grid's sides must be, so that it can be halved three times
-
-#: The recipes that come with the package, in its folder `data`.
-SHIPPED = ("prediction", "probabilistic", "correction", "correction-fine", "patch")
 
 
 @dataclass(frozen=True)
@@ -76,17 +72,6 @@ class Plan:
                 "patience": self.patience,
             },
         }
-
-
-def shipped_recipe(name: str) -> Path:
-    """Return the file of a recipe that comes with the package.
-
-    Examples
-    --------
-    >>> shipped_recipe("patch").name
-    'recipe_patch.json'
-    """
-    return Path(str(files("nipype_quicksilver.data") / f"recipe_{name}.json"))
 
 
 def read_plan(path: PathLike) -> Plan:
@@ -171,6 +156,7 @@ def plan_of(facts: Any) -> Plan:
 def _check(plan: Plan) -> None:
     """Refuse numbers with which nothing could be trained."""
     from nipype_quicksilver.networks.synthesis import GEODESIC_FACTOR
+    from nipype_quicksilver.spatial.tissue_shares import LARGEST_FACTOR
 
     training = plan.training
     for name in ("iterations", "learning_rate", "warm_up", "steps", "factor", "batch_size"):

@@ -119,6 +119,14 @@ def check_data(data: Data, plan: Plan, role: str, before: Sequence[PathLike]) ->
             "a correction network needs the networks before it, a prediction network none; give "
             "the checkpoint of the prediction network and the role 'correction'"
         )
+    beside = data.image_labels or data.tissues or before
+    if data.momenta is not None and beside:
+        raise InputError(
+            f"{data.momenta}: a data set of momenta is trained on alone; leave out tissues, label "
+            "maps of images, and networks before"
+        )
+    if data.validation_momenta is not None and data.momenta is None:
+        raise InputError("validation momenta are for training on momenta; give those too")
     judged = data.validation_labels or data.validation_images or data.validation_momenta
     if plan.patience and not judged:
         raise InputError(

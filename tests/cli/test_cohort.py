@@ -150,7 +150,12 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
         f"{name}\t{cohort / 'bids' / name / 'anat'}/{name}_T1w.nii.gz\n"
         for name in ("sub-01", "sub-03")
     ]
-    table.write_text("participant_id\timage\n" + "".join(rows))
+    # The moving image has no labels: those of the fixed one have nothing to be compared with.
+    labels = cohort / "bids" / "derivatives" / "labels" / "sub-01" / "anat" / "sub-01_dseg.nii.gz"
+    rows = [
+        row.replace("\n", f"\t{file}\n") for row, file in zip(rows, (labels, "n/a"), strict=True)
+    ]
+    table.write_text("participant_id\timage\tlabels\n" + "".join(rows))
     out = tmp_path / "out"
     words = ["cohort", table, out, "participant", "--fixed", "pairwise", "--plugin", "Linear"]
     assert main([*map(str, words), *FAST]) == 0
@@ -190,6 +195,13 @@ def test_what_cannot_be_run_is_refused(options, told, cohort, refused, tmp_path,
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["cohort", cohort / "bids", tmp_path / "out", "participant", *FAST]
     refused(*words, "--quiet", *options, told=told)
+
+
+def test_fixed_labels_need_labels_to_compare(cohort, refused, tmp_path):
+    words = ["cohort", cohort / "bids", tmp_path / "out", "participant", *FAST]
+    words += ["--fixed", cohort / "tpl-Tiny_T1w.nii.gz"]
+    words += ["--fixed-labels", cohort / "tpl-Tiny_dseg.nii.gz"]
+    refused(*words, "--quiet", told="--fixed-labels: no image has labels to compare with")
 
 
 def test_output_folders_that_cannot_be_used(cohort, refused, tmp_path):

@@ -298,7 +298,12 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     refused("train", *more, missing, told="no recipe.json: no such file; give a recipe, or one of")
     refused("train", *more, recipe, "--device", "cuda:7", told="device cuda:7: torch")
     refused("train", *more, recipe, "--patience", "3", told="patience counts validations")
+    momenta = ["--validation-momenta", empty]
+    refused("train", *more, recipe, *momenta, told="validation momenta are for training on momenta")
+    of_momenta = ["--momenta", empty, "--tissues", few, "--output-dir", run]
+    refused("train", *of_momenta, told="a data set of momenta is trained on alone")
     refused("train", *more, recipe, "--name", "a/b", told="is no name of a file")
+    refused("train", *more, recipe, "--name", "run", told="run.json is a file of the training")
     file = tmp_path / "file"
     file.touch()
     more[more.index(run)] = file

@@ -140,6 +140,7 @@ def original_network(path):
 @pytest.fixture
 def reader(sources, tmp_path, monkeypatch):
     """The folder in which a reader of a page works; brains are small there, and work is short."""
+    from nipype_quicksilver import data
     from nipype_quicksilver.interfaces.base import QuicksilverCommand
     from nipype_quicksilver.lddmm import settings
     from nipype_quicksilver.preprocessing import templates
@@ -155,11 +156,11 @@ def reader(sources, tmp_path, monkeypatch):
             card = (tmp_path / name).with_suffix(".json")
             shutil.copy(path.with_suffix(".json"), card)
     monkeypatch.chdir(tmp_path)
-    for name in recipes.SHIPPED:
+    for name in data.SHIPPED:
         kind = "patch" if name == "patch" else "force-unet"
         facts = {"format": recipes.FORMAT, "version": recipes.VERSION, **RECIPES[kind]}
         (tmp_path / f".recipe_{name}.json").write_text(json.dumps(facts))
-    monkeypatch.setattr(recipes, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json")
+    monkeypatch.setattr(data, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json")
     stages = tuple(replace(stage, iterations=2) for stage in settings.DEFAULT_STAGES)
     monkeypatch.setitem(settings.SCHEDULES, "full", settings.Settings(stages=stages))
     monkeypatch.setattr(QuicksilverCommand, "_run_interface", in_this_process)

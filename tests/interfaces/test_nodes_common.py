@@ -261,6 +261,30 @@ def test_paths_with_spaces(filled, tmp_path):
     )
 
 
+def test_a_template_with_spaces_is_quoted_and_further_arguments_are_not(filled, tmp_path):
+    template = tmp_path / "a template.nii.gz"
+    template.touch()
+    node = filled(interfaces.QuicksilverRegistration)
+    node.inputs.template, node.inputs.args = template, "--corrections 2 --verbose"
+    assert f" --template '{template}'" in node.cmdline
+    assert "--corrections 2 --verbose" in node.cmdline
+
+
+@pytest.mark.parametrize("name", ["momenta", "validation_momenta"])
+def test_data_sets_are_hashed_by_what_they_hold(name, filled, tmp_path):
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "index.tsv").write_text("one")
+    inputs = filled(interfaces.TrainNetwork).inputs
+    setattr(inputs, name, folder)
+    before = inputs.get_hashval()[1]
+    assert inputs.get_hashval()[1] == before
+    (folder / "index.tsv").write_text("another")
+    changed = inputs.get_hashval()[1]
+    (folder / "more.nii.gz").write_text("one")
+    assert len({before, changed, inputs.get_hashval()[1]}) == 3
+
+
 def test_lists_of_paths_with_spaces(tmp_path):
     files = [tmp_path / f"a {name}.nii" for name in ("recipe", "map", "second map", "network")]
     for file in files:
