@@ -1,6 +1,7 @@
 """From heads to aligned brains, and what is kept of it."""
 
 import json
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -101,6 +102,18 @@ def test_intermediate_results_are_kept_and_found_again(files, network, tmp_path,
     assert all(part["reused"] for part in facts.values())
     np.testing.assert_array_equal(first.affine, again.affine)
     np.testing.assert_array_equal(first.fixed_mask.dataobj, again.fixed_mask.dataobj)
+
+
+def test_what_a_kept_result_was_warned_of_is_told_again(tmp_path):
+    def compute():
+        warnings.warn("head.nii.gz: upside down", UserWarning, stacklevel=1)
+        return np.eye(4), {"how": "somehow"}
+
+    for reused in (False, True):
+        with pytest.warns(UserWarning, match=r"head.nii.gz: upside down"):
+            data, facts = WorkFolder(tmp_path).kept("affine", ["parts"], compute)
+        np.testing.assert_array_equal(data, np.eye(4))
+        assert facts == {"how": "somehow", "reused": reused}
 
 
 def test_only_what_changed_is_computed_again(files, network, tmp_path):

@@ -1,6 +1,8 @@
 """Methods of the registration that predict, through the public door, with tiny networks."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +13,7 @@ import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.settings import REFINEMENT_STAGES, SCHEDULES, Settings, Stage
+from nipype_quicksilver.registration import pipeline
 from nipype_quicksilver.registration.conformed import optimize_files, predict_files
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.grids import Grid
@@ -185,6 +188,29 @@ def test_samples_give_an_uncertainty_on_the_fixed_grid(sampled, pair, tmp_path):
     assert told["max"] == pytest.approx(values.max(), rel=1e-4)
     assert sampled.summary["parameters"]["samples"] == 3
     assert 0 <= sampled.summary["parameters"]["share_of_prediction"] <= 1
+
+
+def test_uncertainty_is_in_millimetres_of_the_fixed_image(sampled, pair):
+    """In the frame of a template everything may be twice as large."""
+    fixed, brain = nib.load(pair.fixed), nib.load(pair.fixed_mask)
+    to_fixed = np.diag([0.5, 0.5, 0.5, 1])
+    frame = SimpleNamespace(
+        grid=Grid(fixed.shape, np.linalg.inv(to_fixed) @ fixed.affine), fixed_brain=brain
+    )
+    variance = np.full((*fixed.shape, 3), 3.0, np.float32)  # 3 mm there, all in all
+    found = pipeline._with_uncertainty(sampled, frame, variance, to_fixed, True)
+    inside = np.asanyarray(brain.dataobj) > 0
+    np.testing.assert_allclose(found.uncertainty[inside], 1.5, rtol=1e-5)
+    np.testing.assert_allclose(found.uncertainty_components[inside], 0.75, rtol=1e-5)
+
+
+def test_nothing_of_an_earlier_registration_stays_beside_a_new_one(sampled, tmp_path):
+    sampled.save(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    before = {path.name for path in tmp_path.iterdir()}
+    replace(sampled, uncertainty=None, uncertainty_components=None).save(tmp_path)
+    gone = before - {path.name for path in tmp_path.iterdir()}
+    assert gone == {"uncertainty.nii.gz", "uncertainty_components.nii.gz"}
 
 
 def test_samples_come_from_the_seed(sampled, register, tiny_networks):

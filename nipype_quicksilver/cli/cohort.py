@@ -206,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
     with running.alone(engine.work_dir):
         if engine.plugin == "SLURM":
             running.cancel_leftovers(engine.work_dir)
-        prepare(place)
+        prepare(place, jobs)
         left = [job for job in jobs if not is_whole(job, settings, place.output_dir)]
         _logger.info("%d to register, %d done already", len(left), len(jobs) - len(left))
         failures = _register(args, left, len(jobs) - len(left), settings, build, engine)

@@ -8,7 +8,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from what and how it was made.
 """
 
 _STAGED = re.compile(r"\.[0-9a-f]{16}(\..*)?")
+_ABANDONED = 3600.0  # seconds after which nobody writes on a page any more
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,25 @@ class Place:
         return path.as_uri()
 
 
-def prepare(place: Place) -> None:
+def prepare(place: Place, jobs: Sequence[Job]) -> None:
     """Make the folder of derivatives a BIDS data set.
 
     Parameters
     ----------
     place : Place
-        The folder is made if needed; what a run that was killed left half-written is removed.
+        The folder is made if needed.
+    jobs : sequence of Job
+        What is to be done: what a run of theirs that was killed left half-written is removed.
     """
     root = place.output_dir
     root.mkdir(parents=True, exist_ok=True)
-    for folder in root.glob("sub-*/**/"):
-        for path in folder.iterdir():
-            if _STAGED.fullmatch(path.name):
+    for folder in {root / job.moving.folder for job in jobs}:
+        for path in _half_written(folder):
+            path.unlink(missing_ok=True)
+    # Here another run, of other images, may write a page at this moment.
+    for path in _half_written(root):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()
     description: dict[str, Any] = {
         "Name": "Registrations by nipype-quicksilver",
@@ -101,6 +109,12 @@ def prepare(place: Place) -> None:
     write_text(root / "dataset_description.json", json.dumps(description, indent=2) + "\n")
     write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
     write_text(root / "README.md", _README)
+
+
+def _half_written(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if _STAGED.fullmatch(path.name)]
 
 
 def is_whole(job: Job, settings: Settings, output_dir: Path) -> bool:
@@ -153,7 +167,8 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     -------
     Path
         The record: the summary, the sizes of all files, and what they were made from. It is
-        removed first and written last: without it, the others do not count.
+        removed first and written last: without it, the others do not count. Files of the last
+        record that are not made any more go with it.
 
     Raises
     ------
@@ -163,6 +178,7 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     folder = place.output_dir / job.moving.folder
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / job.record
+    before = read_record(record)
     record.unlink(missing_ok=True)
     made_from = digest(job, settings)  # before anything is read: inputs may change meanwhile
     sidecars = _sidecars(job, settings, place, outputs)
@@ -182,9 +198,11 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
         sizes[os.path.relpath(page, folder)] = page.stat().st_size
     table = _label_table(job)
     if table is not None and "warped_labels" in outputs:
-        name = job.in_space("dseg.tsv")
+        name = job.files()["warped_labels"].replace(".nii.gz", ".tsv")
         write_text(folder / name, table.read_text(encoding="utf-8"))
         sizes[name] = (folder / name).stat().st_size
+    for name in _left_over(before, sizes):
+        (folder / name).unlink(missing_ok=True)
     summary = json.loads(Path(outputs["summary"]).read_text(encoding="utf-8"))
     facts = {
         "job": {
@@ -200,6 +218,16 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     }
     write_text(record, json.dumps(facts, indent=2) + "\n")
     return record
+
+
+def _left_over(record: dict[str, Any] | None, written: Mapping[str, int]) -> set[str]:
+    """Return the files of a record that were not written again, but for brain masks.
+
+    Those are of the image alone: registrations of it to others have them as well.
+    """
+    if record is None:
+        return set()
+    return {name for name in set(record["files"]) - set(written) if "brain_mask." not in name}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -104,7 +104,7 @@ class Job:
     @property
     def name(self) -> str:
         """What tells it from the other jobs of a cohort; a name for a workflow."""
-        return f"{self.moving.stem}_to-{self.space}"
+        return f"{self.moving.stem}{self._unless_t1w('_')}_to-{self.space}"
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -125,20 +125,25 @@ class Job:
     def _transform(self, start: str, end: str) -> str:
         return f"{self.moving.stem}_from-{start}_to-{end}_mode-image"
 
+    def _unless_t1w(self, before: str = "") -> str:
+        """Return what tells files apart that two contrasts of one session would both have."""
+        return "" if self.moving.suffix == "T1w" else before + self.moving.suffix
+
     def in_space(self, ending: str) -> str:
         """Return the name of a file in the space of the fixed image."""
         return f"{self.moving.stem}_space-{self.space}_{ending}"
 
     def files(self) -> dict[str, str]:
         """Return the name of each derivative by that of the output it is made of."""
+        contrast = self._unless_t1w()
         return {
             "composite_transform": f"{self.transform}_xfm.h5",
             "inverse_composite_transform": f"{self.inverse_transform}_xfm.h5",
             "warped_image": self.in_space(f"desc-preproc_{self.moving.suffix}.nii.gz"),
-            "warped_labels": self.in_space("dseg.nii.gz"),
-            "log_jacobian": self.in_space("desc-jacobian_map.nii.gz"),
-            "uncertainty": self.in_space("desc-uncertainty_map.nii.gz"),
-            "brain_mask": f"{self.moving.stem}_desc-brain_mask.nii.gz",
+            "warped_labels": self.in_space(f"{contrast and f'desc-{contrast}_'}dseg.nii.gz"),
+            "log_jacobian": self.in_space(f"desc-{contrast}jacobian_map.nii.gz"),
+            "uncertainty": self.in_space(f"desc-{contrast}uncertainty_map.nii.gz"),
+            "brain_mask": f"{self.moving.stem}_desc-{contrast}brain_mask.nii.gz",
         }
 
     @property

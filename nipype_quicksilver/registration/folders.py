@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
@@ -32,7 +32,7 @@ def check_output_dir(folder: PathLike) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(folder: PathLike) -> Iterator[Path]:
+def staged_folder(folder: PathLike, names: Iterable[str] = ()) -> Iterator[Path]:
     """Give an empty folder whose files move into `folder` when the block succeeds.
 
     On failure `folder` is as it was: it is not made, nothing is added to it, and files that were
@@ -42,6 +42,9 @@ def staged_folder(folder: PathLike) -> Iterator[Path]:
     ----------
     folder : path-like
         Where the files belong; made if needed.
+    names : iterable of str
+        Files that belong together: those that the block does not write are removed, so that none
+        of an earlier time stays beside the new ones.
 
     Yields
     ------
@@ -63,7 +66,7 @@ def staged_folder(folder: PathLike) -> Iterator[Path]:
         stage.mkdir()
         yield stage
         if target.exists():
-            _move_files(stage, target)
+            _move_files(stage, target, names)
         else:
             _move_folder(stage, target)
     except QuicksilverError as error:
@@ -95,19 +98,20 @@ def _move_folder(stage: Path, target: Path) -> None:
         raise
 
 
-def _move_files(stage: Path, target: Path) -> None:
+def _move_files(stage: Path, target: Path, names: Iterable[str]) -> None:
     """Move the files of the stage into the target; on failure undo what was moved."""
     replaced = stage / "replaced"
-    files = sorted(stage.iterdir())
+    files = {file.name: file for file in sorted(stage.iterdir())}
     replaced.mkdir()
     moved: list[Path] = []
     try:
-        for file in files:
-            place = target / file.name
+        for name in dict.fromkeys((*files, *names)):
+            place = target / name
             if place.exists():
-                os.replace(place, replaced / file.name)
+                os.replace(place, replaced / name)
             moved.append(place)
-            os.replace(file, place)
+            if name in files:
+                os.replace(files[name], place)
     except OSError:
         for place in moved:
             with contextlib.suppress(OSError):

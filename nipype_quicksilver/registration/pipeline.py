@@ -311,8 +311,13 @@ def _with_uncertainty(
     to_fixed: np.ndarray,
     components: bool,
 ) -> Registration:
-    """Bring the spread of the samples to the fixed image's grid, and measure it in the brain."""
+    """Bring the uncertainty to the fixed image's grid, and measure it in the brain.
+
+    Variances of the components tell nothing of other axes: those stay those of the working grid.
+    """
     grid = Grid.from_image(result.fixed)
+    # A brain in the frame of a template is larger or smaller than in the world.
+    variance = variance * abs(np.linalg.det(to_fixed[:3, :3])) ** (2 / 3)
     whole = nifti(standard_deviation(variance), prepared.grid.affine)
     to_working = affine_transform(np.linalg.inv(to_fixed))
     uncertainty = resample(whole, grid, to_working)

@@ -67,11 +67,13 @@ class Registration:
     summary : dict
         What is written as ``summary.json``.
     uncertainty : ndarray or None
-        (X, Y, Z), float32, mm, on the fixed grid, with samples only: square root of the summed
-        variances of the components of the displacement, without the affine, over the samples.
+        (X, Y, Z), float32, mm of the fixed image, on its grid, with samples only: square root of
+        the summed variances of the components of the displacement, without the affine, see
+        :class:`nipype_quicksilver.networks.predictor.Samples`.
     uncertainty_components : ndarray or None
         (X, Y, Z, 3), float32, mm^2, on the fixed grid: these variances, along x, y and z of the
-        world; where they were asked for.
+        world in which the images were compared, which may be a template's; where they were asked
+        for.
     """
 
     fixed: Nifti1Image
@@ -95,7 +97,8 @@ class Registration:
         Parameters
         ----------
         output_dir : path-like
-            Folder, made if needed. Files of the same names are replaced, others are left alone.
+            Folder, made if needed. Files of an earlier registration are replaced, or removed where
+            this one has none of their kind; others are left alone.
 
         Returns
         -------
@@ -110,7 +113,7 @@ class Registration:
             If writing fails otherwise, e.g. on a full disk; nothing is left behind.
         """
         start = time.perf_counter()
-        with staged_folder(output_dir) as stage:
+        with staged_folder(output_dir, FILES.values()) as stage:
             names = self._write_images(stage)
             write_json(stage / FILES["summary"], self._summary(time.perf_counter() - start))
         return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,13 +19,16 @@ from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import shoot_momentum
-from nipype_quicksilver.registration.summary import Clock
+from nipype_quicksilver.registration.summary import Clock, noted_warnings
 from nipype_quicksilver.spatial.files import PathLike, write_json
 from nipype_quicksilver.spatial.images import read_mask, read_series, write_image
 from nipype_quicksilver.spatial.momentum import read_momentum, write_momentum
 
 if TYPE_CHECKING:
     import torch
+
+
+_WARNINGS = "warnings"  # among the facts of a file
 
 
 class WorkFolder:
@@ -72,13 +76,14 @@ class WorkFolder:
         image, facts_file = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
         found = _read(image if like is not None else None, facts_file)
         if found is not None:
-            return found[0], {**found[1], "reused": True}
-        data, facts = compute()
+            return found[0], {**_told_again(found[1]), "reused": True}
+        with noted_warnings() as told:
+            data, facts = compute()
         if like is not None:
             write_image(image, data, like.affine, like=like)
         # Last: without it, the rest does not count.
-        matrix = None if like is not None else data
-        write_json(facts_file, {**facts, "matrix": matrix} if matrix is not None else facts)
+        matrix = {"matrix": data} if like is None else {}
+        write_json(facts_file, {**facts, **matrix, _WARNINGS: told})
         return data, {**facts, "reused": False}
 
     def fit(
@@ -117,18 +122,30 @@ class WorkFolder:
         facts_file = Path(f"{stem}.json")
         fit = _read_fit(image, variance if method.samples else None, facts_file, device, clock)
         if fit is not None:
-            facts = {**fit.facts, "masks": prepared.masks, "momentum": {"reused": True}}
+            facts = {
+                **_told_again(fit.facts),
+                "masks": prepared.masks,
+                "momentum": {"reused": True},
+            }
             return replace(fit, facts=facts)
-        fit = compute()
+        with noted_warnings() as told:
+            fit = compute()
         write_momentum(image, fit.momentum)
         if fit.variance is not None:
             write_image(variance, fit.variance, prepared.grid.affine)
-        write_json(facts_file, fit.facts)
+        write_json(facts_file, {**fit.facts, _WARNINGS: told})
         return replace(fit, facts={**fit.facts, "momentum": {"reused": False}})
 
     @staticmethod
     def _stem(folder: Path, what: str, parts: list[Any]) -> Path:
         return folder / f"{what}_{_digest([what, __version__, *parts])}"
+
+
+def _told_again(facts: dict[str, Any]) -> dict[str, Any]:
+    """Warn of what the first run was warned of; return the other facts."""
+    for text in facts.get(_WARNINGS, []):
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return {name: value for name, value in facts.items() if name != _WARNINGS}
 
 
 def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed: int) -> list[Any]:

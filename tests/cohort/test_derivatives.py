@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from nipype_quicksilver.cohort.jobs import PAIRWISE, plan
 @pytest.fixture
 def place(tmp_path):
     found = Place(tmp_path / "out", tmp_path / "data")
-    prepare(found)
+    prepare(found, [])
     return found
 
 
@@ -114,9 +115,37 @@ def test_what_a_killed_run_left_half_written_is_removed(job, settings, place, ou
     own = left.with_name(".hidden")
     left.touch()
     own.touch()
-    prepare(place)
+    prepare(place, [job])
     assert not left.exists()
     assert own.exists()
+    assert is_whole(job, settings, place.output_dir)
+
+
+def test_what_another_run_writes_at_the_moment_is_left_alone(cohort, settings, place):
+    mine, other, _ = plan(cohort, settings)
+    image = place.output_dir / other.moving.folder / ".0123456789abcdef.nii.gz"
+    page, old = (place.output_dir / f".{n}123456789abcdef.html" for n in range(2))
+    image.parent.mkdir(parents=True)
+    for path in (image, page, old):
+        path.touch()
+    os.utime(old, (1, 1))
+    prepare(place, [mine])
+    assert image.exists()
+    assert page.exists()
+    assert not old.exists()
+
+
+def test_what_is_not_made_any_more_goes_with_the_last_set(
+    job, settings, place, outputs, monkeypatch
+):
+    monkeypatch.setattr(derivatives, "_is_stripped", lambda image, mask: True)
+    image = outputs["warped_image"]
+    save(job, settings, place, {**outputs, "uncertainty": image, "brain_mask": image})
+    names = {path.name for path in anat(place)}
+    save(job, settings, place, outputs)
+    gone = names - {path.name for path in anat(place)}
+    uncertainty = job.files()["uncertainty"]
+    assert gone == {uncertainty, uncertainty.replace(".nii.gz", ".json")}
     assert is_whole(job, settings, place.output_dir)
 
 

@@ -18,6 +18,18 @@ def test_to_a_template(cohort):
     assert len({name for job in jobs for name in job.files().values()}) == 3 * len(names)
 
 
+def test_two_contrasts_of_a_session_share_no_name(cohort):
+    first = cohort[0]
+    other = replace(first, suffix="T2w", path=first.path.with_name("sub-01_T2w.nii.gz"))
+    t1w, t2w = plan([first, other], Settings("MNI152"))
+    names = [{job.name, job.report, job.record, *job.files().values()} for job in (t1w, t2w)]
+    assert not names[0] & names[1]
+    space = "space-MNI152NLin2009aSym"
+    assert t2w.files()["warped_labels"] == f"sub-01_{space}_desc-T2w_dseg.nii.gz"
+    assert t2w.files()["log_jacobian"] == f"sub-01_{space}_desc-T2wjacobian_map.nii.gz"
+    assert t2w.report == "sub-01_T2w_to-MNI152NLin2009aSym.html"
+
+
 def test_pairwise_is_every_pair_once(cohort):
     jobs = plan(cohort, Settings(PAIRWISE))
     assert [job.name for job in jobs] == ["sub-02_to-sub01", "sub-03_to-sub01", "sub-03_to-sub02"]
