@@ -1,7 +1,7 @@
 """Embed the registration workflow in one of your own: volume changes of regions, as a table.
 
-    python workflow.py --fixed fixed_T1w.nii.gz --fixed-labels fixed_labels.nii.gz \\
-        --moving sub-01_T1w.nii.gz sub-02_T1w.nii.gz --output-dir volumes
+    python workflow.py --fixed fixed_brain.nii.gz --fixed-labels fixed_labels.nii.gz \\
+        --moving sub-01_brain.nii.gz sub-02_brain.nii.gz --output-dir volumes
 
 Every moving brain is registered to the fixed one. The log of the Jacobian determinant, averaged
 over a region of the fixed brain, says how much larger (above 0) or smaller the region is in the

@@ -189,6 +189,10 @@ def _add_job(
     # The report reads files that no connection tells of.
     register.config = {"execution": {"remove_unnecessary_outputs": "false"}}
     report = Node(RegistrationReport(), mem_gb=1.5, name="report")
+    if settings.affine != "none":
+        report.inputs.affine = settings.affine
+    if sources.of_image(job.moving) is not None:
+        report.inputs.brain_extraction = settings.brain_extraction
     part.connect([
         (register, report, [("summary", "summary")]),
         (register, save, [("summary", "summary")]),

@@ -269,7 +269,8 @@ def _check_dof(engine: str, dof: int) -> None:
 def _greedy(omp_nthreads, dof):
     align = Node(GreedyAffine(dof=dof), n_procs=omp_nthreads, mem_gb=2.0, name="align")
     names = {"fixed_image": "fixed_image", "moving_image": "moving_image"}
-    return align, {**names, "fixed_image_mask": "fixed_mask"}, ("out_file", "in_file"), "ras"
+    names |= {"fixed_image_mask": "fixed_mask", "moving_image_mask": "moving_mask"}
+    return align, names, ("out_file", "in_file"), "ras"
 
 
 def _ants(omp_nthreads, dof):

@@ -66,8 +66,10 @@ def init_quicksilver_wf(
 ) -> Workflow:
     """Build a workflow that registers a moving image to a fixed image.
 
-    It does what the `quicksilver register` command and the `QuicksilverRegistration` node do, in
-    steps that a workflow engine can cache and spread.
+    It does what the `quicksilver register` command and the `QuicksilverRegistration` node do with
+    brains, in steps that a workflow engine can cache and spread. It finds neither brains nor the
+    affine: `init_preprocessing_wf` does. Folds are mended on the working grid; those that only the
+    fixed image's own, other grid shows, `jacobian_summary` counts.
 
     Workflow Graph
         ::

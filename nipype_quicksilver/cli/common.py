@@ -123,7 +123,7 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--seed",
-        type=seed_number,
+        type=whole_number,
         default=0,
         metavar="N",
         help="seed of random numbers (default: 0)",
@@ -147,11 +147,6 @@ def positive_int(text: str) -> int:
 
 def whole_number(text: str) -> int:
     """Return the whole number of at least 0 that `text` holds."""
-    return _whole_number(text, least=0)
-
-
-def seed_number(text: str) -> int:
-    """Return the whole number of 0 to 2**63 - 1 that `text` holds."""
     return _whole_number(text, least=0)
 
 
@@ -270,14 +265,11 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
         If the name ends otherwise, is that of a folder, or lies in a folder that does not exist
         or cannot be written to.
     """
+    from nipype_quicksilver.spatial.files import check_writable
+
     if not path.name.endswith(tuple(suffixes)):
         raise InputError(f"{path}: the output's name must end in {' or '.join(suffixes)}")
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; give the name of a file")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: the folder {path.parent} cannot be written to")
+    check_writable(path)
 
 
 @contextlib.contextmanager

@@ -95,7 +95,9 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Compare methods on the pairs of parsed arguments and return the exit code."""
+    from nipype_quicksilver.cohort.resources import visible_gpus
     from nipype_quicksilver.evaluation.pairs import with_worlds, write_pairs
+    from nipype_quicksilver.interfaces import gpus
     from nipype_quicksilver.registration.folders import check_output_dir, staged_folder
 
     _check_usage(args)
@@ -110,9 +112,11 @@ def run(args: argparse.Namespace) -> int:
                 "images without a world (Analyze) were copied to NIfTI, centred; whether left is "
                 "left is not known of them"
             )
-        workflow = _workflow(args, pairs)
+        devices = visible_gpus() if _uses_gpu(args) else []
+        workflow = _workflow(args, pairs, use_gpu=bool(devices))
         workflow.base_dir = str(folder.absolute())
-        _run(args, workflow, pairs)
+        with gpus.shared(devices) if devices else contextlib.nullcontext():
+            _run(args, workflow, pairs, devices)
         found = Path(workflow.base_dir) / workflow.name / "summarize" / "evaluation"
         with staged_folder(args.output_dir) as stage:
             for file in sorted(found.iterdir()):
@@ -130,6 +134,11 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise InputError("--output-dir is missing: give a folder for tables and figures")
     if args.max_pairs is not None and args.dataset is None:
         raise InputError("--max-pairs draws from a data set: leave it out, or give --dataset")
+    if args.device.startswith("cuda:"):
+        raise InputError(
+            f"--device {args.device}: an evaluation shares GPUs out; name them in "
+            "CUDA_VISIBLE_DEVICES"
+        )
     args.n_procs = args.n_procs or max(common.available_cpus(), args.num_threads)
     if args.num_threads > args.n_procs:
         raise InputError(
@@ -148,7 +157,7 @@ def _given_pairs(args: argparse.Namespace) -> list[Pair]:
     return datasets.ordered_pairs(name, subjects, args.max_pairs, args.seed)
 
 
-def _workflow(args: argparse.Namespace, pairs: list[Pair]) -> Any:
+def _workflow(args: argparse.Namespace, pairs: list[Pair], use_gpu: bool) -> Any:
     """Return the workflow; refuse what it cannot use before anything runs."""
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.workflows import init_evaluation_wf
@@ -164,13 +173,13 @@ def _workflow(args: argparse.Namespace, pairs: list[Pair]) -> Any:
         methods=args.methods or DEFAULT_METHODS,
         affine=args.affine or AFFINES[0],
         timed_threads=_powers_of_two(args.n_procs) if args.time_prediction else (),
-        use_gpu=_uses_gpu(args),
+        use_gpu=use_gpu,
         **networks,
     )
 
 
 def _uses_gpu(args: argparse.Namespace) -> bool:
-    """Tell whether nodes are to run on a GPU; Nipype hands out those that there are."""
+    """Tell whether nodes are to run on GPUs, which they share out."""
     return args.device != "cpu" and common.start_torch(args).type == "cuda"
 
 
@@ -186,7 +195,7 @@ def _powers_of_two(largest: int) -> list[int]:
     return [*numbers, largest]
 
 
-def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair]) -> None:
+def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: list[str]) -> None:
     """Run the workflow; tell what failed, if something did."""
     from nipype.pipeline.plugins import MultiProcPlugin
 
@@ -213,7 +222,8 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair]) -> None:
                     advance()
 
         try:
-            plugin = MultiProcPlugin({"n_procs": args.n_procs})
+            limits = {"n_procs": args.n_procs, "n_gpu_procs": len(devices)}
+            plugin = MultiProcPlugin(limits)
             # Among the arguments it would be sent to the workers with every node.
             plugin._status_callback = told
             workflow.run(plugin)

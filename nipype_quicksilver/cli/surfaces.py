@@ -11,8 +11,6 @@ import numpy as np
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import staged
 
-SUFFIX = ".gii"
-
 _POINTS = "NIFTI_INTENT_POINTSET"
 
 

@@ -98,7 +98,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--patience",
-        type=common.seed_number,
+        type=common.whole_number,
         metavar="N",
         help="stop after N validations without improvement; 0 for never (default: the recipe's)",
     )

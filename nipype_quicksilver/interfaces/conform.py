@@ -109,6 +109,8 @@ class ConformToGrid(LightInterface):
             pair = Inputs(image, image, moving_lesion_mask=lesion, affine=matrix)
             _, lesion = preparation.lesions_on_grid(pair, grid)
             data = resampling.conform(image, grid, matrix)
+        if isdefined(inputs.reference_image):
+            preparation.check_enclosed(brain, grid, matrix)
         data = preparation.without_lesion(data, inside, lesion, image)
         images.write_image(outputs["out_file"], data, grid.affine)
         images.write_image(outputs["out_mask"], inside, grid.affine)

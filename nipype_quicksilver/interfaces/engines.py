@@ -13,6 +13,7 @@ class GreedyAffineInputSpec(CommandLineInputSpec):
     fixed_image = File(exists=True, mandatory=True, argstr="-i %s", position=0, desc="fixed image")
     moving_image = File(exists=True, mandatory=True, argstr="%s", position=1, desc="moving image")
     fixed_mask = File(exists=True, argstr="-gm %s", desc="mask in fixed space")
+    moving_mask = File(exists=True, argstr="-mm %s", desc="mask in moving space")
     dof = traits.Enum(12, 6, 7, usedefault=True, argstr="-dof %d", desc="degrees of freedom")
     out_file = File(
         "greedy_affine.txt", usedefault=True, hash_files=False, argstr="-o %s", desc="matrix"

@@ -2,7 +2,7 @@
 
 import os
 
-from nipype.interfaces.base import File, TraitedSpec, isdefined
+from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.interfaces.base import LightInputSpec, LightInterface, itk_threads
 
@@ -19,6 +19,8 @@ class RegistrationReportInputSpec(LightInputSpec):
         exists=True, desc="image that stays where it is, if not where the summary says"
     )
     moving_image = File(exists=True, desc="image that was warped, if not where the summary says")
+    brain_extraction = traits.Str(desc="engine that found the masks which were given, for the text")
+    affine = traits.Str(desc="engine that found the affine which was given, for the text")
     out_file = File(
         "report.html", usedefault=True, hash_files=False, desc="name of the output (HTML)"
     )
@@ -49,12 +51,17 @@ class RegistrationReport(LightInterface):
         from nipype_quicksilver.reports import write_registration_report
 
         inputs = self.inputs
+        given = {
+            "fixed": inputs.fixed_image,
+            "moving": inputs.moving_image,
+            "brain_extraction": inputs.brain_extraction,
+            "affine": inputs.affine,
+        }
         with itk_threads(inputs.num_threads):
             write_registration_report(
                 os.path.dirname(os.path.abspath(inputs.summary)),
                 self._list_outputs()["out_file"],
-                fixed=inputs.fixed_image if isdefined(inputs.fixed_image) else None,
-                moving=inputs.moving_image if isdefined(inputs.moving_image) else None,
+                **{name: value for name, value in given.items() if isdefined(value)},
             )
         return runtime
 

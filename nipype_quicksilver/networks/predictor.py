@@ -35,14 +35,12 @@ from nipype_quicksilver.networks.sampling import (
 )
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import MULTIPLE
 
 #: The shipped networks, in the package's data; the probabilistic one predicts where samples are
 #: asked for.
 PREDICTION, CORRECTION = "prediction.safetensors", "correction.safetensors"
 PROBABILISTIC = "probabilistic.safetensors"
-
-# The working grid's dimensions are multiples of it.
-MULTIPLE = 8
 
 # Times that a prediction is halved which makes the images less alike, before none of it is left.
 HALVINGS = 6

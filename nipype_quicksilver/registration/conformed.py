@@ -26,7 +26,7 @@ from nipype_quicksilver.registration.shooting import check_geodesic
 from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import MULTIPLE, Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from nipype_quicksilver.lddmm.settings import Settings
 
-MULTIPLE = 8  # of which the grid's dimensions must be, so that it can be halved three times
 _BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are beyond this
 
 

@@ -109,7 +109,10 @@ def to_aligned_brains(
     facts : dict
         ``fixed_brain``, ``moving_brain``, ``affine``: how they were found.
     """
-    facts: dict[str, Any] = {}
+    masks = {"fixed_brain": inputs.fixed_mask, "moving_brain": inputs.moving_mask}
+    facts: dict[str, Any] = {
+        name: {"how": "given"} for name, mask in masks.items() if mask is not None
+    }
     if brain_extraction != "none":
         with clock.part("extract"):
             fixed_mask, facts["fixed_brain"] = find_brain(

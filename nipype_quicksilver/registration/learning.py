@@ -34,6 +34,7 @@ from nipype_quicksilver.registration.training_run import (
     read_table,
 )
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.intensity import PERCENTILE
 from nipype_quicksilver.spatial.tissue_shares import TissueTable, read_tissue_table
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from nipype_quicksilver.networks.processes import Processes
     from nipype_quicksilver.networks.unet import ForceUNet
 
-PERCENTILE = 99.5  # of the images' normalisation, see `spatial.intensity.normalize`
 
 _logger = logging.getLogger(__name__)
 

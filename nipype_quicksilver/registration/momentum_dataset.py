@@ -25,6 +25,7 @@ from nipype_quicksilver.spatial.files import PathLike, sha256_of, staged, write_
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, write_image
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum, write_momentum
+from nipype_quicksilver.spatial.resampling import pooled
 
 if TYPE_CHECKING:
     import torch
@@ -216,7 +217,7 @@ class _Predicted:
         momentum = pair.momentum
         grid, kernel = momentum.grid, Kernel(**momentum.kernel)
         operator = KernelOperator(kernel, grid.shape, grid.spacing, torch.float32, self.device)
-        small = [_pooled(image, _factor(momentum)) for image in (pair.moving, pair.target)]
+        small = [pooled(image, _factor(momentum)) for image in (pair.moving, pair.target)]
         moving, target = (torch.from_numpy(image)[None, None].to(self.device) for image in small)
         state = operator.apply(self.predictor(moving, target), 0.5)
         # Mended as a registration mends it: a map that folds shows the correction nothing.
@@ -248,20 +249,13 @@ def _model_of_card(card: Card) -> dict[str, Any]:
     }
 
 
-def _pooled(data: np.ndarray, factor: int) -> np.ndarray:
-    """Return the mean over blocks of voxels."""
-    x, y, z = (n // factor for n in data.shape)
-    blocks = data.reshape(x, factor, y, factor, z, factor)
-    return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
-
-
 def _write_pair(
     folder: Path, number: int, pair: _Pair, sources: Sequence[PathLike]
 ) -> dict[str, str]:
     momentum = pair.momentum
     names = {key: f"pair-{number:04d}_{key}.nii.gz" for key in COLUMNS[:3]}
     for key, image in (("moving", pair.moving), ("target", pair.target)):
-        small = _pooled(image, _factor(momentum))
+        small = pooled(image, _factor(momentum))
         write_image(folder / names[key], small, momentum.grid.affine)
     write_momentum(folder / names["momentum"], momentum)
     fixed, moving, _ = (str(Path(path).absolute()) for path in sources)

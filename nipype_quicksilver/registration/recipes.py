@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nipype_quicksilver.data import SHIPPED
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.grids import MULTIPLE
 
 if TYPE_CHECKING:
     from nipype_quicksilver.networks.regression import PatchRecipe
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 FORMAT = "quicksilver-recipe"
 VERSION = 1
-MULTIPLE = 8  # of which the grid's sides must be, so that it can be halved three times
 
 
 @dataclass(frozen=True)

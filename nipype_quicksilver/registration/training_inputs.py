@@ -17,7 +17,7 @@ from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, read_labels
 from nipype_quicksilver.spatial.intensity import normalize
-from nipype_quicksilver.spatial.resampling import conform
+from nipype_quicksilver.spatial.resampling import conform, pooled
 from nipype_quicksilver.spatial.tissue_shares import (
     TissueTable,
     count_shares,
@@ -170,6 +170,4 @@ def _pooled(data: np.ndarray, factor: int) -> torch.Tensor:
     """Return the mean over blocks of voxels, (1, 1, x, y, z)."""
     import torch
 
-    x, y, z = (n // factor for n in data.shape)
-    blocks = data.astype(np.float32).reshape(x, factor, y, factor, z, factor)
-    return torch.from_numpy(blocks.mean(axis=(1, 3, 5), dtype=np.float32))[None, None]
+    return torch.from_numpy(pooled(data.astype(np.float32), factor))[None, None]

@@ -100,6 +100,27 @@ def methods(summary: dict[str, Any]) -> Methods:
     return Methods(_CITED.sub(named, text), tuple(Reference(*entry) for entry in cited))
 
 
+def with_engines(
+    summary: dict[str, Any], brain_extraction: str | None, affine: str | None
+) -> dict[str, Any]:
+    """Return a summary that names what found the masks and the affine that it calls given.
+
+    Parameters
+    ----------
+    summary : dict
+        Of a registration that was a step of a workflow.
+    brain_extraction, affine : str or None
+        Engines of the steps before it; None where there was none.
+    """
+    facts, inputs = dict(summary["preprocessing"]), dict(summary["inputs"])
+    for name in ("fixed_brain", "moving_brain"):
+        if brain_extraction and facts.get(name) == {"how": "given"}:
+            facts[name] = {"how": brain_extraction}
+    if affine and inputs.get("affine"):
+        inputs["affine"], facts["affine"] = None, {"how": affine, "dof": 12}
+    return {**summary, "preprocessing": facts, "inputs": inputs}
+
+
 def _library() -> dict[str, dict[str, str]]:
     source = files("nipype_quicksilver.data") / "references.json"
     return dict(json.loads(source.read_text(encoding="utf-8")))

@@ -8,7 +8,7 @@ from typing import Any
 from nipype_quicksilver.reports import pictures
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
-from nipype_quicksilver.reports.methods import methods
+from nipype_quicksilver.reports.methods import methods, with_engines
 from nipype_quicksilver.reports.page import check_page, write_page
 from nipype_quicksilver.reports.pictures import BLUE, ORANGE, Picture
 from nipype_quicksilver.reports.quantities import QUANTITIES
@@ -27,6 +27,8 @@ def write_registration_report(
     *,
     fixed: PathLike | None = None,
     moving: PathLike | None = None,
+    brain_extraction: str | None = None,
+    affine: str | None = None,
 ) -> Path:
     """Write the report of a registration: one page that holds its pictures in itself.
 
@@ -38,6 +40,8 @@ def write_registration_report(
         The page (``.html``); ``report.html`` in the folder unless given.
     fixed, moving : path-like, optional
         The images that were registered, where they no longer lie where the summary says.
+    brain_extraction, affine : str, optional
+        Engines that found the masks and the affine which the registration was given.
 
     Returns
     -------
@@ -54,9 +58,9 @@ def write_registration_report(
     summary = read_summary(folder)
     page = check_page(folder / REPORT if path is None else path)
     scene = read_scene(folder, summary, fixed=fixed, moving=moving)
-    return write_page(
-        page, "registration.html", **_texts(summary), **_tables(summary), **_pictures(scene)
-    )
+    texts = _texts(summary)
+    texts["methods"] = methods(with_engines(summary, brain_extraction, affine))
+    return write_page(page, "registration.html", **texts, **_tables(summary), **_pictures(scene))
 
 
 def _texts(summary: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +80,6 @@ def _texts(summary: dict[str, Any]) -> dict[str, Any]:
         "moving": inputs["moving"],
         "tiles": tiles,
         "findings": [*findings(summary), *changed_files(summary)],
-        "methods": methods(summary),
         "provenance": _provenance(summary),
     }
 

@@ -17,6 +17,9 @@ from nipype_quicksilver.spatial.images import image_name, read_header
 # ITK's world has x and y the other way round. The only place where the sign is written down.
 LPS = np.array([-1.0, -1.0, 1.0])
 
+#: Of which the working grid's sides are multiples, so that it can be halved three times.
+MULTIPLE = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -197,7 +200,7 @@ def working_grid(
     *,
     spacing: float = 1.0,
     margin_mm: float = 10.0,
-    multiple: int = 8,
+    multiple: int = MULTIPLE,
 ) -> Grid:
     """Return the isotropic RAS grid on which two images are registered.
 

@@ -159,3 +159,16 @@ def _run(sampler: sitk.ResampleImageFilter, data: np.ndarray, source: Grid) -> n
     """Resample one volume."""
     resampled = sampler.Execute(to_sitk(data, source))
     return sitk.GetArrayFromImage(resampled).transpose(2, 1, 0)
+
+
+def pooled(data: np.ndarray, factor: int) -> np.ndarray:
+    """Return the means of a volume over blocks of voxels, float32.
+
+    Examples
+    --------
+    >>> pooled(np.arange(8.0).reshape(2, 2, 2), 2).tolist()
+    [[[3.5]]]
+    """
+    x, y, z = (n // factor for n in data.shape)
+    blocks = data.reshape(x, factor, y, factor, z, factor)
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float32)

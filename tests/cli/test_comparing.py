@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nipype_quicksilver.cli import comparing
+from nipype_quicksilver.cli import common, comparing
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.evaluation import datasets, methods
 from nipype_quicksilver.workflows import evaluation
@@ -121,6 +121,12 @@ def test_what_fails_is_named(tmp_path, networks, capsys):
 )
 def test_wrong_usage(arguments, told, refused):
     refused("evaluate", *arguments, told=told)
+
+
+def test_one_gpu_of_several_is_refused(refused, monkeypatch):
+    monkeypatch.setattr(common, "start_torch", lambda args: None)  # as if it were there
+    arguments = ["--pairs=p.tsv", "--output-dir=o", "--device=cuda:1"]
+    refused("evaluate", *arguments, told="--device cuda:1: an evaluation shares GPUs out")
 
 
 def test_files_that_are_missing_are_told_at_once(tmp_path, refused, pair):

@@ -14,7 +14,7 @@ from nipype_quicksilver import InputError
 from nipype_quicksilver.reports import pictures, write_registration_report
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
-from nipype_quicksilver.reports.methods import methods
+from nipype_quicksilver.reports.methods import methods, with_engines
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from nipype_quicksilver.reports.scene import read_scene
 from tests.reports.reading import Page, check_self_contained
@@ -174,6 +174,15 @@ def test_methods_of_the_preprocessing(facts, told, summary):
     text = methods({**summary, "preprocessing": facts, "inputs": inputs}).text
     assert told in text
     assert "(Fonov et al., 2011)" in text
+
+
+def test_methods_name_the_engines_of_the_steps_before(summary):
+    """In a workflow, the registration is given what others found."""
+    told = methods(with_engines(summary, "synthstrip", "greedy")).text
+    assert "extracted with SynthStrip" in told
+    assert "found with greedy" in told
+    assert "masks were given" not in told and "that was given" not in told
+    assert methods(with_engines(summary, None, None)) == methods(summary)
 
 
 def test_scene_is_what_was_registered(registered, pair):

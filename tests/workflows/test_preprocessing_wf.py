@@ -115,6 +115,11 @@ def test_affine_by_any_engine(engine, programs, images):
         setattr(node.inputs, name, [path] if engine == "ants" else path)
     command = node.interface.cmdline
     assert told in command and images[0] in command and images[1] in command
+    (edge,) = (
+        data["connect"] for start, end, data in workflow._graph.edges(data=True) if end is node
+    )
+    given = {source for source, _ in edge}
+    assert {"fixed_image_mask", "moving_image_mask"} <= given
 
 
 def test_engines_that_are_not_there(monkeypatch, tmp_path, programs):
