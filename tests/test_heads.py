@@ -209,6 +209,7 @@ def test_images_are_compared_on_the_grid_of_a_template(pair):
     grid = working_grid(native_brain(read_image(pair.moving), None))
     assert framed.momentum.working_grid.equals(grid)
     assert framed.summary["preprocessing"]["template"]["file"] == str(pair.moving)
+    assert framed.summary["sha256"]["template"] == framed.summary["sha256"]["moving"]
     dice = {when: row["mean"]["dice"] for when, row in framed.summary["labels"].items()}
     assert dice["after"] > dice["before"] + 0.03
     assert framed.summary["inverse_consistency_mm"]["mean"] < 0.1

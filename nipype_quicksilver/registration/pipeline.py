@@ -195,6 +195,8 @@ def register(
         if chosen_name is not None:
             frame = read_image(named_file(chosen_name, stack, work_dir), what="template")
         hashes = _hashes(inputs, chosen)
+        if chosen_name is not None and not is_template(chosen_name):
+            hashes["template"] = sha256_of(chosen_name)
         names = {"fixed": fixed, "moving": moving}
         # The file of a template that comes with nilearn may be a temporary one.
         named = {name: str(given) for name, given in names.items() if is_template(given)}

@@ -38,6 +38,15 @@ def test_conform_makes_the_grid_of_both_brains(pair):
     assert both.shape[1] >= grid.shape[1] + 16
 
 
+def test_conform_refuses_a_grid_that_the_brain_is_not_on(pair, tmp_path):
+    affine = nib.load(pair.fixed).affine.copy()
+    affine[0, 3] += 1000
+    nib.save(nib.Nifti1Image(load(pair.fixed), affine), tmp_path / "far.nii.gz")
+    node = interfaces.ConformToGrid(in_file=pair.moving, reference_image=tmp_path / "far.nii.gz")
+    with pytest.raises(InputError, match=r"moving.*lies outside the working grid"):
+        node.run()
+
+
 def test_conform_to_a_grid_through_an_affine(pair):
     reference = interfaces.ConformToGrid(in_file=pair.fixed).run().outputs.out_file
     node = interfaces.ConformToGrid(in_file=pair.moving, mask=pair.moving_mask)
