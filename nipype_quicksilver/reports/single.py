@@ -99,6 +99,9 @@ def _provenance(summary: dict[str, Any]) -> list[dict[str, Any]]:
     for name, file in summary["inputs"].items():
         if file is not None:
             rows.append((name.replace("_", " ").capitalize(), _file(file, hashes.get(name))))
+    if "template" in hashes:
+        file = summary["preprocessing"]["template"]["file"]
+        rows.append(("Template", _file(file, hashes["template"])))
     parameters = dict(summary["parameters"])
     networks = parameters.pop("networks", [])
     known = hashes.get("networks", [None] * len(networks))
