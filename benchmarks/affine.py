@@ -8,13 +8,13 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.nifti1 import Nifti1Image
-from rich.console import Console
 from rich.table import Table
 from scipy.spatial.transform import Rotation
 
 from benchmarks import ants, greedy
 from benchmarks.data import data_folder, synthesize
 from benchmarks.measuring import Cost, run
+from benchmarks.tables import show
 from nipype_quicksilver.preprocessing import affine
 from nipype_quicksilver.spatial.images import nifti, read_image, write_image
 from nipype_quicksilver.spatial.transforms import read_affine
@@ -50,7 +50,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     }
     for row in rows.values():
         del row["found"]
-    Console().print(_table(rows))
+    show(_table(rows))
     return rows
 
 

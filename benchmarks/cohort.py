@@ -15,8 +15,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
+
+from benchmarks.tables import show
 
 NUMBERS = (125, 250, 500, 1000)
 
@@ -29,7 +30,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.cohort", folder, number, threads]
         done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=True)
         rows[str(number)] = json.loads(done.stdout)
-    Console().print(_table(rows))
+    show(_table(rows))
     return rows
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import SUBJECTS, data_folder, synthesize_head
 from benchmarks.measuring import Cost, run
+from benchmarks.tables import show
 
 # What is done to a real head; the brain must stay where it is.
 CHANGES: dict[str, Callable[[Any], Any]] = {
@@ -39,7 +39,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
         }
     for head in sorted((data_folder() / "heads").glob("*.nii.gz")):
         rows[head.name.removesuffix("_T1w.nii.gz")] = _consistency(head, work, threads)
-    Console().print(_table(rows))
+    show(_table(rows))
     return rows
 
 

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import data_folder
 from benchmarks.measuring import run
+from benchmarks.tables import show
 
 STAGES = ("extract", "align", "prepare", "predict", "optimize", "maps", "resample", "measure")
 
@@ -37,7 +37,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
             "similarity": summary["similarity"],
             "folded_voxels": summary["jacobian"]["folded"],
         }
-    Console().print(_table(rows))
+    show(_table(rows))
     return rows
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.data import STRUCTURES, SUBJECTS, synthesize
 from benchmarks.measuring import run
+from benchmarks.tables import show
 from nipype_quicksilver.spatial.evaluation import label_overlap
 from nipype_quicksilver.spatial.fusion import FUSIONS, fuse_labels
 from nipype_quicksilver.spatial.images import read_image, read_labels
@@ -25,7 +25,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
         target: _measure_target(target, made, work / f"multiatlas_{target}", threads)
         for target in SUBJECTS
     }
-    Console().print(_table(rows))
+    show(_table(rows))
     return rows
 
 

@@ -4,13 +4,13 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import greedy
 from benchmarks.data import Pair, pairs, synthesize
 from benchmarks.measuring import mean_dice, median_cost
 from benchmarks.registration import figures_of, folds_of, register, warp_labels
+from benchmarks.tables import show
 from nipype_quicksilver.networks.predictor import shipped_networks
 from nipype_quicksilver.spatial.applying import apply_to_image
 from nipype_quicksilver.spatial.transforms import read_transform
@@ -32,7 +32,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Register all pairs by all methods, as whole commands; print and return the figures."""
     rows = {pair.name: _measure_pair(pair, work, runs, threads) for pair in pairs(work)}
-    Console().print(_table(rows))
+    show(_table(rows))
     contrasts = _other_contrast(work, threads)
     for name, value in contrasts.items():
         print(f"{name}: {value:.4f}")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import greedy
 from benchmarks.data import Pair, pairs
 from benchmarks.measuring import Cost, local_correlation, mean_dice, median_cost, run
+from benchmarks.tables import show
 from nipype_quicksilver.spatial.applying import apply_to_image
 from nipype_quicksilver.spatial.evaluation import jacobian_summary
 from nipype_quicksilver.spatial.images import read_mask
@@ -24,7 +24,7 @@ LO = ("--method", "optimize")
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Register all pairs with both tools, as whole commands; print and return the figures."""
     rows = {pair.name: _measure_pair(pair, work, runs, threads) for pair in pairs(work)}
-    Console().print(_table(rows))
+    show(_table(rows))
     labelled = [row for row in rows.values() if "dice" in row["greedy"]]
     for tool in ("quicksilver", "greedy"):
         mean = statistics.mean(row[tool]["dice"] for row in labelled)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import greedy
 from benchmarks.data import Pair, pairs
 from benchmarks.registration import register
+from benchmarks.tables import show
 from nipype_quicksilver.lddmm.fields import compose, pool, upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
@@ -64,7 +64,7 @@ def _measure(work: Path, runs: int, threads: int, *, resolved: bool) -> dict[str
                 *(f"{f['inverse']:.3f}", f"{f['folds']:.4f}"),
                 *(f"{f['cpu']:.2f}", f"{f['cpu'] / seconds:.4f}"),
             )
-    Console().print(table)
+    show(table)
     return rows
 
 

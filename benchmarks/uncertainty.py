@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
 from benchmarks.measuring import median_cost, run
+from benchmarks.tables import show
 from nipype_quicksilver.demo.phantom import load_template, make_pair
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.transforms import displacement_on_grid, read_displacement
@@ -52,7 +52,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
                 **vars(median_cost(costs)),
             }
             _draw(error * brain, spread * brain, output / "uncertainty.png")
-    Console().print(_table(rows))
+    show(_table(rows))
     return rows
 
 
