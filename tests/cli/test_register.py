@@ -256,9 +256,9 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
     refused("shoot", "--momentum", good["--fixed"], "--output-dir", out, told=f"{out}: {told}")
     images_and_affine = ("--input", good["--fixed"], "--reference", good["--fixed"])
     options = ("--transform", "any.mat", "--output", out.with_suffix(".nii"))
-    refused("apply", *images_and_affine, *options, told=f"{out}.nii: the folder")
+    refused("apply", *images_and_affine, *options, told=f"{out}.nii: its folder")
     options = ("--displacement", good["--fixed"], "--output-json", out.with_suffix(".json"))
-    refused("evaluate", *options, told=f"{out}.json: the folder")
+    refused("evaluate", *options, told=f"{out}.json: its folder")
 
 
 @pytest.mark.parametrize(

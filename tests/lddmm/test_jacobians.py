@@ -42,4 +42,4 @@ def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
     gradients = [torch.autograd.grad(v, displacement)[0] for v in (expected, shortfall)]
     assert torch.allclose(*gradients)
     none, _ = jacobians.jacobian_shortfall(0 * displacement, SPACING, margin)
-    assert float(none) == 0
+    assert none.item() == 0

@@ -141,7 +141,7 @@ def test_summary_of_a_mask():
     assert statistics["mean"] == pytest.approx(np.log(2), abs=1e-6)
     assert statistics["p1"] == statistics["p99"] == pytest.approx(np.log(2), abs=1e-6)
     assert statistics["sd"] == pytest.approx(0, abs=1e-6)
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match="covers no voxel"):
         evaluation.jacobian_summary(field, grid, mask * 0)
 
 
