@@ -25,6 +25,9 @@ LOCAL_ATTEMPTS = 12
 # Jacobians above it are not those of a map that folds between the voxels of another grid.
 SUSPECT = 0.25
 
+# Voxels by which places may be off in single precision.
+ROUNDING = 1e-3
+
 # Voxels that are looked at for folds at a time, so that they stay in the cache.
 SLAB = 1 << 18
 
@@ -213,18 +216,37 @@ def _suspects(
     lattice: Lattice, displacement: torch.Tensor, operator: KernelOperator, factor: int
 ) -> torch.Tensor:
     """Return the first voxels of the cells of a lattice in which a map shrinks, (N, 3)."""
+    if min(lattice.shape) < 2:  # one slice has no cells
+        return displacement.new_zeros((0, 3))
     tapered = displacement * taper(operator.shape, operator.spacing, displacement)
     small = smallest_corner(tapered, operator.spacing) < SUSPECT
     small = functional.pad(small[:, None].to(displacement.dtype), (0, 1, 0, 1, 0, 1))
     # As far as a cell of the lattice reaches from its middle, of which the nearest voxel is known.
     half = lattice.matrix[:, :3].abs().sum(dim=1) / (2 * factor)
-    reach = [math.ceil(0.5 + float(h)) for h in half]
+    reach = [math.ceil(0.5 + float(h) + ROUNDING) for h in half]
     around = functional.max_pool3d(small, [2 * r + 1 for r in reach], stride=1, padding=reach)
-    axes = [torch.arange(n - 1, device=small.device) for n in lattice.shape]
-    cells = torch.cartesian_prod(*axes).to(displacement.dtype)
-    places = _places(lattice, cells + 0.5)
-    x, y, z = _coarse_indices(places, factor, around.shape[2:]).unbind(1)
-    return cells[around[0, 0, x, y, z] > 0]
+    middles = _middles(lattice, around, factor)
+    seen = functional.grid_sample(
+        around, middles, mode="nearest", padding_mode="border", align_corners=True
+    )
+    return seen[0, 0].nonzero().to(displacement.dtype)
+
+
+def _middles(lattice: Lattice, like: torch.Tensor, factor: int) -> torch.Tensor:
+    """Return where the middles of a lattice's cells lie on a coarser grid, for `grid_sample`.
+
+    Made by torch from one matrix: of all cells, few are looked at further.
+    """
+    cells, size = ([n - 1 for n in shape] for shape in (lattice.shape, like.shape[2:]))
+    matrix = lattice.matrix.to(like)
+    # From the indices of cells to voxels of the coarser grid, then both from -1 to 1.
+    linear = matrix[:, :3] / factor
+    offset = (matrix[:, :3].sum(dim=1) / 2 + matrix[:, 3] + 0.5) / factor - 0.5
+    extent, last = matrix.new_tensor(cells) - 1, matrix.new_tensor(size)
+    offset = 2 * (linear @ extent / 2 + offset) / last - 1
+    linear = linear * extent / last[:, None]
+    theta = torch.cat([linear.flip(0, 1), offset.flip(0)[:, None]], dim=1)
+    return functional.affine_grid(theta[None], [1, 1, *cells], align_corners=True)
 
 
 def _places(lattice: Lattice, indices: torch.Tensor) -> torch.Tensor:

@@ -140,6 +140,13 @@ def test_a_fold_is_seen_by_the_slices_on_both_sides(factor):
     assert bool(seen[folded].all())
 
 
+def test_one_slice_has_nothing_that_folds():
+    operator = operator_on(24)
+    field = torch.randn((1, 3, 24, 24, 24), generator=torch.Generator().manual_seed(1)).double()
+    alone = Lattice(slices(1).matrix, (23, 23, 1))
+    assert not module._folds_on(alone, field, operator, 1).any()
+
+
 def test_nothing_folds_where_maps_are_brought_to_rest_at_the_border(operator):
     """Over its rim the map of the files is steeper than the geodesic's own."""
     velocity = smooth_velocity(SIZE, 1.0, seed=2, largest=0.0)
