@@ -72,7 +72,7 @@ class RegressionLosses:
     loss: float
 
 
-class MomentumTraining(Trainer):
+class MomentumTraining(Trainer[PatchNetwork]):
     """A network of patches on its way.
 
     Parameters
@@ -94,7 +94,7 @@ class MomentumTraining(Trainer):
         ranks: int = 1,
     ) -> None:
         super().__init__(network, recipe, rank, ranks)
-        self.network, self.recipe = network, recipe
+        self.recipe = recipe
         self.runner: nn.Module = network
         self.side = network.patch_size
         self.examples = [_joined(example) for example in examples]

@@ -1,9 +1,11 @@
 """What every training has: a network, an optimiser, and the running average that is kept."""
 
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class Schedule(Protocol):
@@ -22,7 +24,7 @@ class Schedule(Protocol):
         """Of everything that is drawn."""
 
 
-class Trainer:
+class Trainer(Generic[_Network]):
     """A network on its way.
 
     Parameters
@@ -33,9 +35,9 @@ class Trainer:
         Number of this process, and of all that train the network together, on data of their own.
     """
 
-    def __init__(self, network: nn.Module, schedule: Schedule, rank: int, ranks: int) -> None:
+    def __init__(self, network: _Network, schedule: Schedule, rank: int, ranks: int) -> None:
         self._schedule = schedule
-        self._network = network
+        self.network = network
         self.rank, self.ranks = rank, ranks
         self.optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
         self.average = {name: t.clone() for name, t in network.state_dict().items()}
@@ -45,7 +47,7 @@ class Trainer:
         """Return everything that a continuation needs."""
         return {
             "iteration": self.iteration,
-            "network": self._network.state_dict(),
+            "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
@@ -53,7 +55,7 @@ class Trainer:
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.iteration = state["iteration"]
-        self._network.load_state_dict(state["network"])
+        self.network.load_state_dict(state["network"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -67,6 +69,6 @@ class Trainer:
         self.optimizer.step()
         # Young averages forget faster, else they would remember the beginning too long.
         decay = min(self._schedule.averaging, (1 + self.iteration) / (10 + self.iteration))
-        for name, value in self._network.state_dict().items():
+        for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
         self.iteration += 1

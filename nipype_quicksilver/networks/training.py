@@ -112,7 +112,7 @@ class Losses:
     smallest_jacobian: float
 
 
-class Training(Trainer):
+class Training(Trainer[ForceUNet]):
     """A network on its way.
 
     Parameters
@@ -144,7 +144,7 @@ class Training(Trainer):
         ranks: int = 1,
     ) -> None:
         super().__init__(network, recipe, rank, ranks)
-        self.network, self.before = network, before_correction(before, recipe.factor)
+        self.before = before_correction(before, recipe.factor)
         #: What is called to predict: the network, or what distributes it over processes.
         self.runner: ForceUNet = network
         self.brains, self.scans = list(brains), list(scans)
