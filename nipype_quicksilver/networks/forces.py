@@ -22,7 +22,7 @@ REGULARIZATION = 2.0
 
 # Forces are brought to one size over cubes of ``2 RADIUS + 1`` voxels of the velocity grid, but for
 # those that are not much larger than FLOOR: these are noise.
-RADIUS = 4
+RADIUS = 1
 FLOOR = 0.01
 
 
