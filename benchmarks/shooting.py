@@ -23,6 +23,7 @@ from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.reference import shoot_by_runge_kutta
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.spectra import resize_spectrally
+from nipype_quicksilver.processes import keep_freed_memory
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum
 
 Shoot = Callable[[], Geodesic]
@@ -44,6 +45,7 @@ def measure_resolved(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 def _measure(work: Path, runs: int, threads: int, *, resolved: bool) -> dict[str, Any]:
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as the commands do
     rows = {}
     for pair in pairs(work):
         if pair.name in PAIRS:

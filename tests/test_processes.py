@@ -60,13 +60,13 @@ def test_what_was_kept_is_given_back():
     """A process that keeps freed memory has it again only until it is told to give it back."""
     code = """
 import numpy as np
-from nipype_quicksilver.cli.common import _keep_freed_memory
+from nipype_quicksilver.processes import keep_freed_memory
 from nipype_quicksilver.processes import give_back_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-_keep_freed_memory()
+keep_freed_memory()
 before = resident()
 arrays = [np.ones(1 << 20) for _ in range(32)]
 del arrays

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.processes import end_with_parent
+from nipype_quicksilver.processes import end_with_parent, keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -286,7 +285,7 @@ def session(args: argparse.Namespace) -> Iterator[None]:
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     end_with_parent()
-    _keep_freed_memory()
+    keep_freed_memory()
     if args.num_threads is None:
         args.num_threads = available_cpus()
     handler = logging.StreamHandler(sys.stderr)
@@ -308,19 +307,6 @@ def session(args: argparse.Namespace) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.setLevel(before[0])
             logger.propagate = before[1]
-
-
-def _keep_freed_memory() -> None:
-    """Let this process keep the memory of arrays that are freed, for the next ones.
-
-    The C library of Linux gives large blocks back at once, and the system clears them anew for
-    every temporary array: a fifth of the CPU time of a registration.
-    """
-    no_mapped_blocks, never_give_back = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
-    with contextlib.suppress(OSError, AttributeError):  # another system or C library
-        library = ctypes.CDLL("libc.so.6")
-        for option in (no_mapped_blocks, never_give_back):
-            library.mallopt(*option)
 
 
 class _OneLine(logging.Formatter):

@@ -3,7 +3,8 @@
 The momentum is carried along by coadjoint transport, ``m(t) = det(Dh) Dh^T (m0 o h)`` with
 ``h = phi(t)^-1``, and the maps follow ``d phi / dt = v o phi``, ``v = K m`` (EPDiff; Vialard et
 al. 2012, Singh et al. 2013). Both maps advance by semi-Lagrangian steps that trace the flow with
-the midpoint rule, which stays stable at time steps where Eulerian advection blows up.
+the midpoint rule, which stays stable at time steps where Eulerian advection blows up. The velocity
+in the middle of a step is extrapolated from those at the starts of the last three.
 
 A momentum is rough, ``K^-1`` of something smooth: interpolated at ``h`` between voxels it would
 lose much of itself. It only ever acts on smooth fields, ``<m(t), f> = <m0, (Dh f) o phi>``, and
@@ -99,15 +100,19 @@ def shoot(
     dt = duration / steps
     now = operator.smooth(momentum) if velocity is None else velocity
     followed = [operator.inner(momentum, now)]
+    velocities = [now]
     ahead, behind = (_trace(now, time, spacing) for time in (dt / 2, -dt / 2))
     middle = operator.smooth(transport(momentum, ahead, behind, spacing))
     forward, inverse = (_trace(middle, time, spacing) for time in (dt, -dt))
+    undoing = [(1, inverse)]
     for left in range(steps - 2, -1, -1):
         carried = transport(momentum, forward, inverse, spacing)
-        previous, now = now, operator.smooth(carried)
+        now = operator.smooth(carried)
         followed.append(operator.inner(carried, now))
-        middle = 1.5 * now - 0.5 * previous  # extrapolated to the middle of the step
-        inverse = compose(inverse, _trace(middle, -dt, spacing), spacing)
+        velocities = [*velocities[-2:], now]
+        middle = _in_the_middle(velocities)
+        undoing = _joined([*undoing, (1, _trace(middle, -dt, spacing))], spacing)
+        inverse = _one_after_another([part for _, part in undoing], spacing)
         if left or both or energies:
             forward = compose(_trace(middle, dt, spacing), forward, spacing)
     if not energies:
@@ -115,6 +120,35 @@ def shoot(
     carried = transport(momentum, forward, inverse, spacing)
     followed.append(operator.inner(carried, operator.smooth(carried)))
     return Geodesic(inverse, forward, carried, followed)
+
+
+def _in_the_middle(velocities: list[torch.Tensor]) -> torch.Tensor:
+    """Return the velocity half a step after the last of two or three, a step apart."""
+    if len(velocities) == 2:
+        return 1.5 * velocities[1] - 0.5 * velocities[0]
+    return 1.875 * velocities[2] - 1.25 * velocities[1] + 0.375 * velocities[0]
+
+
+def _joined(
+    parts: list[tuple[int, torch.Tensor]], spacing: Spacing
+) -> list[tuple[int, torch.Tensor]]:
+    """Return the parts of a map with the last two made one as long as they cover as many steps.
+
+    A map that is interpolated at every step, to go one step further, is blurred a little each time.
+    Of ``n`` steps joined like this, each is interpolated ``log2 n`` times at most.
+    """
+    while len(parts) > 1 and parts[-1][0] == parts[-2][0]:
+        *parts, (count, outer), (_, inner) = parts
+        parts.append((2 * count, compose(outer, inner, spacing)))
+    return parts
+
+
+def _one_after_another(displacements: list[torch.Tensor], spacing: Spacing) -> torch.Tensor:
+    """Return the displacement of several maps, of which the last is applied first."""
+    *others, displacement = displacements
+    for outer in reversed(others):
+        displacement = compose(outer, displacement, spacing)
+    return displacement
 
 
 def _trace(velocity: torch.Tensor, time: float, spacing: Spacing) -> torch.Tensor:

@@ -93,14 +93,26 @@ def test_time_steps_converge_at_second_order(geodesic_start: Start) -> None:
     coarse, fine = (
         mean_length((shoot(momentum, operator, steps=n).inverse - best)[inner]) for n in (3, 6)
     )
-    # Second order would be a factor of 4; the interpolation's own error, which grows with the
-    # number of steps, takes a part of it back.
-    assert fine < coarse / 2
+    # A factor of 4 is second order, and the velocities are extrapolated at third.
+    assert fine < coarse / 4
+
+
+def test_more_steps_hardly_blur_the_maps(geodesic_start: Start) -> None:
+    momentum, operator = geodesic_start
+    inner = (slice(None), slice(None), *(slice(6, -6),) * 3)
+    residuals = []
+    for steps in (2, 32):
+        geodesic = shoot(momentum, operator, steps=steps, both=True)
+        assert geodesic.forward is not None
+        residuals.append(mean_length(compose(geodesic.inverse, geodesic.forward)[inner]))
+    # Of two steps one is interpolated. An inverse that is interpolated at each of 32 was blurred
+    # to 1.8 times that, and so would be one that is not joined in pairs.
+    assert residuals[1] < 1.5 * residuals[0]
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0])
 def test_agrees_with_the_original_scheme(spacing: float) -> None:
-    """Both schemes meet as the grid is refined, faster than at first order."""
+    """Both schemes meet as the grid is refined."""
     distances = []
     for size in (16, 32):
         h = spacing * 16 / size
@@ -119,7 +131,8 @@ def test_agrees_with_the_original_scheme(spacing: float) -> None:
                 mean_length((fast.forward - reference.forward)[inner]),
             )
         )
-    assert distances[1] < 0.4 * distances[0]
+    # The original interpolates its inverse after every step, an error of first order in the voxel.
+    assert distances[1] < 0.5 * distances[0]
     assert distances[1] < 0.03 * spacing
 
 
