@@ -6,7 +6,6 @@ grid's spacing, components in the order of the axes. Voxel ``i`` along axis ``d`
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -105,11 +104,8 @@ def sample(
         (B, C, x, y, z), where the displacement is.
     """
     batch, shape = displacement.shape[0], shape_of(displacement)
-    points = _identity(shape_of(image), displacement.dtype, str(displacement.device))
-    if box is not None:
-        points = points[:, *box[2:]]
-    scale = _to_unit_cube(shape_of(image), spacing_tuple(spacing), displacement)
-    points = points + (displacement * scale).flip(1).permute(0, 2, 3, 4, 1)
+    parts = [] if box is None else list(box[2:])
+    points = _in_unit_cube(displacement, shape_of(image), spacing_tuple(spacing), parts)
     slabs = _slabs(displacement)
     points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
     result = functional.grid_sample(
@@ -145,13 +141,13 @@ def push(density: torch.Tensor, displacement: torch.Tensor, spacing: Spacing = 1
         (B, C, X, Y, Z).
     """
     batch, shape = displacement.shape[0], shape_of(displacement)
-    h, n = (
-        displacement.new_tensor(numbers)[None, :, None, None, None]
-        for numbers in (spacing_tuple(spacing), shape)
-    )
-    places = _voxels(shape, displacement.dtype, str(displacement.device)) + displacement / h
-    # On a grid with one voxel more along each axis, which is the first one again.
-    points = (torch.remainder(places, n) * (2 / n) - 1).flip(1).permute(0, 2, 3, 4, 1)
+    places = []
+    for axis, (size, h) in enumerate(zip(shape, spacing_tuple(spacing), strict=True)):
+        voxels = torch.arange(size, dtype=displacement.dtype, device=displacement.device)
+        place = torch.add(_along(axis, voxels), displacement[:, axis], alpha=1 / h)
+        # On a grid with one voxel more along each axis, which is the first one again.
+        places.append(place.remainder(size) * (2 / size) - 1)
+    points = torch.stack(places[::-1], dim=1).permute(0, 2, 3, 4, 1)
     slabs = _slabs(displacement)
     points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
     if slabs > 1:
@@ -335,9 +331,19 @@ def _sample_at(
     spacing : float or sequence of float
     """
     shape = shape_of(image)
-    home = _identity(shape, image.dtype, str(image.device)).reshape(-1, 3)[voxels]
-    scale = _to_unit_cube(shape, spacing_tuple(spacing), image).reshape(3, 1)
-    points = home + (displacement * scale).flip(0).T
+    points = torch.stack(
+        [
+            _unit_axis(size, image)[index] + component * (2 / ((size - 1) * h))
+            for size, index, component, h in zip(
+                shape,
+                torch.unravel_index(voxels, shape),
+                displacement,
+                spacing_tuple(spacing),
+                strict=True,
+            )
+        ][::-1],
+        dim=1,
+    )
     # As in `sample`, one part for each thread.
     parts = torch.get_num_threads() if image.device.type == "cpu" else 1
     points = functional.pad(points, (0, 0, 0, -len(points) % parts))
@@ -368,23 +374,38 @@ def _slabs(field: torch.Tensor) -> int:
     return 1 if whole else SLABS
 
 
-@lru_cache(maxsize=8)
-def _voxels(shape: Shape, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return the index of every voxel, (1, 3, X, Y, Z)."""
-    axes = [torch.arange(n, dtype=dtype, device=device) for n in shape]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
-
-
-@lru_cache(maxsize=8)
-def _identity(shape: Shape, dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Return the voxel centres in torch's normalised coordinates, (1, X, Y, Z, 3), z first."""
-    axes = [torch.linspace(-1, 1, n, dtype=dtype, device=device) for n in shape]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
-
-
-def _to_unit_cube(
-    shape: Shape, spacing: tuple[float, float, float], like: torch.Tensor
+def _in_unit_cube(
+    displacement: torch.Tensor,
+    shape: Shape,
+    spacing: tuple[float, float, float],
+    parts: Sequence[slice],
 ) -> torch.Tensor:
-    """Return the factors from a displacement to torch's normalised coordinates."""
-    factors = [2 / ((n - 1) * h) for n, h in zip(shape, spacing, strict=True)]
-    return torch.tensor(factors, dtype=like.dtype, device=like.device)[None, :, None, None, None]
+    """Return where a displacement leads to in torch's normalised coordinates, (B, x, y, z, 3).
+
+    Torch has the last axis first.
+
+    Parameters
+    ----------
+    displacement : torch.Tensor
+        (B, 3, x, y, z).
+    shape : tuple of int
+        Of the grid that it leads to.
+    spacing : tuple of float
+    parts : sequence of slice
+        One for each axis, where the displacement lies on that grid; none for all of it.
+    """
+    points = []
+    for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):
+        home = _along(axis, _unit_axis(size, displacement)[parts[axis] if parts else slice(None)])
+        points.append(torch.add(home, displacement[:, axis], alpha=2 / ((size - 1) * h)))
+    return torch.stack(points[::-1], dim=1).permute(0, 2, 3, 4, 1)
+
+
+def _unit_axis(size: int, like: torch.Tensor) -> torch.Tensor:
+    """Return torch's normalised coordinates of the voxels along an axis."""
+    return torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device)
+
+
+def _along(axis: int, values: torch.Tensor) -> torch.Tensor:
+    """Return values along one of three axes, to be broadcast over the others."""
+    return values.reshape([-1 if other == axis else 1 for other in range(3)])

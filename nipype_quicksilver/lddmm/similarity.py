@@ -57,19 +57,19 @@ class LocalCorrelation:
         return covariance.square() / (variance * self._variance)
 
     @torch.no_grad()
-    def slope(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the weighed dissimilarity by the moving image's intensities.
+    def slope_of_fixed(self, moving: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the weighed dissimilarity by the fixed image's intensities.
 
         In closed form, which is faster than automatic differentiation: a voxel counts in the
         covariance and the variance of all windows that it is in.
         """
         mean, variance, covariance = self._moments(moving, weight)
-        of_fixed = 2 * weight * covariance / (self._norm * variance * self._variance)
-        of_moving = of_fixed * covariance / variance
-        offset = of_fixed * self._mean - of_moving * mean
-        parts = box_mean(torch.cat([of_fixed, of_moving, offset], dim=1), self.radius)
-        of_fixed, of_moving, offset = parts.split(1, dim=1)
-        return self._share * (of_moving * moving - of_fixed * self.fixed + offset)
+        of_moving = 2 * weight * covariance / (self._norm * variance * self._variance)
+        of_fixed = of_moving * covariance / self._variance
+        offset = of_moving * mean - of_fixed * self._mean
+        parts = box_mean(torch.cat([of_moving, of_fixed, offset], dim=1), self.radius)
+        of_moving, of_fixed, offset = parts.split(1, dim=1)
+        return self._share * (of_fixed * self.fixed - of_moving * moving + offset)
 
     def _moments(
         self, moving: torch.Tensor, weight: torch.Tensor

@@ -26,73 +26,119 @@ RADIUS = 1
 FLOOR = 0.01
 
 
-def matching_force(
-    moving: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, spacing: Sequence[float]
-) -> torch.Tensor:
-    """Return the force per volume that makes the moving image more like the target.
+class MatchingForce:
+    """The force per volume that makes a moving image more like a target.
 
     The dissimilarity is one minus the squared local correlation, which no locally linear change
-    of intensity alters: neither force nor network depend on the scale of the intensities.
+    of intensity alters: neither force nor network depend on the scale of the intensities. What
+    depends on the moving image and the weight alone is computed once for all targets.
 
     Parameters
     ----------
-    moving, target : torch.Tensor
+    moving : torch.Tensor
         (B, 1, X, Y, Z).
     weight : torch.Tensor
         (B, 1, X, Y, Z): where the images are compared.
     spacing : sequence of float
         In millimetres.
-
-    Returns
-    -------
-    torch.Tensor
-        (B, 3, X, Y, Z): descent direction of the dissimilarity with respect to a velocity that
-        carries the moving image along, ``M o (id - v)``.
+    block : int
+        The force is averaged over blocks of so many voxels an axis.
     """
-    # There is no slope where there is no weight.
-    box = bounding_box(weight)
-    slope = LocalCorrelation(target[box]).slope(moving[box], weight[box])
-    return placed(slope, box, shape_of(moving)) * gradient(moving, spacing)[:, 0]
+
+    def __init__(
+        self,
+        moving: torch.Tensor,
+        weight: torch.Tensor,
+        spacing: Sequence[float],
+        block: int = 1,
+    ) -> None:
+        # There is no slope where there is no weight.
+        self._box = bounding_box(weight, block)
+        self._measure = LocalCorrelation(moving[self._box])
+        self._weight = weight[self._box]
+        self._gradient = gradient(moving, spacing)[:, 0][self._box].contiguous()
+        self._block = block
+
+    def __call__(self, target: torch.Tensor) -> torch.Tensor:
+        """Return the force.
+
+        Parameters
+        ----------
+        target : torch.Tensor
+            (B, 1, X, Y, Z).
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 3, x, y, z): descent direction of the dissimilarity with respect to a velocity
+            that carries the moving image along, ``M o (id - v)``.
+        """
+        slope = self._measure.slope_of_fixed(target[self._box], self._weight)
+        force = pool(slope * self._gradient, self._block)
+        box = tuple(
+            slice(part.start // self._block, part.stop // self._block) for part in self._box[2:]
+        )
+        shape = [n // self._block for n in shape_of(target)]
+        return placed(force, (*self._box[:2], *box), shape)
 
 
-def force_pyramid(
-    moving: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    operator: KernelOperator,
-    *,
-    finest: int,
-    scales: Sequence[int],
-) -> torch.Tensor:
-    """Return the forces at several scales, as changes of the whitened momentum.
+class Moving:
+    """The moving image of a pass, which targets are compared with.
 
     Parameters
     ----------
-    moving, target, weight : torch.Tensor
-        (B, 1, X, Y, Z), on the image grid.
+    image : torch.Tensor
+        (B, 1, X, Y, Z).
+    weight : torch.Tensor
+        (B, 1, X, Y, Z): where it is compared.
     operator : KernelOperator
-        On the velocity grid.
-    finest : int
-        Factor from the image grid to the velocity grid.
-    scales : sequence of int
-        Factors from the image grid to the grids on which forces are computed; each is a multiple
-        or a divisor of `finest`.
+        On the velocity grid, which is the image's or coarser.
 
-    Returns
-    -------
-    torch.Tensor
-        (B, 3 * len(scales), x, y, z), on the velocity grid: ``K^(1/2) f`` of each scale, the
-        gradient with respect to the whitened momentum; about 1 in size, on every grid, between
-        images that are aligned affinely only.
+    Attributes
+    ----------
+    ratio : int
+        Voxels of the image in one of the velocity grid, an axis.
     """
-    spacing = [h / finest for h in operator.spacing]
-    forces = []
-    for scale in scales:
-        source, aim, where = (pool(image, scale) for image in (moving, target, weight))
-        force = matching_force(source, aim, where, [h * scale for h in spacing])
-        force = upsample(force, scale // finest) if scale > finest else pool(force, finest // scale)
-        forces.append(operator.apply(force, 0.5))
-    return TYPICAL * torch.cat(forces, dim=1)
+
+    def __init__(self, image: torch.Tensor, weight: torch.Tensor, operator: KernelOperator) -> None:
+        self.image, self.weight, self.operator = image, weight, operator
+        self.ratio = image.shape[2] // operator.shape[0]
+        self._forces: dict[int, MatchingForce] = {}
+
+    @torch.no_grad()
+    def forces(self, target: torch.Tensor, scales: Sequence[int]) -> torch.Tensor:
+        """Return the forces towards a target, as changes of the whitened momentum.
+
+        Parameters
+        ----------
+        target : torch.Tensor
+            (B, 1, X, Y, Z), on the grid of the image.
+        scales : sequence of int
+            Factors from the image's grid to the grids on which forces are computed; each is a
+            multiple or a divisor of `ratio`.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 3 * len(scales), x, y, z), on the velocity grid: ``K^(1/2) f`` of each scale, the
+            gradient with respect to the whitened momentum; about 1 in size, on every grid,
+            between images that are aligned affinely only.
+        """
+        forces = []
+        for scale in scales:
+            force = self._force(scale)(pool(target, scale))
+            if scale > self.ratio:
+                force = upsample(force, scale // self.ratio)
+            forces.append(self.operator.apply(force, 0.5))
+        return TYPICAL * torch.cat(forces, dim=1)
+
+    def _force(self, scale: int) -> MatchingForce:
+        if scale not in self._forces:
+            spacing = [h * scale / self.ratio for h in self.operator.spacing]
+            image, weight = (pool(each, scale) for each in (self.image, self.weight))
+            block = max(1, self.ratio // scale)
+            self._forces[scale] = MatchingForce(image, weight, spacing, block)
+        return self._forces[scale]
 
 
 def descent_directions(forces: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
@@ -101,7 +147,7 @@ def descent_directions(forces: torch.Tensor, state: torch.Tensor) -> torch.Tenso
     Parameters
     ----------
     forces : torch.Tensor
-        (B, 3 S, x, y, z), see :func:`force_pyramid`.
+        (B, 3 S, x, y, z), see :meth:`Moving.forces`.
     state : torch.Tensor
         (B, 3, x, y, z): the whitened momentum that the descent starts from.
 

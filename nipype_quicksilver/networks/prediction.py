@@ -12,10 +12,23 @@ from typing import Protocol
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import Spacing, compose, pool, sample, spacing_tuple, upsample
+from nipype_quicksilver.lddmm.fields import (
+    Box,
+    Spacing,
+    bounding_box,
+    compose,
+    placed,
+    pool,
+    sample,
+    shape_of,
+    spacing_tuple,
+    upsample,
+    upsample_within,
+)
 from nipype_quicksilver.lddmm.folding import calm
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.networks.forces import Moving
 
 State = tuple[torch.Tensor, KernelOperator]
 
@@ -30,14 +43,7 @@ class Network(Protocol):
     velocity: int
     turns: int
 
-    def __call__(
-        self,
-        moving: torch.Tensor,
-        target: torch.Tensor,
-        weight: torch.Tensor,
-        state: torch.Tensor,
-        operator: KernelOperator,
-    ) -> torch.Tensor:
+    def __call__(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Return what is to be added to a whitened momentum (B, 3, x, y, z)."""
 
     def in_passes(self, finest: int = 1) -> "Sequence[Network]":
@@ -156,7 +162,7 @@ def predict(network: Network, images: Images, operator: KernelOperator) -> torch
     """Return the whitened momentum that a network sees in two images (LP)."""
     fixed, moving, weight, moving_weight = images.at(network.image)
     nothing = moving.new_zeros((moving.shape[0], 3, *operator.shape))
-    return network(moving, fixed, weight * moving_weight, nothing, operator)
+    return network(Moving(moving, weight * moving_weight, operator), fixed, nothing)
 
 
 def correct(
@@ -189,11 +195,13 @@ def correct(
         state = calm(state, geodesic, operator)
         forward = geodesic.forward
         # Nearly the same from turn to turn.
-        inside = moving_weight * _carried(weight, forward, network, images)
+        carried = _carried(weight, forward, network, images, bounding_box(moving_weight))
+        seen = Moving(moving, moving_weight * carried, operator)
+        box = bounding_box(seen.weight)
     for turn in range(network.turns):
         with torch.no_grad():
-            target = _carried(fixed, forward, network, images)
-        step = network(moving, target, inside, state.detach(), operator)
+            target = _carried(fixed, forward, network, images, box)
+        step = network(seen, target, state.detach())
         state = state + step
         if turn + 1 < network.turns:
             with torch.no_grad():
@@ -203,11 +211,12 @@ def correct(
 
 
 def _carried(
-    image: torch.Tensor, forward: torch.Tensor, network: Network, images: Images
+    image: torch.Tensor, forward: torch.Tensor, network: Network, images: Images, box: Box
 ) -> torch.Tensor:
-    """Return an image in fixed space carried back to the moving one, on the network's images."""
-    fine = upsample(forward, network.velocity // network.image)
-    return sample(image, fine, images.spacing(network.image))
+    """Return an image in fixed space carried back to the moving one, in a box; zeros around it."""
+    fine = upsample_within(forward, network.velocity // network.image, box)
+    carried = sample(image, fine, images.spacing(network.image), box=box)
+    return placed(carried, box, shape_of(image))
 
 
 def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:

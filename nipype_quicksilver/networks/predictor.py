@@ -18,6 +18,7 @@ from nipype_quicksilver.lddmm.shooting import Geodesic
 from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
+from nipype_quicksilver.networks.forces import Moving
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
 from nipype_quicksilver.networks.prediction import (
@@ -63,22 +64,16 @@ class PatchedImages:
         self._predictors: dict[torch.device, PatchPredictor] = {}
         self.image = self.velocity = factor
 
-    def __call__(
-        self,
-        moving: torch.Tensor,
-        target: torch.Tensor,
-        weight: torch.Tensor,
-        state: torch.Tensor,
-        operator: KernelOperator,
-    ) -> torch.Tensor:
+    def __call__(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Return the whitened momentum that the windows predict."""
-        device = moving.device
+        device = target.device
         if device not in self._predictors:  # it keeps a copy there, and the batches that fit
             precision = "bfloat16" if convolves_in_bfloat16(device) else "float32"
             self._predictors[device] = PatchPredictor(
                 self._network, devices=[device], precision=precision
             )
-        return operator.apply(self._predictors[device](moving, target), 0.5)
+        momentum = self._predictors[device](moving.image, target)
+        return moving.operator.apply(momentum, 0.5)
 
     def in_passes(self, finest: int = 1) -> list[PatchedImages]:
         """Return the one pass."""

@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from nipype_quicksilver.lddmm.fields import pool
-from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.networks.forces import descent_directions, force_pyramid
+from nipype_quicksilver.networks.forces import Moving, descent_directions
 
 # Standard deviation and largest value of the whitened momenta that the optimiser finds.
 TYPICAL = 0.1
@@ -105,43 +104,33 @@ class ForceUNet(nn.Module):
         # Before any training all gains are one: the network goes along the mean force.
         self.along = nn.Parameter(torch.full((len(self.scales),), first_step / len(self.scales)))
 
-    def forward(
-        self,
-        moving: torch.Tensor,
-        target: torch.Tensor,
-        weight: torch.Tensor,
-        state: torch.Tensor,
-        operator: KernelOperator,
-    ) -> torch.Tensor:
+    def forward(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Return the predicted change of the whitened momentum.
 
         Parameters
         ----------
-        moving, target : torch.Tensor
-            (B, 1, X, Y, Z), on the working grid pooled by `image`, or by `last_image`, in the space
-            of the moving image; intensities about 0 to 1.
-        weight : torch.Tensor
-            (B, 1, X, Y, Z): where the images are compared.
+        moving : Moving
+            Its image is on the working grid pooled by `image`, or by `last_image`, with
+            intensities about 0 to 1.
+        target : torch.Tensor
+            (B, 1, X, Y, Z), on the same grid, in the space of the moving image.
         state : torch.Tensor
             (B, 3, x, y, z): the whitened momentum so far, zero before a prediction.
-        operator : KernelOperator
-            On the velocity grid.
 
         Returns
         -------
         torch.Tensor
             (B, 3, x, y, z), on the velocity grid.
         """
-        sharper = moving.shape[2] // (operator.shape[0] * self.ratio)
+        sharper = moving.ratio // self.ratio
         first, *others = (scale // self.image for scale in self.scales)
-        scales = [first, *(scale * sharper for scale in others)]
         with torch.no_grad():
-            forces = force_pyramid(
-                moving, target, weight, operator, finest=self.ratio * sharper, scales=scales
-            )
+            forces = moving.forces(target, [first, *(scale * sharper for scale in others)])
             if self.normalized:
                 forces = descent_directions(forces, state)
-        images = [_space_to_depth(pool(image, sharper), self.ratio) for image in (moving, target)]
+        images = [
+            _space_to_depth(pool(image, sharper), self.ratio) for image in (moving.image, target)
+        ]
         features = torch.cat([*images, forces, state / TYPICAL], dim=1)
         gains, beside = self._through(features).float().tensor_split([len(self.scales)], dim=1)
         gains = torch.exp(LARGEST_GAIN * torch.tanh(gains / LARGEST_GAIN))
@@ -198,16 +187,9 @@ class Sharper:
         self._network = network
         self.image, self.velocity, self.turns = image, network.velocity, network.turns
 
-    def __call__(
-        self,
-        moving: torch.Tensor,
-        target: torch.Tensor,
-        weight: torch.Tensor,
-        state: torch.Tensor,
-        operator: KernelOperator,
-    ) -> torch.Tensor:
+    def __call__(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Return what the network returns, see :meth:`ForceUNet.forward`."""
-        change: torch.Tensor = self._network(moving, target, weight, state, operator)
+        change: torch.Tensor = self._network(moving, target, state)
         return change
 
     def in_passes(self, finest: int = 1) -> "list[Sharper]":

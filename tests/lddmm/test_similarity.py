@@ -130,6 +130,10 @@ def test_what_has_no_weight_can_be_cut_away() -> None:
     box = bounding_box(weight)
     whole, part = LocalCorrelation(fixed), LocalCorrelation(fixed[box])
     torch.testing.assert_close(part(moving[box], weight[box]), whole(moving, weight))
-    slope = part.slope(moving[box], weight[box])
-    torch.testing.assert_close(placed(slope, box, fixed.shape[2:]), whole.slope(moving, weight))
-    assert not whole(moving, 0 * weight).any() and not whole.slope(moving, 0 * weight).any()
+    slope = part.slope_of_fixed(moving[box], weight[box])
+    torch.testing.assert_close(
+        placed(slope, box, fixed.shape[2:]), whole.slope_of_fixed(moving, weight)
+    )
+    assert (
+        not whole(moving, 0 * weight).any() and not whole.slope_of_fixed(moving, 0 * weight).any()
+    )

@@ -12,9 +12,9 @@ from nipype_quicksilver.networks.forces import (
     RADIUS,
     REGULARIZATION,
     TYPICAL,
+    MatchingForce,
+    Moving,
     descent_directions,
-    force_pyramid,
-    matching_force,
 )
 
 SPACING = (2.0, 2.0, 2.0)
@@ -42,7 +42,7 @@ def test_force_is_the_slope_along_a_velocity(pair):
     """``d/de D(M - e v . grad M) = -<f, v>``: the force is the direction of descent."""
     moving, target, weight = pair
     velocity = torch.cat([smooth(seed) - 1 for seed in (3, 4, 5)], dim=1)
-    force = matching_force(moving, target, weight, SPACING)
+    force = MatchingForce(moving, weight, SPACING)(target)
     slopes = gradient(moving, SPACING)[:, 0]
     change = -(velocity * slopes).sum(dim=1, keepdim=True)
     step = 1e-6
@@ -56,15 +56,15 @@ def test_force_is_the_slope_along_a_velocity(pair):
 def test_slope_in_closed_form_is_that_of_automatic_differentiation(pair):
     moving, target, weight = pair
     weight = weight * torch.rand(weight.shape, generator=torch.Generator().manual_seed(6))
-    measure = LocalCorrelation(target)
     image = moving.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(measure(image, weight).sum(), image)
-    torch.testing.assert_close(measure.slope(moving, weight), expected, rtol=1e-8, atol=1e-10)
+    (expected,) = torch.autograd.grad(LocalCorrelation(target)(image, weight).sum(), image)
+    slope = LocalCorrelation(moving).slope_of_fixed(target, weight)
+    torch.testing.assert_close(slope, expected, rtol=1e-8, atol=1e-10)
 
 
 def test_going_along_the_force_makes_images_more_alike(pair):
     moving, target, weight = pair
-    force = matching_force(moving, target, weight, SPACING)
+    force = MatchingForce(moving, weight, SPACING)(target)
     before = dissimilarity(moving, target, weight)
     velocity = 0.05 * force / force.abs().max()
     assert dissimilarity(sample(moving, -velocity, SPACING), target, weight) < before
@@ -73,30 +73,40 @@ def test_going_along_the_force_makes_images_more_alike(pair):
 
 def test_force_does_not_depend_on_the_scale_of_intensities(pair):
     moving, target, weight = pair
-    force = matching_force(moving, target, weight, SPACING)
-    other = matching_force(3 * moving, 0.5 * target + 0.2, weight, SPACING)
+    force = MatchingForce(moving, weight, SPACING)(target)
+    other = MatchingForce(3 * moving, weight, SPACING)(0.5 * target + 0.2)
     torch.testing.assert_close(other, force, rtol=2e-3, atol=2e-3 * float(force.abs().max()))
 
 
 def test_no_force_between_identical_images_or_without_weight(pair):
     moving, target, weight = pair
-    scale = float(matching_force(moving, target, weight, SPACING).abs().max())
-    same = matching_force(moving, moving, weight, SPACING)
+    scale = float(MatchingForce(moving, weight, SPACING)(target).abs().max())
+    same = MatchingForce(moving, weight, SPACING)(moving)
     assert float(same.abs().max()) < 1e-3 * scale
-    assert not matching_force(moving, target, 0 * weight, SPACING).any()
+    assert not MatchingForce(moving, 0 * weight, SPACING)(target).any()
 
 
 def test_pyramid_is_the_whitened_force():
     shape = (16, 16, 16)
     moving, target = smooth(1, shape).float(), smooth(2, shape).float()
-    weight = torch.ones_like(moving)
+    # A box that begins and ends within blocks of the velocity grid.
+    weight = torch.zeros_like(moving)
+    weight[..., 3:13, 1:14, 4:15] = 1
     operator = KernelOperator(Kernel(), (8, 8, 8), 4.0)
-    forces = force_pyramid(moving, target, weight, operator, finest=2, scales=(1, 2, 4))
+    forces = Moving(moving, weight, operator).forces(target, (1, 2, 4))
     assert forces.shape == (1, 9, 8, 8, 8)
-    fine = matching_force(moving, target, weight, SPACING)
+    fine = MatchingForce(moving, weight, SPACING)(target)
     pooled = torch.nn.functional.avg_pool3d(fine, 2)
     torch.testing.assert_close(forces[:, :3], TYPICAL * operator.apply(pooled, 0.5))
     assert not moving.requires_grad and not forces.requires_grad
+
+
+def test_targets_are_seen_one_by_one(pair):
+    """What is kept of the moving image does not depend on the target that was seen before."""
+    moving, target, weight = pair
+    force = MatchingForce(moving, weight, SPACING)
+    first, second = force(target), force(moving)
+    assert torch.equal(force(target), first) and not torch.equal(first, second)
 
 
 def test_descent_is_that_of_the_energy_where_nothing_pulls():

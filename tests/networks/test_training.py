@@ -188,7 +188,7 @@ def test_the_last_pass_is_trained_on_finer_images(monkeypatch):
         network,
         "forward",
         lambda moving, *rest: (
-            seen.append((size // moving.shape[2], torch.is_grad_enabled()))
+            seen.append((size // moving.image.shape[2], torch.is_grad_enabled()))
             or ForceUNet.forward(network, moving, *rest)
         ),
     )

@@ -7,6 +7,7 @@ import torch
 
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.networks import unet
+from nipype_quicksilver.networks.forces import Moving
 from nipype_quicksilver.networks.unet import LARGEST, ForceUNet
 
 SHAPE = (20, 16, 24)  # on the velocity grid (10, 8, 12), of which two halvings need padding
@@ -23,7 +24,7 @@ def inputs():
     moving, target = torch.rand((2, 1, 1, *SHAPE), generator=generator)
     operator = KernelOperator(Kernel(), [n // 2 for n in SHAPE], 4.0)
     state = torch.zeros((1, 3, *operator.shape))
-    return moving, target, torch.ones_like(moving), state, operator
+    return Moving(moving, torch.ones_like(moving), operator), target, state
 
 
 def scrambled(network, size=1.0):
@@ -42,23 +43,21 @@ def test_shape_and_bounds_whatever_the_weights(inputs):
 
 def test_untrained_network_goes_along_the_force(inputs):
     """Before any training the momentum lowers the energy of the matching to first order."""
-    from nipype_quicksilver.networks.forces import force_pyramid
-
     network = make()
     with torch.no_grad():
         momentum = network(*inputs)
-    moving, target, weight, _, operator = inputs
-    force = force_pyramid(moving, target, weight, operator, finest=2, scales=[1, 2])
+    moving, target, _ = inputs
+    force = moving.forces(target, [1, 2])
     force = force.unflatten(1, (2, 3)).sum(dim=1)
     cosine = torch.nn.functional.cosine_similarity(momentum.flatten(), force.flatten(), dim=0)
     assert float(cosine) > 0.9
 
 
 def test_identical_images_are_left_alone(inputs):
-    moving, _, weight, state, operator = inputs
+    moving, _, state = inputs
     with torch.no_grad():
         different = make()(*inputs)
-        same = make()(moving, moving, weight, state, operator)
+        same = make()(moving, moving.image, state)
     assert float(same.abs().mean()) < 0.1 * float(different.abs().mean())
 
 
@@ -106,22 +105,20 @@ def test_the_last_pass_looks_at_finer_images():
     assert [each.image for each in several.in_passes()] == [2, 1, 1]
     with pytest.raises(ValueError, match="at most all"):
         make(**parameters, last_passes=4)
-    pooled = [torch.nn.functional.avg_pool3d(each, 2) for each in (moving, target, weight)]
+    coarser = [torch.nn.functional.avg_pool3d(each, 2) for each in (moving, weight, target)]
+    looks = [
+        (Moving(image, where, operator), aim, state)
+        for image, where, aim in (coarser, (moving, weight, target))
+    ]
     with torch.no_grad():
-        coarse, fine = (
-            first(*pooled, state, operator),
-            last(moving, target, weight, state, operator),
-        )
+        coarse, fine = first(*looks[0]), last(*looks[1])
     assert coarse.shape == fine.shape and not torch.allclose(coarse, fine)
     # Of all that it is given, only the finest force is another one.
     network.along.data[0] = 0
     for layer in (network.enter, network.leave):
         torch.nn.init.zeros_(layer.weight)
     with torch.no_grad():
-        coarse, fine = (
-            first(*pooled, state, operator),
-            last(moving, target, weight, state, operator),
-        )
+        coarse, fine = first(*looks[0]), last(*looks[1])
     torch.testing.assert_close(coarse, fine)
 
 
