@@ -145,7 +145,7 @@ class Predictor:
     card: Card
     files: tuple[str, ...] = ()
 
-    def networks(self, corrections: int) -> list[Network]:
+    def networks(self, corrections: int, *, finely: bool = True) -> list[Network]:
         """Return the networks in the order in which they are applied.
 
         Parameters
@@ -154,6 +154,9 @@ class Predictor:
             0 is LP, 1 is LPC, N is LPCn, of which the second and later ones are last passes only:
             what is left is fine. Before a correction network the prediction network is applied
             `UNTIL_CORRECTION` times at most; without one it corrects itself (LPP).
+        finely : bool
+            False where an optimiser goes on from there: then only those passes of a correction are
+            applied that look at its finest images, since it finds sooner what the others add.
         """
         passes = list(self.prediction.in_passes())
         if not corrections:
@@ -161,6 +164,8 @@ class Predictor:
         again = list((self.correction or self.prediction).in_passes())
         if self.correction is not None:
             passes = before_correction([self.prediction])
+        if not finely:
+            again = [network for network in again if network.image == again[-1].image]
         return [*passes, *again, *again[-1:] * (corrections - 1)]
 
     def to(self, device: torch.device) -> Predictor:
@@ -188,13 +193,14 @@ class Predictor:
         lattice : Lattice, optional
             Where the map will be sampled, and shall not fold either.
         finely : bool
-            False where the momentum is a start only: then folds are mended on its own grid alone.
+            False where the momentum is a start only: see :meth:`networks`; then folds are mended on
+            its own grid alone.
 
         Returns
         -------
         Predicted
         """
-        found = self._run(images, corrections)
+        found = self._run(images, corrections, finely=finely)
         return self._finished(images, found, corrections, lattice, finely)
 
     @torch.no_grad()
@@ -245,10 +251,11 @@ class Predictor:
         """Return by how much the predicted momentum's grid is coarser than the working grid."""
         return self.networks(corrections)[-1].velocity
 
-    def _run(self, images: Images, corrections: int) -> State:
+    def _run(self, images: Images, corrections: int, *, finely: bool = True) -> State:
+        networks = self.networks(corrections, finely=finely)
         kernel = Kernel(**self.card.kernel)
         with convolutions(images.at(self.prediction.image)[0].device):
-            result = run_networks(self.networks(corrections), images, kernel, self.card.steps)
+            result = run_networks(networks, images, kernel, self.card.steps)
         assert result is not None
         return result
 
