@@ -62,11 +62,18 @@ def probabilistic(tmp_path):
 class Repeated:
     """A network that is made to be applied several times in a row."""
 
-    def __init__(self, passes):
-        self.passes = passes
+    def __init__(self, passes, image=1):
+        self.passes, self.image = passes, image
 
     def in_passes(self, finest=1):
         return [self] * self.passes
+
+
+class CoarseAndFine(Repeated):
+    """A network whose last pass looks at finer images than those before."""
+
+    def in_passes(self, finest=1):
+        return [self] * (self.passes - 1) + [Repeated(1, image=1)]
 
 
 def predict(predictor, images, corrections):
@@ -102,6 +109,16 @@ def test_the_networks_in_their_order(prediction, correction):
         assert (line.count(many.prediction), line.count(many.correction)) == numbers
     itself = load_predictor(prediction)
     assert itself.networks(2) == [itself.prediction] * 3
+
+
+def test_what_an_optimiser_goes_on_from_is_corrected_on_fine_images_only(prediction, correction):
+    predictor = load_predictor(prediction, correction)
+    sharp = replace(predictor, prediction=Repeated(6), correction=CoarseAndFine(3, image=2))
+    for corrections, images in ((1, [1]), (2, [1, 1])):
+        whole, start = (sharp.networks(corrections, finely=finely) for finely in (True, False))
+        assert start[:4] == whole[:4] == [sharp.prediction] * 4
+        assert [network.image for network in whole[4:]] == [2, 2, *images]
+        assert [network.image for network in start[4:]] == images
     alone = load_predictor(prediction, correction, correcting=False)
     assert alone.correction is None
     assert alone.files == (str(prediction),)
