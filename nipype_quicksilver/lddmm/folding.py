@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from nipype_quicksilver.lddmm.fields import Shape, Spacing, sample, spacing_tuple, upsample
+from nipype_quicksilver.lddmm.fields import Shape, Spacing, push, spacing_tuple, upsample
 from nipype_quicksilver.lddmm.jacobians import CORNERS, determinant, smallest_corner
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid, taper
@@ -115,7 +115,7 @@ def calm(state: torch.Tensor, geodesic: Geodesic, operator: KernelOperator) -> t
     state : torch.Tensor
         Whitened momentum, (B, 3, x, y, z).
     geodesic : Geodesic
-        Shot from it, with both maps.
+        Shot from it.
     operator : KernelOperator
     """
     folded = _folds(geodesic.inverse, operator.spacing)
@@ -128,9 +128,9 @@ def _calmed(
     state: torch.Tensor, folded: torch.Tensor, geodesic: Geodesic, operator: KernelOperator
 ) -> torch.Tensor:
     """Smooth and shrink a state where folds come from, fading out."""
-    assert geodesic.forward is not None
-    # Folds are seen in the fixed space; the momentum lives in the moving one.
-    origin = (sample(folded, geodesic.forward, operator.spacing) > 0).to(state.dtype)
+    # Folds are seen in the fixed space; the momentum lives in the moving one. They are pushed
+    # there: where the map shrinks, no voxel of the moving space may be near enough to sample them.
+    origin = (push(folded, geodesic.inverse, operator.spacing) > 0).to(state.dtype)
     share = box_mean(box_max(origin, REACH), REACH)
     return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
 

@@ -12,7 +12,7 @@ from nipype_quicksilver.lddmm.fields import upsample
 from nipype_quicksilver.lddmm.folding import Lattice, calm, unfold
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.maps import on_working_grid
-from nipype_quicksilver.lddmm.shooting import shoot
+from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from tests.lddmm.conftest import operator_on, smooth_velocity
 
 SIZE, STEPS = 48, 3
@@ -55,6 +55,19 @@ def test_what_folds_is_mended_there_only(operator, folding):
     # The momentum is another one near the knot only; the kernel falls off from there.
     assert change[28:40, 28:40, 28:40].max() == 0
     assert (after - before)[..., 28:40, 28:40, 28:40].abs().max() < 1e-4 * after.abs().max()
+
+
+def test_a_fold_is_found_where_the_map_shrinks(operator):
+    """Ten voxels of the fixed space come from one of the moving space, and one of them folds."""
+    centre, state = SIZE // 2, torch.ones((1, 3, *operator.shape), dtype=torch.float64)
+    axes = [torch.arange(SIZE, dtype=torch.float64) - centre] * 3
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+    inverse, forward = -0.9 * places, 9 * places
+    inverse[0, 0, centre + 4, centre, centre] += 2
+    calmed = calm(state, Geodesic(inverse, forward), operator)
+    changed = (calmed != state).any(dim=1)[0].nonzero()
+    # The fold comes from at most 2.4 voxels off the centre; two around that are calmed with it.
+    assert len(changed) and int((changed - centre).abs().max()) <= 5
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
