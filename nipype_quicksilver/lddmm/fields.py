@@ -104,8 +104,7 @@ def sample(
         (B, C, x, y, z), where the displacement is.
     """
     batch, shape = displacement.shape[0], shape_of(displacement)
-    parts = [] if box is None else list(box[2:])
-    points = _in_unit_cube(displacement, shape_of(image), spacing_tuple(spacing), parts)
+    points = _in_unit_cube(displacement, shape_of(image), spacing_tuple(spacing), box)
     slabs = _slabs(displacement)
     points = points.reshape(batch * slabs, shape[0] // slabs, *shape[1:], 3)
     result = functional.grid_sample(
@@ -378,7 +377,7 @@ def _in_unit_cube(
     displacement: torch.Tensor,
     shape: Shape,
     spacing: tuple[float, float, float],
-    parts: Sequence[slice],
+    box: Box | None,
 ) -> torch.Tensor:
     """Return where a displacement leads to in torch's normalised coordinates, (B, x, y, z, 3).
 
@@ -391,12 +390,13 @@ def _in_unit_cube(
     shape : tuple of int
         Of the grid that it leads to.
     spacing : tuple of float
-    parts : sequence of slice
-        One for each axis, where the displacement lies on that grid; none for all of it.
+    box : Box or None
+        Where the displacement lies on that grid.
     """
     points = []
-    for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):
-        home = _along(axis, _unit_axis(size, displacement)[parts[axis] if parts else slice(None)])
+    parts = [slice(None)] * 3 if box is None else box[2:]
+    for axis, (size, h, part) in enumerate(zip(shape, spacing, parts, strict=True)):
+        home = _along(axis, _unit_axis(size, displacement)[part])
         points.append(torch.add(home, displacement[:, axis], alpha=2 / ((size - 1) * h)))
     return torch.stack(points[::-1], dim=1).permute(0, 2, 3, 4, 1)
 
