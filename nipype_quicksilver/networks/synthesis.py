@@ -154,9 +154,10 @@ def synthesize_pair(
         common = common @ torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))  # mirrored together
     for classes, mean in zip((fixed, moving), means, strict=True):
         own = _random_matrix(ranges.rotation, ranges.scaling, ranges.translation, generator)
-        pose = _affine_displacement(own @ common, shape, spacing)
-        bend = _random_geodesic(shape, spacing, ranges.geodesic * _uniform(generator), generator)
-        pose = compose(pose, bend, spacing).to(classes.device)
+        pose = _affine_displacement(own @ common, shape, spacing, classes.device)
+        speed = ranges.geodesic * _uniform(generator)
+        bend = _random_geodesic(shape, spacing, speed, generator, classes.device)
+        pose = compose(pose, bend, spacing)
         image, brain = _image(classes, mean[list(tissues.groups)], pose, ranges, spacing, generator)
         poses.append(pose)
         images.append(image)
@@ -198,7 +199,7 @@ def pair_scans(
     images, brains, poses = [], [], []
     for scan in (fixed, moving):
         own = _random_matrix(ranges.rotation, ranges.scaling, ranges.translation, generator)
-        pose = _affine_displacement(own @ common, shape, spacing).to(scan.image.device)
+        pose = _affine_displacement(own @ common, shape, spacing, scan.image.device)
         both = torch.cat([scan.image, scan.brain], dim=1)
         image, brain = sample(both, pose, spacing).split(1, dim=1)
         mask = (brain > 0.5).float()
@@ -254,9 +255,8 @@ def overlap_loss(
     start = torch.randint(2, (3,), generator=generator).tolist()
     x, y, z = (slice(s, None, 2) for s in start)
     shape = displacement.shape[2:]
-    index = torch.stack(
-        torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij")
-    )[None].to(displacement.device)
+    axes = [torch.arange(n, dtype=torch.float32, device=displacement.device) for n in shape]
+    index = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
     there = (index + displacement)[..., x, y, z]
     fixed_at = (index + pair.fixed_pose)[..., x, y, z]
     # The pose of the moving brain at the point that the registration leads to.
@@ -336,16 +336,23 @@ def _random_matrix(
     return matrix
 
 
-def _affine_displacement(matrix: torch.Tensor, shape: Shape, spacing: float) -> torch.Tensor:
+def _affine_displacement(
+    matrix: torch.Tensor, shape: Shape, spacing: float, device: torch.device
+) -> torch.Tensor:
     """Return the displacement (1, 3, X, Y, Z) of an affine about the grid's centre, in mm."""
-    axes = [(torch.arange(n) - (n - 1) / 2) * spacing for n in shape]
+    matrix = matrix.to(device)
+    axes = [(torch.arange(n, device=device) - (n - 1) / 2) * spacing for n in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     moved = torch.einsum("de,exyz->dxyz", matrix[:3, :3], points) + matrix[:3, 3, None, None, None]
     return (moved - points)[None]
 
 
 def _random_geodesic(
-    shape: Shape, spacing: float, speed: float, generator: torch.Generator
+    shape: Shape,
+    spacing: float,
+    speed: float,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> torch.Tensor:
     """Return the displacement at the end of a random geodesic, in mm.
 
@@ -356,12 +363,14 @@ def _random_geodesic(
     speed : float
         Root mean square of the initial velocity, in mm.
     generator : torch.Generator
+    device : torch.device
+        Of the result.
     """
     factor = GEODESIC_FACTOR
     coarse = [n // factor for n in shape]
     kernel = Kernel(alpha=0.025 * 12.0**2, gamma=0.025)  # wider than that of a registration
-    operator = KernelOperator(kernel, coarse, spacing * factor)
-    noise = torch.randn((1, 3, *coarse), generator=generator)
+    operator = KernelOperator(kernel, coarse, spacing * factor, device=device)
+    noise = torch.randn((1, 3, *coarse), generator=generator).to(device)
     velocity = operator.apply(noise, 0.5)
     velocity = velocity * (speed / velocity.square().mean().sqrt().clamp_min(1e-6))
     inverse = shoot(operator.sharpen(velocity), operator, steps=3, velocity=velocity).inverse

@@ -68,7 +68,7 @@ class Recipe:
     factor : int
         By which the training's grid is coarser than the working grid.
     passes : int
-        The network is trained to be applied up to so many times in a row.
+        The network is applied so many times in a row, and learns from each.
     clipping : float
         Longest gradient.
     averaging : float
@@ -159,14 +159,18 @@ class Training(Trainer[ForceUNet]):
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
+        networks = self._passes()
         seen = []
-        for pair, images, start, network in self._starts(generator):
-            state, operator = self._predict(network, images, start)
-            loss, facts = training_loss(
-                pair, images, state, operator, self.network, recipe, self.tissues, generator
-            )
-            (loss / self._boxes()).backward()
-            seen.append(facts)
+        for pair, images, state in self._starts(generator):
+            for network in networks:
+                reached, operator = self._predict(network, images, state)
+                loss, facts = training_loss(
+                    pair, images, reached, operator, self.network, recipe, self.tissues, generator
+                )
+                (loss / (self._boxes() * len(networks))).backward()
+                seen.append(facts)
+                # The next pass learns to correct what this one did.
+                state = reached.detach(), operator
         self.norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clipping))
         self._finish_iteration()
         means = {name: sum(facts[name] for facts in seen) / len(seen) for name in seen[0]}
@@ -176,36 +180,30 @@ class Training(Trainer[ForceUNet]):
         return self.recipe.boxes if self.recipe.crop and self.before else 1
 
     @torch.no_grad()
-    def _starts(
-        self, generator: torch.Generator
-    ) -> Iterator[tuple[Pair, Images, State | None, Network]]:
+    def _starts(self, generator: torch.Generator) -> Iterator[tuple[Pair, Images, State | None]]:
         """Draw a pair; yield it, or boxes of it, with the state that the network goes on from."""
         recipe = self.recipe
-        kernel, steps = recipe.kernel, recipe.steps
         pair = self._draw(generator)
         images = _images_of(pair, recipe)
         with self._autocast():
-            start = run_networks(self.before, images, kernel, steps)
-        for _ in range(self._boxes()):
-            part, begun = pair, start
-            if recipe.crop and start is not None:
-                grid = images.operator(kernel, self.network.velocity)
-                part, begun = _box(pair, on_grid(start, grid), grid, recipe, generator)
-            seen = _images_of(part, recipe)
-            # The network also learns to correct what it did itself.
-            earlier = int(recipe.passes * torch.rand((), generator=generator))
-            *before, network = self._applied(earlier + 1)
-            with self._autocast():
-                begun = run_networks(before, seen, kernel, steps, begun)
-            yield part, seen, begun, network
+            start = run_networks(self.before, images, recipe.kernel, recipe.steps)
+        if not recipe.crop or start is None:
+            yield pair, images, start
+            return
+        grid = images.operator(recipe.kernel, self.network.velocity)
+        begun = on_grid(start, grid)
+        for _ in range(recipe.boxes):
+            part, state = _box(pair, begun, grid, recipe, generator)
+            yield part, _images_of(part, recipe), state
 
-    def _applied(self, times: int) -> list[Network]:
-        """Return the network so many times, as it is applied in a row, the last one to learn."""
+    def _passes(self) -> list[Network]:
+        """Return what learns as often as it is applied in a row."""
         passes = self.network.in_passes(self.recipe.factor)
-        passes += passes[-1:] * (times - len(passes))
-        last = passes[times - 1]
-        learning = self.runner if last is self.network else Sharper(self.runner, last.image)
-        return [*passes[: times - 1], learning]
+        passes += passes[-1:] * (self.recipe.passes - len(passes))
+        return [
+            self.runner if each is self.network else Sharper(self.runner, each.image)
+            for each in passes[: self.recipe.passes]
+        ]
 
     def _autocast(self) -> torch.autocast:
         device = next(self.network.parameters()).device.type

@@ -178,7 +178,7 @@ def test_boxes():
     assert whole.step() != trainings[0].step()
 
 
-def test_the_last_pass_is_trained_on_finer_images(monkeypatch):
+def test_every_pass_learns_and_the_last_ones_on_finer_images(monkeypatch):
     torch.manual_seed(0)
     parameters = {"image": 2, "velocity": 2, "scales": (2, 4), "widths": (4, 6)}
     network = ForceUNet(**parameters, passes=2, last_image=1)
@@ -192,14 +192,8 @@ def test_the_last_pass_is_trained_on_finer_images(monkeypatch):
             or ForceUNet.forward(network, moving, *rest)
         ),
     )
-    training = Training(network, BRAINS, TISSUES, recipe)
-    rows = []
-    for _ in range(8):
-        training.step()
-        rows.append(tuple(seen))
-        seen.clear()
-    once, twice, thrice = ((2, True),), ((2, False), (1, True)), ((2, False), (1, False), (1, True))
-    assert set(rows) == {once, twice, thrice}
+    Training(network, BRAINS, TISSUES, recipe).step()
+    assert seen == [(2, True), (1, True), (1, True)]
 
 
 def test_a_box_at_the_edge_of_the_grid_has_something_to_compare():
