@@ -11,6 +11,7 @@ from benchmarks import (
     affine,
     cohort,
     extraction,
+    gpu,
     heads,
     multiatlas,
     plugins,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "cohort": cohort.measure,
     "restarts": restarts.measure,
     "plugins": plugins.measure,
+    "gpu": gpu.measure,
 }
 
 

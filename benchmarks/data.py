@@ -59,15 +59,18 @@ def data_folder() -> Path:
 
 def pairs(work: Path) -> list[Pair]:
     """Return the benchmark's pairs; images from label maps are made in a folder if missing."""
-    data = data_folder()
     made = {subject: synthesize(work, subject) for subject in SUBJECTS}
     result = []
     for fixed, moving in zip(SUBJECTS, (*SUBJECTS[1:], SUBJECTS[0]), strict=True):
         (image, labels), (other, other_labels) = made[fixed], made[moving]
         result.append(Pair(f"{fixed}-{moving}", image, other, labels, other_labels))
-    brains = data / "brains"
-    result.append(Pair("real", brains / "oasis-a_T1w.nii.gz", brains / "oasis-b_T1w.nii.gz"))
-    return result
+    return [*result, real_pair()]
+
+
+def real_pair() -> Pair:
+    """Return the pair of real brains."""
+    brains = data_folder() / "brains"
+    return Pair("real", brains / "oasis-a_T1w.nii.gz", brains / "oasis-b_T1w.nii.gz")
 
 
 def synthesize(work: Path, subject: str, contrast: str = "T1w") -> tuple[Path, Path]:

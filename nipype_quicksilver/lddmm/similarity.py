@@ -7,6 +7,7 @@ one balance with the regularity of the deformation fits all of them. Only square
 beyond: they are 1 at a fifth of the range of intensities.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import torch
@@ -189,28 +190,38 @@ def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
 
 def box_max(image: torch.Tensor, radius: int) -> torch.Tensor:
     """Return the largest value in a cube of ``2 radius + 1`` voxels."""
-    for axis in range(3):  # one after the other, which is a tenth of the work
+    return _pooled(functional.max_pool3d, image, radius)
+
+
+def pooled_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
+    """Return what :func:`box_mean` does, by torch's pooling and without a gradient of its own."""
+    return _pooled(functional.avg_pool3d, image, radius)
+
+
+def _pooled(pool: Callable[..., torch.Tensor], image: torch.Tensor, radius: int) -> torch.Tensor:
+    """Pool over cubes, one axis after the other, which is a tenth of the work."""
+    for axis in range(3):
         size, padding = [1, 1, 1], [0, 0, 0]
         size[axis], padding[axis] = 2 * radius + 1, radius
-        image = functional.max_pool3d(image, size, stride=1, padding=padding)
+        image = pool(image, size, stride=1, padding=padding)
     return image
 
 
 class _BoxMean(torch.autograd.Function):
     """A mean over cubes, which is its own adjoint.
 
-    Sums of shifted slices, axis by axis, in slabs that stay in the cache: several times faster on a
-    CPU than torch's pooling. Left to itself, torch would fill a whole grid with zeros for the
-    gradient of every slice.
+    On a CPU, sums of shifted slices, axis by axis, in slabs that stay in the cache: several times
+    faster than torch's pooling. Left to itself, torch would fill a whole grid with zeros for the
+    gradient of every slice. A GPU pools, as each slice would cost it a start.
     """
 
     @staticmethod
     def forward(ctx: Any, image: torch.Tensor, radius: int) -> torch.Tensor:
         ctx.radius = radius
+        if image.device.type != "cpu":
+            return pooled_mean(image, radius)
         total = _with_neighbours(image, 2, radius)
-        whole = image.shape[2]
-        cached = max(1, SLAB * whole // image.numel())
-        planes = cached if image.device.type == "cpu" else whole
+        planes = max(1, SLAB * image.shape[2] // image.numel())
         for part in total.split(planes, dim=2):
             sums = _with_neighbours(_with_neighbours(part, 3, radius), 4, radius)
             torch.div(sums, (2 * radius + 1) ** 3, out=part)

@@ -13,6 +13,7 @@ from nipype_quicksilver.lddmm.similarity import (
     box_mean,
     mean_local_correlation,
     measure,
+    pooled_mean,
 )
 
 SHAPE = (1, 1, 12, 13, 14)
@@ -106,6 +107,12 @@ def test_gradient_agrees_with_finite_differences(name: str) -> None:
 def test_an_unknown_measure_is_refused() -> None:
     with pytest.raises(ValueError, match="not a similarity measure"):
         measure("nmi", texture(0))  # type: ignore[arg-type]
+
+
+def test_box_mean_of_a_gpu_is_that_of_a_cpu() -> None:
+    image = torch.rand((2, 3, 9, 8, 7), dtype=torch.float64)
+    for radius in (1, 2):
+        assert torch.allclose(pooled_mean(image, radius), box_mean(image, radius), rtol=1e-12)
 
 
 def test_box_mean_does_not_depend_on_its_slabs(monkeypatch: pytest.MonkeyPatch) -> None:

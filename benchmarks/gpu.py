@@ -1,0 +1,139 @@
+"""Methods and the paper's network on a GPU beside the CPU: seconds, memory, and the same maps."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from benchmarks.data import real_pair
+from benchmarks.tables import show
+from nipype_quicksilver.networks.patch_network import PatchNetwork
+from nipype_quicksilver.networks.patches import PatchPredictor
+from nipype_quicksilver.registration.choice import choose_method
+from nipype_quicksilver.registration.engine import fit
+from nipype_quicksilver.registration.heads import to_aligned_brains
+from nipype_quicksilver.registration.inputs import read_inputs
+from nipype_quicksilver.registration.preparation import Prepared, prepare
+from nipype_quicksilver.registration.summary import Clock
+from nipype_quicksilver.registration.work_folder import WorkFolder
+
+METHODS = ("predict", "correct", "refine", "optimize")
+
+# How the paper's network is run: precision, and whether it is compiled.
+VARIANTS = (("float32", False), ("bfloat16", False), ("float16", False), ("bfloat16", True))
+BATCH = 64
+
+
+def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
+    """Register the real pair by every method on every device; print and return the figures."""
+    torch.set_num_threads(threads)
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices.append(torch.device("cuda"))
+    prepared = _prepared()
+    figures = {"methods": _methods(prepared, devices, runs), "patches": {}}
+    figures["patches"] = _patches(prepared, devices[-1], runs)
+    title = "Real pair, from arrays to arrays"
+    if devices[-1].type == "cuda":
+        title += f"; GPU: {torch.cuda.get_device_name()}"
+    table = Table("method", "device", "s", "GB on it", "from the CPU's map: mean mm", title=title)
+    for name, rows in figures["methods"].items():
+        for device, f in rows.items():
+            table.add_row(name, device, *(_text(f.get(key)) for key in ("seconds", "gb", "mm")))
+    show(table)
+    table = Table(
+        "the paper's network", "s", "GB", "from float32: relative", title=str(devices[-1])
+    )
+    for name, f in figures["patches"].items():
+        table.add_row(name, *(_text(f.get(key)) for key in ("seconds", "gb", "distance")))
+    show(table)
+    return figures
+
+
+def _prepared() -> Prepared:
+    pair = real_pair()
+    inputs, _ = to_aligned_brains(
+        read_inputs(pair.fixed, pair.moving),
+        brain_extraction="none",
+        affine="simpleitk",
+        work=WorkFolder(None),
+        device=torch.device("cpu"),
+        clock=Clock(),
+    )
+    return prepare(inputs)
+
+
+def _methods(
+    prepared: Prepared, devices: list[torch.device], runs: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for name in METHODS:
+        method, expected = choose_method(name), None
+        figures[name] = {}
+        for device in devices:
+            found, cost = _measured(
+                lambda m=method, d=device: fit(prepared, m, device=d, seed=0, clock=Clock()),
+                device,
+                runs,
+            )
+            inverse = found.maps.inverse
+            expected = inverse if expected is None else expected
+            distance = float(np.linalg.norm(inverse - expected, axis=-1).mean())
+            figures[name][device.type] = {**cost, "mm": distance}
+    return figures
+
+
+def _patches(prepared: Prepared, device: torch.device, runs: int) -> dict[str, dict[str, float]]:
+    """Predict the real pair with untrained weights, which take as long as trained ones."""
+    torch.manual_seed(0)
+    network = PatchNetwork()
+    images = [
+        torch.from_numpy(image)[None, None].float().to(device)
+        for image in (prepared.moving, prepared.fixed)
+    ]
+    figures, expected = {}, None
+    for precision, compiled in VARIANTS:
+        predict = PatchPredictor(
+            network, devices=[device], precision=precision, compiled=compiled, batch_size=BATCH
+        )
+        found, cost = _measured(lambda p=predict: p(*images), device, runs)
+        expected = found if expected is None else expected
+        distance = float((found - expected).norm() / expected.norm())
+        name = f"{precision}, compiled" if compiled else precision
+        figures[name] = {**cost, "distance": distance}
+        if device.type == "cpu":
+            break  # minutes each
+    return figures
+
+
+def _measured(
+    call: Callable[[], Any], device: torch.device, runs: int
+) -> tuple[Any, dict[str, float]]:
+    """Return what a call returns, and seconds: the median on a GPU, once on the slow CPU.
+
+    The first call on a GPU starts it, and is not counted. The memory is the most of the GPU that
+    torch took.
+    """
+    if device.type != "cuda":
+        start = time.perf_counter()
+        return call(), {"seconds": time.perf_counter() - start}
+    call()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(runs):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        found = call()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    gb = torch.cuda.max_memory_reserved() / 1e9
+    return found, {"seconds": float(np.median(seconds)), "gb": gb}
+
+
+def _text(number: float | None) -> str:
+    return "" if number is None else f"{number:.4g}"
