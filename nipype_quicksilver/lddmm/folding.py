@@ -13,13 +13,9 @@ from nipype_quicksilver.lddmm.maps import on_working_grid, taper
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import box_max, box_mean
 
-# Voxels of the velocity grid around a fold that are calmed with it.
-REACH = 1
-
-# By so much the momentum there shrinks each time, besides being smoothed.
-SHRINKAGE = 0.8
-
-# Times that folds are mended where they are, before the whole geodesic is shortened.
+# Folds are mended where they are so many times, the first ones gently, the rest firmly, before the
+# whole geodesic is shortened. Most go gently, and what is calmed without need costs likeness.
+GENTLE_ATTEMPTS = 2
 LOCAL_ATTEMPTS = 12
 
 # Jacobians above it are not those of a map that folds between the voxels of another grid.
@@ -30,6 +26,26 @@ ROUNDING = 1e-3
 
 # Voxels that are looked at for folds at a time, so that they stay in the cache.
 SLAB = 1 << 18
+
+
+@dataclass(frozen=True)
+class Calming:
+    """How momentum is calmed where it makes folds.
+
+    Attributes
+    ----------
+    reach : int
+        Voxels of the velocity grid around a fold that are calmed with it.
+    shrinkage : float
+        By so much the momentum there shrinks, besides being smoothed.
+    """
+
+    reach: int
+    shrinkage: float
+
+
+# Without reach a lone voxel hardly counts, but most folds are several.
+GENTLY, FIRMLY = Calming(0, 0.4), Calming(1, 0.8)
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,8 @@ def unfold(
         if not bool(folded.any()):
             return state, geodesic
         if attempt < LOCAL_ATTEMPTS:
-            state = _calmed(state, folded, geodesic, operator)
+            how = GENTLY if attempt < GENTLE_ATTEMPTS else FIRMLY
+            state = _calmed(state, folded, geodesic, operator, how)
         else:
             # The identity, which has no folds, is never farther away than the loop goes.
             state = 0.95 * state
@@ -121,18 +138,22 @@ def calm(state: torch.Tensor, geodesic: Geodesic, operator: KernelOperator) -> t
     folded = _folds(geodesic.inverse, operator.spacing)
     if not bool(folded.any()):
         return state
-    return _calmed(state, folded, geodesic, operator)
+    return _calmed(state, folded, geodesic, operator, GENTLY)
 
 
 def _calmed(
-    state: torch.Tensor, folded: torch.Tensor, geodesic: Geodesic, operator: KernelOperator
+    state: torch.Tensor,
+    folded: torch.Tensor,
+    geodesic: Geodesic,
+    operator: KernelOperator,
+    how: Calming,
 ) -> torch.Tensor:
     """Smooth and shrink a state where folds come from, fading out."""
     # Folds are seen in the fixed space; the momentum lives in the moving one. They are pushed
     # there: where the map shrinks, no voxel of the moving space may be near enough to sample them.
     origin = (push(folded, geodesic.inverse, operator.spacing) > 0).to(state.dtype)
-    share = box_mean(box_max(origin, REACH), REACH)
-    return torch.lerp(state, SHRINKAGE * box_mean(state, 1), share)
+    share = box_mean(box_max(origin, how.reach), 1)
+    return torch.lerp(state, how.shrinkage * box_mean(state, 1), share)
 
 
 def _folds_in_files(
