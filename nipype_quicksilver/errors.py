@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# What a RuntimeError of torch says where memory ran out, of a GPU or of the machine.
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+
 
 class QuicksilverError(Exception):
     """The run could not be finished; the command ends with exit code 1."""
@@ -28,3 +31,18 @@ def naming(file: object) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that the memory of a device did not suffice.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."))
+    True
+    >>> is_out_of_memory(RuntimeError("broken"))
+    False
+    """
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
 from nipype_quicksilver.processes import end_with_parent, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -341,6 +341,9 @@ def describe(error: Exception) -> str:
     """Return the line that tells a user of an error which is not due to the input."""
     if isinstance(error, QuicksilverError):
         return str(error)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
+        # torch tells it in a paragraph.
+        if any(name in str(error) for name in ("CUDA", "CUDNN")):
+            return "out of memory on the GPU; free some, or compute with --device cpu"
         return "out of memory"
     return f"{type(error).__name__}: {error} (run again with --verbose for the traceback)"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, is_out_of_memory
 
 #: Told the windows done and the windows in all.
 Progress = Callable[[int, int], None]
@@ -25,9 +25,6 @@ _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 #: What convolutions can be computed in.
 PRECISIONS = ("float32", *_HALF)
-
-# What a RuntimeError of torch says where memory ran out without an error class of its own.
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
 _logger = logging.getLogger(__name__)
 
@@ -305,12 +302,6 @@ def _coverage(images: torch.Tensor, windows: torch.Tensor, patch_size: int) -> t
 
 def _box(start: Sequence[int], side: int) -> tuple[slice, ...]:
     return tuple(slice(first, first + side) for first in start)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error says that the memory of a device did not suffice."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(text in str(error) for text in _NO_MEMORY)
 
 
 def _shrink(replica: _Replica, size: int) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, is_out_of_memory
 from nipype_quicksilver.networks.patch_network import PatchNetwork
-from nipype_quicksilver.networks.patches import cut, is_out_of_memory, select_windows
+from nipype_quicksilver.networks.patches import cut, select_windows
 from nipype_quicksilver.networks.trainer import Trainer
 
 _logger = logging.getLogger(__name__)

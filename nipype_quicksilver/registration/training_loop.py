@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
 from nipype_quicksilver.registration.recipes import Plan
 from nipype_quicksilver.registration.training_run import (
     LOG,
@@ -191,8 +191,6 @@ class Loop:
         self._tell(losses["loss"])
 
     def _step(self) -> Any:
-        from nipype_quicksilver.networks.patches import is_out_of_memory
-
         try:
             return self.trainer.step()
         except (MemoryError, RuntimeError) as error:

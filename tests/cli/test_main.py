@@ -97,6 +97,11 @@ def test_usage_errors_are_one_line(arguments, told, capsys):
             "RuntimeError: broken (run again with --verbose for the traceback)",
         ),
         (MemoryError(), 1, "out of memory"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 28.00 MiB. GPU 0 has ..."),
+            1,
+            "out of memory on the GPU; free some, or compute with --device cpu",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
