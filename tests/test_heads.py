@@ -1,6 +1,7 @@
 """From heads to aligned brains, and what is kept of it."""
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
@@ -189,6 +190,26 @@ def test_momenta_are_kept_and_found_again(pair, tiny_networks, tmp_path, monkeyp
         assert again.summary["similarity"] == result.summary["similarity"]
         np.testing.assert_array_equal(again.displacement, result.displacement)
     np.testing.assert_array_equal(again.uncertainty, result.uncertainty)
+
+
+def test_another_card_of_the_same_weights_gives_another_momentum(pair, tiny_networks, tmp_path):
+    """It tells how often a network is applied; once a momentum of the older card was taken."""
+    for kind in (".safetensors", ".json"):
+        shutil.copy(tiny_networks["prediction_network"].with_suffix(kind), tmp_path / f"own{kind}")
+    networks, work = {"prediction_network": tmp_path / "own.safetensors"}, tmp_path / "work"
+    work.mkdir()
+
+    def reused():
+        result = nipype_quicksilver.register(
+            pair.fixed, pair.moving, method="predict", device="cpu", work_dir=work, **networks
+        )
+        return result.summary["momentum"]["reused"]
+
+    assert [reused(), reused()] == [False, True]
+    card = json.loads((tmp_path / "own.json").read_text())
+    card["architecture"]["parameters"]["passes"] = 2
+    (tmp_path / "own.json").write_text(json.dumps(card))
+    assert not reused()
 
 
 def test_images_are_compared_on_the_grid_of_a_template(pair):

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.momentum import KERNEL_KEYS
 
 FORMAT = "quicksilver-checkpoint"
 VERSION = 1
 WEIGHTS_SUFFIX = ".safetensors"
 CARD_SUFFIX = ".json"
 IMPORT_HINT = "'quicksilver checkpoint import' makes one of a file of the original project"
-KERNEL_KEYS = ("alpha", "beta", "gamma", "power")
 
 _Kind = TypeVar("_Kind")
 

@@ -15,6 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import QuicksilverError
+from nipype_quicksilver.networks.card import card_path
 from nipype_quicksilver.registration import engine
 from nipype_quicksilver.registration.choice import Method
 from nipype_quicksilver.registration.preparation import Prepared
@@ -157,7 +158,9 @@ def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed
         parts.append(asdict(method.settings))
     if method.predictor is not None:
         seeds = [seed] if method.samples else []
-        parts += [Path(file) for file in method.predictor.files]
+        # The card tells how often a network is applied: with another one, other momenta.
+        for file in method.predictor.files:
+            parts += [Path(file), card_path(file)]
         parts += [method.corrections, method.samples, *seeds]
     return parts
 
