@@ -109,7 +109,9 @@ def unfold(
         if not bool(folded.any()):
             return state, geodesic
         if attempt < LOCAL_ATTEMPTS:
-            how = GENTLY if attempt < GENTLE_ATTEMPTS else FIRMLY
+            # Where no map is written it need not be the best, and firmly takes fewer shoots.
+            gently = factor is not None and attempt < GENTLE_ATTEMPTS
+            how = GENTLY if gently else FIRMLY
             state = _calmed(state, folded, geodesic, operator, how)
         else:
             # The identity, which has no folds, is never farther away than the loop goes.
