@@ -11,10 +11,10 @@ import torch
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.fields import sample
-from nipype_quicksilver.lddmm.folding import Lattice, unfold
+from nipype_quicksilver.lddmm.folding import Lattice, calm, unfold
 from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
-from nipype_quicksilver.lddmm.shooting import Geodesic
+from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import load_checkpoint
@@ -91,7 +91,7 @@ class Predicted:
     operator : KernelOperator
         Of its grid.
     geodesic : Geodesic
-        Shot from it, with both maps and the energies.
+        Shot from it, with both maps and the energies; of a start, before its folds were calmed.
     share : float
         How much is left of what the networks saw: less than 1 where all of it would have made the
         images less alike than they are without, as may happen with two images of one person.
@@ -193,8 +193,8 @@ class Predictor:
         lattice : Lattice, optional
             Where the map will be sampled, and shall not fold either.
         finely : bool
-            False where the momentum is a start only: see :meth:`networks`; then folds are mended on
-            its own grid alone.
+            False where the momentum is a start only: see :meth:`networks`; then folds are calmed
+            once, and those that are left are the optimiser's.
 
         Returns
         -------
@@ -272,16 +272,26 @@ class Predictor:
         state, operator = found
         before = _likeness(images, factor)
         for share in [0.5**n for n in range(HALVINGS)] + [0.0]:
-            mended, geodesic = unfold(
-                share * state,
-                operator,
-                steps=self.card.steps,
-                factor=factor if finely else None,
-                lattice=lattice,
-            )
+            mended, geodesic = self._mended(share * state, operator, finely, factor, lattice)
             if share == 0 or _likeness(images, factor, geodesic.inverse) >= before:
                 break
         return Predicted(mended, operator, geodesic, share)
+
+    def _mended(
+        self,
+        state: torch.Tensor,
+        operator: KernelOperator,
+        finely: bool,
+        factor: int,
+        lattice: Lattice | None,
+    ) -> tuple[torch.Tensor, Geodesic]:
+        """Return a state without folds, and its geodesic; a start may keep some."""
+        steps = self.card.steps
+        if finely:
+            return unfold(state, operator, steps=steps, factor=factor, lattice=lattice)
+        # The optimiser's barrier mends them, and loses less likeness.
+        geodesic = shoot(operator.apply(state, -0.5), operator, steps=steps, energies=True)
+        return calm(state, geodesic, operator), geodesic
 
 
 def _likeness(images: Images, factor: int, displacement: torch.Tensor | None = None) -> float:
