@@ -35,8 +35,10 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     if torch.cuda.is_available():
         devices.append(torch.device("cuda"))
     prepared = _prepared()
-    figures = {"methods": _methods(prepared, devices, runs), "patches": {}}
-    figures["patches"] = _patches(prepared, devices[-1], runs)
+    figures = {
+        "methods": _methods(prepared, devices, runs),
+        "patches": _patches(prepared, devices[-1], runs),
+    }
     title = "Real pair, from arrays to arrays"
     if devices[-1].type == "cuda":
         title += f"; GPU: {torch.cuda.get_device_name()}"

@@ -87,7 +87,7 @@ class Predicted:
     Attributes
     ----------
     state : torch.Tensor
-        Whitened momentum, whose map has no folds on the working grid.
+        Whitened momentum, whose map has no folds on the working grid; a start may have some.
     operator : KernelOperator
         Of its grid.
     geodesic : Geodesic

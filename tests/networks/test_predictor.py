@@ -109,6 +109,9 @@ def test_the_networks_in_their_order(prediction, correction):
         assert (line.count(many.prediction), line.count(many.correction)) == numbers
     itself = load_predictor(prediction)
     assert itself.networks(2) == [itself.prediction] * 3
+    alone = load_predictor(prediction, correction, correcting=False)
+    assert alone.correction is None
+    assert alone.files == (str(prediction),)
 
 
 def test_what_an_optimiser_goes_on_from_is_corrected_on_fine_images_only(prediction, correction):
@@ -119,9 +122,6 @@ def test_what_an_optimiser_goes_on_from_is_corrected_on_fine_images_only(predict
         assert start[:4] == whole[:4] == [sharp.prediction] * 4
         assert [network.image for network in whole[4:]] == [2, 2, *images]
         assert [network.image for network in start[4:]] == images
-    alone = load_predictor(prediction, correction, correcting=False)
-    assert alone.correction is None
-    assert alone.files == (str(prediction),)
 
 
 def test_a_state_is_as_the_networks_leave_it(prediction, correction, images):
@@ -166,6 +166,16 @@ def test_no_network_leaves_a_fold(tmp_path, images, anything_goes):
     assert state.abs().max() > 0.1
     assert corner_determinants(inverse, operator.spacing).min() > 0
     assert corner_determinants(fine, (1.0, 1.0, 1.0)).min() > 0
+
+
+def test_a_start_keeps_folds_that_the_optimiser_mends(tmp_path, images, anything_goes):
+    predictor = load_predictor(save_unet(tmp_path / "wild.safetensors", first_step=6.0, noise=0.3))
+    raw, operator = run_networks(predictor.networks(0), images, Kernel(), STEPS)
+    written, start = (predictor.predict(images, 0, finely=finely).state for finely in (True, False))
+    inverse = shoot(operator.apply(raw, -0.5), operator, steps=STEPS).inverse
+    assert corner_determinants(inverse, operator.spacing).min() < 0
+    # Of what the networks said, it is changed less.
+    assert 0 < (start - raw).norm() < (written - raw).norm()
 
 
 def test_predictions_never_make_the_images_less_alike(tmp_path, images, prediction):
