@@ -83,8 +83,8 @@ def test_a_fold_is_found_where_the_map_shrinks(operator):
     inverse[0, 0, centre + 4, centre, centre] += 2
     calmed = calm(state, Geodesic(inverse, forward), operator)
     changed = (calmed != state).any(dim=1)[0].nonzero()
-    # The fold comes from at most 2.4 voxels off the centre; two around that are calmed with it.
-    assert len(changed) and int((changed - centre).abs().max()) <= 5
+    # The fold comes from at most 2.4 voxels off the centre; one around that is calmed with it.
+    assert len(changed) and int((changed - centre).abs().max()) <= 4
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
