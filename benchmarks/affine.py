@@ -56,7 +56,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 def align(fixed: Path, moving: Path, output: Path, threads: int) -> Cost:
     """Align two brains with the command; return its cost."""
-    command = [sys.executable, "-m", "nipype_quicksilver.cli", "affine", "--quiet"]
+    command = [sys.executable, "-m", "nipype_quicksilver", "affine", "--quiet"]
     command += ["--fixed", fixed, "--moving", moving, "--output", output]
     return run([*command, "--num-threads", str(threads)], threads)
 

@@ -45,7 +45,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 def extract(head: Path, mask: Path, threads: int) -> Cost:
     """Find a brain with the command, from file to file."""
-    command = [sys.executable, "-m", "nipype_quicksilver.cli", "extract-brain", "--quiet"]
+    command = [sys.executable, "-m", "nipype_quicksilver", "extract-brain", "--quiet"]
     command += ["--input", head, "--output-mask", mask, "--output-json", _json(mask)]
     return run([*command, "--num-threads", str(threads)], threads)
 

@@ -11,14 +11,14 @@ from rich.table import Table
 
 from benchmarks.data import real_pair
 from benchmarks.tables import show
+from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.registration.choice import choose_method
-from nipype_quicksilver.registration.engine import fit
-from nipype_quicksilver.registration.heads import to_aligned_brains
-from nipype_quicksilver.registration.inputs import read_inputs
+from nipype_quicksilver.registration.alignment import to_aligned_brains
+from nipype_quicksilver.registration.fit import find_momentum
+from nipype_quicksilver.registration.method import choose_method
+from nipype_quicksilver.registration.pair import read_inputs
 from nipype_quicksilver.registration.preparation import Prepared, prepare
-from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.registration.work_folder import WorkFolder
 
 METHODS = ("predict", "correct", "refine", "optimize")
@@ -78,7 +78,9 @@ def _methods(
         figures[name] = {}
         for device in devices:
             found, cost = _measured(
-                lambda m=method, d=device: fit(prepared, m, device=d, seed=0, clock=Clock()),
+                lambda m=method, d=device: find_momentum(
+                    prepared, m, device=d, seed=0, clock=Clock()
+                ),
                 device,
                 runs,
             )

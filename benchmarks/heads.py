@@ -26,7 +26,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     for fixed, moving, method in pairs:
         name = f"{_short(fixed)} {_short(moving)} {method}"
         output = work / f"heads_{name.replace(' ', '_')}"
-        command = [sys.executable, "-m", "nipype_quicksilver.cli", "register", "--quiet"]
+        command = [sys.executable, "-m", "nipype_quicksilver", "register", "--quiet"]
         command += ["--fixed", fixed, "--moving", moving, "--output-dir", output]
         command += ["--method", method, "--num-threads", str(threads)]
         cost = run(command, threads)

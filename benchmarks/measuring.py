@@ -12,8 +12,8 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from benchmarks.data import STRUCTURES
-from nipype_quicksilver.spatial.evaluation import label_overlap
 from nipype_quicksilver.spatial.images import read_image, read_labels
+from nipype_quicksilver.spatial.measures import label_overlap
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from rich.table import Table
 from benchmarks.data import STRUCTURES, SUBJECTS, synthesize
 from benchmarks.measuring import run
 from benchmarks.tables import show
-from nipype_quicksilver.spatial.evaluation import label_overlap
 from nipype_quicksilver.spatial.fusion import FUSIONS, fuse_labels
 from nipype_quicksilver.spatial.images import read_image, read_labels
+from nipype_quicksilver.spatial.measures import label_overlap
 
 ATLASES = ("01", "02", "03", "04", "05", "06")
 METHOD = "correct"
@@ -37,7 +37,7 @@ def _measure_target(
     labels, images = [], []
     for atlas in ATLASES:
         output = work / atlas
-        command = [sys.executable, "-m", "nipype_quicksilver.cli", "register", "--quiet"]
+        command = [sys.executable, "-m", "nipype_quicksilver", "register", "--quiet"]
         command += ["--fixed", image, "--moving", made[atlas][0], "--output-dir", output]
         command += ["--moving-labels", made[atlas][1], "--method", METHOD]
         command += ["--num-threads", str(threads)]

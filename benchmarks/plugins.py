@@ -59,7 +59,7 @@ def _write_data_set(work: Path, folder: Path) -> None:
 
 def _run(folder: Path, plugin: str, words: list[Any]) -> str:
     """Register the heads; return what the command told."""
-    command = [sys.executable, "-m", "nipype_quicksilver.cli", "cohort", folder / "bids"]
+    command = [sys.executable, "-m", "nipype_quicksilver", "cohort", folder / "bids"]
     command += [folder / plugin, "participant", "--method", "predict", "--plugin", plugin, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -11,7 +11,7 @@ from benchmarks.data import Pair, pairs, synthesize
 from benchmarks.measuring import mean_dice, median_cost
 from benchmarks.registration import figures_of, folds_of, register, warp_labels
 from benchmarks.tables import show
-from nipype_quicksilver.networks.predictor import shipped_networks
+from nipype_quicksilver.data import shipped_networks
 from nipype_quicksilver.spatial.applying import apply_to_image
 from nipype_quicksilver.spatial.transforms import read_transform
 

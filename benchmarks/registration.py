@@ -14,8 +14,8 @@ from benchmarks.data import Pair, pairs
 from benchmarks.measuring import Cost, local_correlation, mean_dice, median_cost, run
 from benchmarks.tables import show
 from nipype_quicksilver.spatial.applying import apply_to_image
-from nipype_quicksilver.spatial.evaluation import jacobian_summary
 from nipype_quicksilver.spatial.images import read_mask
+from nipype_quicksilver.spatial.measures import jacobian_summary
 from nipype_quicksilver.spatial.transforms import read_displacement, read_transform
 
 LO = ("--method", "optimize")
@@ -63,7 +63,7 @@ def register(
     pair: Pair, affine: Path, output: Path, threads: int, options: Sequence[str] = LO
 ) -> Cost:
     """Register a pair with the command, from files to files."""
-    command = [sys.executable, "-m", "nipype_quicksilver.cli", "register", "--quiet"]
+    command = [sys.executable, "-m", "nipype_quicksilver", "register", "--quiet"]
     command += ["--fixed", pair.fixed, "--moving", pair.moving, "--affine", affine]
     command += [*options, "--num-threads", str(threads), "--output-dir", output]
     return run(command, threads)

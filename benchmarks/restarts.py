@@ -93,7 +93,7 @@ def _start(folder: Path, out: str, threads: int) -> subprocess.Popen:
         threads,
     ]
     words += ["--fixed", folder / "fixed_T1w.nii.gz", "--quiet"]
-    return subprocess.Popen([sys.executable, "-m", "nipype_quicksilver.cli", *map(str, words)])
+    return subprocess.Popen([sys.executable, "-m", "nipype_quicksilver", *map(str, words)])
 
 
 def _times_of_whole_sets(out: Path) -> dict[Path, int]:

@@ -17,13 +17,14 @@ from benchmarks import greedy
 from benchmarks.data import Pair, pairs
 from benchmarks.registration import register
 from benchmarks.tables import show
+from nipype_quicksilver.execution.processes import keep_freed_memory
 from nipype_quicksilver.lddmm.fields import compose, pool, upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.reference import shoot_by_runge_kutta
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.spectra import resize_spectrally
-from nipype_quicksilver.processes import keep_freed_memory
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum
 
 Shoot = Callable[[], Geodesic]

@@ -34,7 +34,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
         truth = displacement_on_grid(pair.truth.transform, Grid.from_image(pair.fixed))
         for method in METHODS:
             output = folder / method
-            command = [sys.executable, "-m", "nipype_quicksilver.cli", "register", "--quiet"]
+            command = [sys.executable, "-m", "nipype_quicksilver", "register", "--quiet"]
             command += ["--fixed", files["fixed"], "--moving", files["moving"]]
             command += ["--brain-extraction", "none", "--affine", "none"]
             command += ["--method", method, "--samples", str(SAMPLES)]

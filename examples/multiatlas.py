@@ -59,8 +59,8 @@ def build(args: argparse.Namespace) -> Workflow:
 
 def compare(found: Path, truth: Path) -> None:
     """Print the overlap with the true labels."""
-    from nipype_quicksilver.spatial.evaluation import label_overlap
     from nipype_quicksilver.spatial.images import read_labels
+    from nipype_quicksilver.spatial.measures import label_overlap
 
     overlap = label_overlap(read_labels(truth), read_labels(found))
     for label, row in overlap["labels"].items():

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nipype_quicksilver.networks.processes import joined
-from nipype_quicksilver.registration.learning import train
-from nipype_quicksilver.registration.recipes import read_plan
-from nipype_quicksilver.registration.training_files import Data
-from nipype_quicksilver.registration.training_loop import Status
+from nipype_quicksilver.training.data import Data
+from nipype_quicksilver.training.distributed import joined
+from nipype_quicksilver.training.loop import Status
+from nipype_quicksilver.training.recipes import read_plan
+from nipype_quicksilver.training.train import train
 
 # Everything on a grid of 4 mm: small and fast, where the shipped networks see 2 mm.
 RECIPE = {

@@ -1,4 +1,4 @@
-"""What is installed and whether it works: ``python -m nipype_quicksilver.doctor``.
+"""What is installed and whether it works: ``python -m nipype_quicksilver doctor``.
 
 Importing this module is cheap; libraries are imported by the functions that need them.
 """
@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+from nipype_quicksilver.data import data_file
 
 #: Distributions whose versions are told.
 PACKAGES = (
@@ -217,7 +218,7 @@ def _networks() -> list[Finding]:
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
 
     part = "networks"
-    folder = Path(str(files("nipype_quicksilver.data"))) / "networks"
+    folder = data_file("networks")
     found = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -234,7 +235,7 @@ def _networks() -> list[Finding]:
 
 
 def _self_test(device: str) -> list[Finding]:
-    from nipype_quicksilver.registration.engine import select_device
+    from nipype_quicksilver.execution.devices import select_device
 
     where = select_device(device)
     tests = {"shooting": _test_shooting, "registration": _test_registration}
@@ -268,7 +269,8 @@ def _bump(device: torch.device) -> torch.Tensor:
 def _test_shooting(device: torch.device) -> tuple[bool, str]:
     """Shoot a bump; both maps must be inverse to each other."""
     from nipype_quicksilver.lddmm.fields import compose
-    from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+    from nipype_quicksilver.lddmm.kernel import KernelOperator
+    from nipype_quicksilver.lddmm.settings import Kernel
     from nipype_quicksilver.lddmm.shooting import shoot
 
     bump = _bump(device)
@@ -303,9 +305,3 @@ def _test_registration(device: torch.device) -> tuple[bool, str]:
     left = (upsample(inverse, settings.velocity) - truth).norm(dim=1)[inside].mean()
     share = float(left / truth.norm(dim=1)[inside].mean())
     return share < _LEFT, f"{100 * share:.0f}% of a known deformation is left"
-
-
-if __name__ == "__main__":
-    from nipype_quicksilver.cli.main import main
-
-    sys.exit(main(["doctor", *sys.argv[1:]]))

@@ -100,7 +100,7 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_networks(tmp_path_factory):
     """Checkpoints: a pair, and one that draws samples."""
-    from tests.tiny_networks import save_unet
+    from tests.helpers.tiny_networks import save_unet
 
     folder = tmp_path_factory.mktemp("networks")
     return {
@@ -120,7 +120,7 @@ def tiny_networks(tmp_path_factory):
 @pytest.fixture(scope="session")
 def conformed_pair(pair, tmp_path_factory):
     """The prepared pair on disk."""
-    from nipype_quicksilver.registration.inputs import read_inputs
+    from nipype_quicksilver.registration.pair import read_inputs
     from nipype_quicksilver.registration.preparation import prepare
     from nipype_quicksilver.spatial import images
 

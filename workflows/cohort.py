@@ -10,10 +10,10 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import FIXED, Job, Settings
+from nipype_quicksilver.cohort.node import SaveDerivatives
 from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationReport
-from nipype_quicksilver.interfaces.derivatives import SaveDerivatives
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.methods import check_method
+from nipype_quicksilver.options import check_method
 from nipype_quicksilver.workflows.preprocessing import init_affine_wf, init_brain_extraction_wf
 
 

@@ -20,7 +20,7 @@ from nipype_quicksilver.interfaces import (
     ShootGeodesic,
 )
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.methods import DEFAULT_METHOD, check_method
+from nipype_quicksilver.options import DEFAULT_METHOD, check_method
 
 _INPUTS = [
     "fixed_image",

@@ -191,8 +191,8 @@ def _check_usage(args: argparse.Namespace, is_points: bool) -> None:
 
 
 def _apply_to_surface(args: argparse.Namespace, transform: sitk.Transform) -> None:
-    from nipype_quicksilver.cli.surfaces import map_surface
     from nipype_quicksilver.spatial import transforms
+    from nipype_quicksilver.spatial.surfaces import map_surface
 
     if args.points_frame == "lps":
         raise InputError(f"{args.input}: vertices of a surface are RAS; leave out --points-frame")
@@ -220,8 +220,8 @@ def _beside(path: Path) -> Path:
 def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:
     import numpy as np
 
-    from nipype_quicksilver.cli.points import read_points
     from nipype_quicksilver.spatial import images, transforms
+    from nipype_quicksilver.spatial.points import read_points
 
     table = read_points(args.input)
     to_ras = np.array([-1.0, -1.0, 1.0] if args.points_frame == "lps" else [1.0, 1.0, 1.0])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import ROLES
+from nipype_quicksilver.options import ROLES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.networks.card import Card

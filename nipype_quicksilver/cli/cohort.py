@@ -12,14 +12,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import common, engines, fitting
-from nipype_quicksilver.cli.cohort_progress import print_table, shown
+from nipype_quicksilver.cli import common, options
+from nipype_quicksilver.cli.progress import print_table, shown
 from nipype_quicksilver.cli.register import BRAIN_EXTRACTIONS
 from nipype_quicksilver.cohort.images import SUFFIXES, CohortImage, find_images
 from nipype_quicksilver.cohort.jobs import PAIRWISE, Job, Settings, plan
-from nipype_quicksilver.cohort.resources import LOCAL, PLUGINS
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS, check_method
+from nipype_quicksilver.execution.resources import LOCAL, PLUGINS
+from nipype_quicksilver.options import DEFAULT_METHOD, METHODS, check_method
+from nipype_quicksilver.workflows import external
 
 if TYPE_CHECKING:
     from nipype_quicksilver.cohort.derivatives import Place
@@ -127,17 +128,17 @@ def _add_registration(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--corrections", type=common.positive_int, metavar="N", help="of a prediction (default: 1)"
     )
-    fitting.add_networks(group)
-    fitting.add_settings(group)
+    options.add_networks(group)
+    options.add_settings(group)
     group.add_argument(
         "--brain-extraction",
-        choices=BRAIN_EXTRACTIONS + engines.BRAIN_EXTRACTIONS,
+        choices=BRAIN_EXTRACTIONS + external.BRAIN_EXTRACTIONS,
         default="deepbet",
         help="how brains without mask are found (default: deepbet)",
     )
     group.add_argument(
         "--affine",
-        choices=("simpleitk", *engines.AFFINES, "none"),
+        choices=("simpleitk", *external.AFFINES, "none"),
         default="simpleitk",
         help="how images are aligned first (default: simpleitk)",
     )
@@ -241,7 +242,7 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _place(args: argparse.Namespace) -> Place:
     from nipype_quicksilver.cohort.derivatives import Place
-    from nipype_quicksilver.registration.folders import check_output_dir
+    from nipype_quicksilver.spatial.folders import check_output_dir
 
     source = args.bids_dir.absolute() if args.bids_dir.is_dir() else None
     output = args.output_dir.absolute()
@@ -252,9 +253,9 @@ def _place(args: argparse.Namespace) -> Place:
 
 
 def _engine(args: argparse.Namespace) -> Engine:
-    from nipype_quicksilver.cohort import resources
     from nipype_quicksilver.cohort.derivatives import LOGS, WORK
     from nipype_quicksilver.cohort.running import Engine
+    from nipype_quicksilver.execution import resources
 
     output = args.output_dir.absolute()
     return Engine(
@@ -271,7 +272,7 @@ def _engine(args: argparse.Namespace) -> Engine:
 
 def _gpus(args: argparse.Namespace) -> int:
     """Return how many GPUs are used at once."""
-    from nipype_quicksilver.cohort.resources import visible_gpus
+    from nipype_quicksilver.execution.resources import visible_gpus
 
     if args.device.startswith("cuda:"):
         raise InputError(
@@ -330,7 +331,7 @@ def _check(args: argparse.Namespace, settings: Settings, images: Sequence[Cohort
         correction_network=settings.correction_network,
     )
     if args.iterations is not None:
-        fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
+        options.chosen_settings(args, "refine" if args.method == "refine" else "full")
     if settings.fixed_labels is not None and settings.fixed == PAIRWISE:
         raise InputError("--fixed-labels: pairwise, images bring their own; leave it out")
     if settings.fixed_labels is not None:
@@ -389,8 +390,8 @@ def _register(
         return {}
     from nipype_quicksilver.cohort import running
     from nipype_quicksilver.cohort.progress import Progress
-    from nipype_quicksilver.cohort.resources import visible_gpus
-    from nipype_quicksilver.interfaces import gpus
+    from nipype_quicksilver.execution import gpus
+    from nipype_quicksilver.execution.resources import visible_gpus
 
     local = engine.n_gpus and engine.plugin in LOCAL
     devices = gpus.shared(visible_gpus()[: engine.n_gpus]) if local else nullcontext()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
-from nipype_quicksilver.processes import end_with_parent, keep_freed_memory
+from nipype_quicksilver.execution.processes import end_with_parent, keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +191,7 @@ def start_torch(args: argparse.Namespace) -> torch.device:
     """
     import torch
 
-    from nipype_quicksilver.registration.engine import select_device
+    from nipype_quicksilver.execution.devices import select_device
 
     torch.set_num_threads(args.num_threads)
     torch.manual_seed(args.seed)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import common, fitting
+from nipype_quicksilver.cli import common, options
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.methods import ROLES
+from nipype_quicksilver.options import ROLES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -74,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
         help="what all methods start from: an affine that simpleitk finds, or none, where images "
         "are aligned already; a column affine stands instead (default: simpleitk)",
     )
-    fitting.add_checkpoints(group)
+    options.add_checkpoints(group)
     group.add_argument(
         "--n-procs",
         type=common.positive_int,
@@ -95,10 +95,10 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Compare methods on the pairs of parsed arguments and return the exit code."""
-    from nipype_quicksilver.cohort.resources import visible_gpus
     from nipype_quicksilver.evaluation.pairs import with_worlds, write_pairs
-    from nipype_quicksilver.interfaces import gpus
-    from nipype_quicksilver.registration.folders import check_output_dir, staged_folder
+    from nipype_quicksilver.execution import gpus
+    from nipype_quicksilver.execution.resources import visible_gpus
+    from nipype_quicksilver.spatial.folders import check_output_dir, staged_folder
 
     _check_usage(args)
     check_output_dir(args.output_dir)

@@ -55,12 +55,12 @@ def add_parser(subparsers: common.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.registration.folders import check_output_dir
+    from nipype_quicksilver.spatial.folders import check_output_dir
 
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    from nipype_quicksilver.registration.momentum_dataset import build_momentum_dataset
+    from nipype_quicksilver.training.momentum_dataset import build_momentum_dataset
 
     build_momentum_dataset(
         args.fixed,

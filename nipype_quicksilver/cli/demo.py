@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from nipype_quicksilver.cli import common, fitting
+from nipype_quicksilver.cli import common, options
 
 RESOLUTIONS = (1, 2)  # mm
 
@@ -59,14 +59,14 @@ def add_parser(subparsers: common.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.registration.folders import check_output_dir
+    from nipype_quicksilver.spatial.folders import check_output_dir
 
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
     from nipype_quicksilver.demo.phantom import load_template, make_pair
     from nipype_quicksilver.demo.run import run_demo
-    from nipype_quicksilver.registration.summary import Clock
+    from nipype_quicksilver.execution.provenance import Clock
 
     clock = Clock()
     with common.work_dir(args) as folder:
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             pair = make_pair(load_template(args.resolution), args.seed, device)
             inputs = pair.write(folder)
         _logger.info("registering the two brains")
-        with fitting.shown_progress(args) as progress:
+        with options.shown_progress(args) as progress:
             outcome = run_demo(
                 pair, inputs, device=device, seed=args.seed, progress=progress, clock=clock
             )

@@ -20,7 +20,7 @@ and register a small image, whose results are known. Takes a few seconds; needs 
 _EPILOG = """\
 Example:
   quicksilver doctor
-The same by 'python -m nipype_quicksilver.doctor', where the command is not found.
+The same by 'python -m nipype_quicksilver doctor', where the command is not found.
 Exit code 0 when all is well, 1 when something that is needed is broken.
 """
 _MARKS = {"good": "ok", "note": "-", "bad": "BAD"}

@@ -108,9 +108,9 @@ def _check_usage(args: argparse.Namespace) -> None:
 
 
 def _label_overlap(fixed: Path, warped: Path) -> dict[str, Any]:
-    from nipype_quicksilver.spatial import evaluation, images
+    from nipype_quicksilver.spatial import images, measures
 
-    return evaluation.label_overlap(
+    return measures.label_overlap(
         images.read_labels(fixed, what="fixed labels"),
         images.read_labels(warped, what="warped labels"),
     )
@@ -119,19 +119,19 @@ def _label_overlap(fixed: Path, warped: Path) -> dict[str, Any]:
 def _jacobian(displacement: Path, mask: Path | None) -> dict[str, Any]:
     import numpy as np
 
-    from nipype_quicksilver.spatial import evaluation, images, transforms
+    from nipype_quicksilver.spatial import images, measures, transforms
     from nipype_quicksilver.spatial.grids import Grid
 
     field, grid = transforms.read_displacement(displacement)
     if mask is None:
-        return evaluation.jacobian_summary(field, grid)
+        return measures.jacobian_summary(field, grid)
     inside = images.read_mask(mask)
     if not Grid.from_image(inside).equals(grid, tol=1e-2):
         raise InputError(
             f"{mask}: not on the grid of {displacement}; resample it with "
             "'quicksilver apply --interpolation NearestNeighbor'"
         )
-    return evaluation.jacobian_summary(field, grid, np.asanyarray(inside.dataobj))
+    return measures.jacobian_summary(field, grid, np.asanyarray(inside.dataobj))
 
 
 def _print_tables(results: dict[str, Any]) -> None:

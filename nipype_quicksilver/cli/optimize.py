@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nipype_quicksilver.cli import common, fitting
-from nipype_quicksilver.methods import SCHEDULES
+from nipype_quicksilver.cli import common, options
+from nipype_quicksilver.options import SCHEDULES
 
 _DESCRIPTION = """\
 Find the initial momentum of the geodesic that warps a moving image onto a fixed one. Both images
@@ -30,8 +30,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    fitting.add_images(parser, "on the working grid, normalised")
-    fitting.add_momentum_outputs(parser)
+    options.add_images(parser, "on the working grid, normalised")
+    options.add_momentum_outputs(parser)
     parser.add_argument(
         "--initial-momentum",
         type=Path,
@@ -46,7 +46,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="full: from coarse to fine; refine: a few fine iterations from a predicted momentum, "
         "as 'register --method refine' has them (default: full)",
     )
-    fitting.add_settings(parser)
+    options.add_settings(parser)
     parser.set_defaults(run=run)
 
 
@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration.conformed import optimize_files
 
-    fitting.check_momentum_outputs(args)
+    options.check_momentum_outputs(args)
     common.start_itk(args)
     device = common.start_torch(args)
-    settings = fitting.chosen_settings(args, args.schedule)
-    masks = {name: getattr(args, name) for name in fitting.mask_names()}
-    with fitting.shown_progress(args) as progress:
+    settings = options.chosen_settings(args, args.schedule)
+    masks = {name: getattr(args, name) for name in options.mask_names()}
+    with options.shown_progress(args) as progress:
         result = optimize_files(
             args.fixed,
             args.moving,
@@ -70,6 +70,6 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=progress,
         )
-    fitting.write_found(args, result)
-    fitting.log_momentum(args, result)
+    options.write_found(args, result)
+    options.log_momentum(args, result)
     return 0

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import common, fitting
+from nipype_quicksilver.cli import common, options
 from nipype_quicksilver.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    fitting.add_images(parser, "on the working grid, normalised")
-    fitting.add_momentum_outputs(parser)
+    options.add_images(parser, "on the working grid, normalised")
+    options.add_momentum_outputs(parser)
     parser.add_argument(
         "--corrections",
         type=common.whole_number,
@@ -45,7 +45,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         metavar="N",
         help="times that the prediction is corrected; 0 is the prediction alone (default: 1)",
     )
-    fitting.add_networks(parser)
+    options.add_networks(parser)
     for option, text in (
         ("--output-uncertainty", "also write the uncertainty, in mm, on the working grid"),
         ("--output-uncertainty-components", "also write its variances along x, y and z, in mm^2"),
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration.conformed import predict_files
 
-    fitting.check_momentum_outputs(args)
+    options.check_momentum_outputs(args)
     for file in (args.output_uncertainty, args.output_uncertainty_components):
         if file is not None:
             common.check_output(file, (".nii", ".nii.gz"))
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
                 raise InputError(f"{file}: there is no uncertainty without samples; give --samples")
     common.start_itk(args)
     device = common.start_torch(args)
-    with fitting.shown_progress(args) as progress:
+    with options.shown_progress(args) as progress:
         result = predict_files(
             args.fixed,
             args.moving,
-            masks={name: getattr(args, name) for name in fitting.mask_names()},
+            masks={name: getattr(args, name) for name in options.mask_names()},
             prediction_network=args.prediction_network,
             correction_network=args.correction_network,
             corrections=args.corrections,
@@ -79,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             progress=progress,
         )
-    fitting.write_found(args, result, _uncertainties(args, result))
-    fitting.log_momentum(args, result)
+    options.write_found(args, result, _uncertainties(args, result))
+    options.log_momentum(args, result)
     return 0
 
 
-def _uncertainties(args: argparse.Namespace, result: Found) -> dict[Path, fitting.Writer]:
+def _uncertainties(args: argparse.Namespace, result: Found) -> dict[Path, options.Writer]:
     """Return what writes the files of the uncertainty that are asked for."""
     from nipype_quicksilver.registration.uncertainty import standard_deviation
     from nipype_quicksilver.spatial.images import write_image

@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import apply, common, engines, fitting
-from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS, check_method
+from nipype_quicksilver.cli import apply, common, options
+from nipype_quicksilver.options import DEFAULT_METHOD, METHODS, check_method
+from nipype_quicksilver.workflows import external
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
-#: The names that `nipype_quicksilver.registration.heads` knows.
+#: The names that `nipype_quicksilver.registration.alignment` knows.
 BRAIN_EXTRACTIONS = ("deepbet", "none")
 #: Interpolations of images; labels are warped as labels.
 INTERPOLATIONS = tuple(
@@ -57,7 +58,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    fitting.add_images(parser, "a head or a brain (NIfTI, MGH), or MNI152 for the template")
+    options.add_images(parser, "a head or a brain (NIfTI, MGH), or MNI152 for the template")
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
     )
@@ -75,7 +76,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--brain-extraction",
-        choices=BRAIN_EXTRACTIONS + engines.BRAIN_EXTRACTIONS,
+        choices=BRAIN_EXTRACTIONS + external.BRAIN_EXTRACTIONS,
         default="deepbet",
         help="how brains without mask are found: by deepbet; by FSL's BET, FreeSurfer's SynthStrip "
         "or AFNI's 3dSkullStrip, where they are installed; none: what is not zero is brain. Images "
@@ -84,7 +85,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.add_argument(
         "--affine",
         default="simpleitk",
-        metavar="simpleitk|" + "|".join(engines.AFFINES) + "|none|FILE",
+        metavar="simpleitk|" + "|".join(external.AFFINES) + "|none|FILE",
         help="how the images are aligned first: simpleitk finds an affine, or greedy, ANTs, "
         "NiftyReg or FSL's FLIRT, where they are installed; none leaves it to the headers; FILE is "
         "an ITK affine that maps fixed to moving points (default: simpleitk)",
@@ -111,13 +112,13 @@ def add_parser(subparsers: common.Subparsers) -> None:
         metavar="N",
         help="times that a prediction is corrected, for correct and refine (default: 1)",
     )
-    fitting.add_networks(parser)
+    options.add_networks(parser)
     parser.add_argument(
         "--uncertainty-components",
         action="store_true",
         help="with --samples: also write the variances along x, y and z",
     )
-    fitting.add_settings(parser)
+    options.add_settings(parser)
     parser.add_argument(
         "--interpolation",
         choices=INTERPOLATIONS,
@@ -131,7 +132,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration import register
-    from nipype_quicksilver.registration.folders import check_output_dir
+    from nipype_quicksilver.spatial.folders import check_output_dir
 
     check_output_dir(args.output_dir)
     common.start_itk(args)
@@ -139,13 +140,13 @@ def run(args: argparse.Namespace) -> int:
     check_method(args.method, similarity=args.similarity, iterations=args.iterations)
     settings = None
     if args.method in ("refine", "optimize"):
-        settings = fitting.chosen_settings(args, "refine" if args.method == "refine" else "full")
-    ways = engines.chosen(args)
-    with common.work_dir(args) as folder, fitting.shown_progress(args) as progress:
+        settings = options.chosen_settings(args, "refine" if args.method == "refine" else "full")
+    ways = external.chosen(args)
+    with common.work_dir(args) as folder, options.shown_progress(args) as progress:
         registration = register(
             args.fixed,
             args.moving,
-            **{name: getattr(args, name) for name in fitting.mask_names()},
+            **{name: getattr(args, name) for name in options.mask_names()},
             fixed_labels=args.fixed_labels,
             moving_labels=args.moving_labels,
             **ways,

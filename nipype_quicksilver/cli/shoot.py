@@ -51,8 +51,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.registration.folders import check_output_dir
     from nipype_quicksilver.registration.geodesic import shoot_file
+    from nipype_quicksilver.spatial.folders import check_output_dir
 
     check_output_dir(args.output_dir)
     common.start_itk(args)

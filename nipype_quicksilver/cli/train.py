@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import ROLES
+from nipype_quicksilver.options import ROLES
 
 if TYPE_CHECKING:
-    from nipype_quicksilver.registration.learning import Trained
-    from nipype_quicksilver.registration.recipes import Plan
-    from nipype_quicksilver.registration.training_loop import Progress, Status
+    from nipype_quicksilver.training.loop import Progress, Status
+    from nipype_quicksilver.training.recipes import Plan
+    from nipype_quicksilver.training.train import Trained
 
 
 _DESCRIPTION = """\
@@ -40,7 +40,7 @@ Examples:
   quicksilver train --labels training/ --validation validation/ --output-dir prediction
   quicksilver train --labels training/ --validation validation/ --output-dir correction \\
       --role correction --before prediction/prediction.safetensors
-  torchrun --nproc-per-node 4 -m nipype_quicksilver.cli train --labels training/ \\
+  torchrun --nproc-per-node 4 -m nipype_quicksilver train --labels training/ \\
       --output-dir prediction --device cuda
 
 Files in the output folder:
@@ -149,14 +149,14 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.registration.folders import check_output_dir
+    from nipype_quicksilver.spatial.folders import check_output_dir
 
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    from nipype_quicksilver.networks.processes import joined
-    from nipype_quicksilver.registration.learning import train
-    from nipype_quicksilver.registration.training_files import Data
+    from nipype_quicksilver.training.data import Data
+    from nipype_quicksilver.training.distributed import joined
+    from nipype_quicksilver.training.train import train
 
     data = Data(
         labels=args.labels,
@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> Plan:
     """Return the recipe with what the options change."""
     from nipype_quicksilver.data import SHIPPED, shipped_recipe
-    from nipype_quicksilver.registration.recipes import read_plan
+    from nipype_quicksilver.training.recipes import read_plan
 
     name = args.recipe or ("patch" if args.momenta is not None else args.role)
     plan = read_plan(shipped_recipe(name) if name in SHIPPED else name)

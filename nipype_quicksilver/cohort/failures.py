@@ -9,15 +9,9 @@ from pathlib import Path
 
 from nipype_quicksilver.cohort.jobs import Job
 from nipype_quicksilver.cohort.progress import part_of
+from nipype_quicksilver.execution.crashes import LOST, describe
 
 _NODE = re.compile(r"^Node: (\S+)$", re.MULTILINE)
-_OF_COMMAND = re.compile(r"quicksilver: error: (.*)$", re.MULTILINE)
-_SIGNAL = re.compile(r"-9|137")
-# Before the message of our own errors, which say all that there is to say.
-_OURS = re.compile(r"^nipype_quicksilver\.errors\.\w+: ")
-# What Nipype says where a batch job left nothing behind.
-_WITHOUT_RESULT = "results file does not exist"
-_LOST = "its job ended without a result: cancelled, out of memory, or out of time"
 
 
 @dataclass(frozen=True)
@@ -64,30 +58,8 @@ def read_failures(folder: Path, since: float) -> dict[str, Failure]:
         node = _NODE.search(text)
         if node is not None:
             reason = describe(text)
-            found[part_of(node[1])] = Failure(node[1], reason, path, reason == _LOST)
+            found[part_of(node[1])] = Failure(node[1], reason, path, reason == LOST)
     return found
-
-
-def describe(text: str) -> str:
-    r"""Return the reason that a crash file gives, in one line.
-
-    Examples
-    --------
-    >>> describe("Stderr:\n\tquicksilver: error: a.nii: is empty\nTraceback:\n\tRuntimeError: x")
-    'a.nii: is empty'
-    >>> describe("Traceback (most recent call last):\n  ...\nOSError: No space left on device\n\n")
-    'OSError: No space left on device'
-    """
-    if _WITHOUT_RESULT in text:
-        return _LOST
-    of_command = _OF_COMMAND.findall(text)
-    if of_command:
-        return of_command[-1].strip()
-    code = re.search(r"return ?code[: ]+(-?\d+)", text, re.IGNORECASE)
-    if code is not None and _SIGNAL.fullmatch(code[1]):
-        return "its process was killed, probably for want of memory"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _OURS.sub("", lines[-1]) if lines else "the crash file is empty"
 
 
 def failure_of(job: Job, failures: dict[str, Failure]) -> Failure | None:

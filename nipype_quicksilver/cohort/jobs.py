@@ -13,7 +13,7 @@ from typing import Any
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.methods import DEFAULT_METHOD
+from nipype_quicksilver.options import DEFAULT_METHOD
 
 #: Instead of a template: every image is registered to every other one.
 PAIRWISE = "pairwise"

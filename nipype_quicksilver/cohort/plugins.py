@@ -8,7 +8,7 @@ from typing import Any
 from nipype.pipeline import plugins
 
 from nipype_quicksilver.cohort.progress import part_of
-from nipype_quicksilver.cohort.resources import BATCH_SYSTEMS
+from nipype_quicksilver.execution.resources import BATCH_SYSTEMS
 
 
 class _ImageByImage:
@@ -61,7 +61,7 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
     Parameters
     ----------
     name : str
-        One of :data:`nipype_quicksilver.cohort.resources.PLUGINS`.
+        One of :data:`nipype_quicksilver.execution.resources.PLUGINS`.
     arguments : dict
         Its arguments.
     """

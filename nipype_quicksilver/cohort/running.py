@@ -16,25 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nipype_quicksilver.cohort import resources
 from nipype_quicksilver.cohort.derivatives import is_whole
-from nipype_quicksilver.cohort.failures import (
-    Failure,
-    describe,
-    failure_of,
-    lost_jobs,
-    read_failures,
-)
+from nipype_quicksilver.cohort.failures import Failure, failure_of, lost_jobs, read_failures
 from nipype_quicksilver.cohort.jobs import Job, Settings
 from nipype_quicksilver.cohort.progress import Progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
-from nipype_quicksilver.processes import forked_end_with_this
+from nipype_quicksilver.execution import resources
+from nipype_quicksilver.execution.crashes import describe, nipype_is_silent
+from nipype_quicksilver.execution.processes import forked_end_with_this
 
 #: Jobs of one workflow at least: Nipype takes time that grows with the square of their number.
 AT_ONCE = 200
 #: How often a job whose batch job vanished is tried.
 TRIES = 2
-_NIPYPE_LOGGERS = ("nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
 _SECONDS_TO_CANCEL = 60
 
 _logger = logging.getLogger(__name__)
@@ -47,7 +41,7 @@ class Engine:
     Attributes
     ----------
     plugin : str
-        One of :data:`nipype_quicksilver.cohort.resources.PLUGINS`.
+        One of :data:`nipype_quicksilver.execution.resources.PLUGINS`.
     given : dict
         Arguments from the user's file.
     n_procs, mem_gb, n_gpus
@@ -172,7 +166,7 @@ def _run_once(workflow: Any, engine: Engine, progress: Progress) -> Exception | 
     )
     from nipype_quicksilver.cohort.plugins import make_plugin
 
-    with _nipype_is_silent(not engine.verbose):
+    with nipype_is_silent(not engine.verbose):
         plugin = make_plugin(engine.plugin, {**arguments, "status_callback": progress})
         try:
             workflow.run(plugin=plugin)
@@ -181,20 +175,6 @@ def _run_once(workflow: Any, engine: Engine, progress: Progress) -> Exception | 
             _logger.debug("Nipype: %s", error)
             return error
     return None
-
-
-@contextlib.contextmanager
-def _nipype_is_silent(silent: bool) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _NIPYPE_LOGGERS]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        if silent:
-            logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 @contextlib.contextmanager

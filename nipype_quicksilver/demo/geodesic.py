@@ -12,9 +12,9 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.ndimage import gaussian_filter
 
 from nipype_quicksilver.registration.shooting import shoot_momentum
-from nipype_quicksilver.spatial.evaluation import minimum_jacobian
 from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.measures import minimum_jacobian
 from nipype_quicksilver.spatial.momentum import Momentum
 from nipype_quicksilver.spatial.resampling import conform
 from nipype_quicksilver.spatial.transforms import displacement_transform

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nipype_quicksilver.demo.phantom import TISSUES, Pair
+from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.registration import Registration, register
-from nipype_quicksilver.registration.folders import staged_folder
-from nipype_quicksilver.registration.summary import Clock
 from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.momentum import write_momentum
 from nipype_quicksilver.spatial.transforms import displacement_on_grid, write_displacement
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.lddmm.settings import Settings
-    from nipype_quicksilver.registration.engine import Progress
+    from nipype_quicksilver.registration.fit import Progress
 
 #: What the demonstration writes besides the files of a registration and the pair itself.
 PICTURE = "demo.png"

@@ -7,9 +7,9 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import image_name, nifti
+from nipype_quicksilver.spatial.measures import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.resampling import resample
 from nipype_quicksilver.spatial.transforms import displacement_on_grid
 

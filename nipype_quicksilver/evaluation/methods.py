@@ -1,10 +1,10 @@
 """Methods to compare, by the names that the paper gives them."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from nipype_quicksilver.data import shipped_networks
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.evaluation import ants, greedy
 
@@ -101,7 +101,7 @@ def settings_of(
     if settings["method"] == "optimize":
         return settings
     if name == "LPP":  # the prediction network corrects itself where it is the only one
-        return {**settings, "prediction_network": str(prediction_network or _shipped_prediction())}
+        return {**settings, "prediction_network": str(prediction_network or shipped_networks()[0])}
     if prediction_network is not None:
         settings["prediction_network"] = str(prediction_network)
     if name == "LP":
@@ -114,7 +114,3 @@ def settings_of(
     if correction_network is not None:
         settings["correction_network"] = str(correction_network)
     return settings
-
-
-def _shipped_prediction() -> Path:
-    return Path(str(files("nipype_quicksilver.data"))) / "networks" / "prediction.safetensors"

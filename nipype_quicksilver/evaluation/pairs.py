@@ -207,7 +207,7 @@ def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
     pairs : sequence of Pair
         Of images that may be in Analyze format.
     folder : path-like
-        Where copies of such images go, see :func:`~nipype_quicksilver.spatial.analyze.as_nifti`.
+        Where copies of such images go, see :func:`~nipype_quicksilver.evaluation.analyze.as_nifti`.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
     InputError
         If a file cannot be used.
     """
-    from nipype_quicksilver.spatial.analyze import as_nifti
+    from nipype_quicksilver.evaluation.analyze import as_nifti
     from nipype_quicksilver.spatial.images import read_header
     from nipype_quicksilver.spatial.transforms import read_affine
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from nipype_quicksilver.evaluation import figures, tables
 from nipype_quicksilver.evaluation.methods import REFERENCE
-from nipype_quicksilver.registration.folders import staged_folder
-from nipype_quicksilver.registration.summary import versions
+from nipype_quicksilver.execution.provenance import versions
 from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.folders import staged_folder
 
 
 def write_report(

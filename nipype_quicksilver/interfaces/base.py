@@ -19,8 +19,8 @@ from nipype.interfaces.base.traits_extension import BasePath
 from nipype.utils.filemanip import split_filename
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.interfaces import gpus
-from nipype_quicksilver.processes import PARENT
+from nipype_quicksilver.execution import gpus
+from nipype_quicksilver.execution.processes import PARENT
 
 _PROGRAM = "quicksilver"
 
@@ -97,7 +97,7 @@ def _program() -> str:
     found = shutil.which(_PROGRAM)
     if found is not None and Path(found) == script:
         return _PROGRAM
-    return f"{shlex.quote(sys.executable)} -m nipype_quicksilver.cli"
+    return f"{shlex.quote(sys.executable)} -m nipype_quicksilver"
 
 
 class LightInputSpec(BaseInterfaceInputSpec):

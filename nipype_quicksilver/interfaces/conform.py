@@ -92,9 +92,7 @@ class ConformToGrid(LightInterface):
     output_spec = ConformToGridOutputSpec
 
     def _run_interface(self, runtime):
-        from nipype_quicksilver.registration import preparation
-        from nipype_quicksilver.registration.inputs import Inputs
-        from nipype_quicksilver.spatial import brains, images, resampling, transforms
+        from nipype_quicksilver.spatial import brains, conforming, images, resampling, transforms
 
         inputs, outputs = self.inputs, self._names()
         image = images.read_image(inputs.in_file)
@@ -104,14 +102,12 @@ class ConformToGrid(LightInterface):
         with itk_threads(inputs.num_threads):
             brain = brains.native_brain(image, mask)
             grid = self._grid(image, brain)
-            inside = preparation.conform_mask(mask or brain, grid, matrix)
-            # As the moving image of a pair, the one that an affine belongs to.
-            pair = Inputs(image, image, moving_lesion_mask=lesion, affine=matrix)
-            _, lesion = preparation.lesions_on_grid(pair, grid)
+            inside = conforming.conform_mask(mask or brain, grid, matrix)
+            lesion = conforming.conform_lesion(lesion, image, grid, matrix)
             data = resampling.conform(image, grid, matrix)
         if isdefined(inputs.reference_image):
-            preparation.check_enclosed(brain, grid, matrix)
-        data = preparation.without_lesion(data, inside, lesion, image)
+            conforming.check_enclosed(brain, grid, matrix)
+        data = conforming.without_lesion(data, inside, lesion, image)
         images.write_image(outputs["out_file"], data, grid.affine)
         images.write_image(outputs["out_mask"], inside, grid.affine)
         if lesion is not None and lesion.any():
@@ -122,8 +118,7 @@ class ConformToGrid(LightInterface):
 
     def _grid(self, image, brain):
         """Return the working grid."""
-        from nipype_quicksilver.registration import preparation
-        from nipype_quicksilver.spatial import brains, grids, images
+        from nipype_quicksilver.spatial import brains, conforming, grids, images
 
         inputs = self.inputs
         if isdefined(inputs.reference_image):
@@ -134,7 +129,7 @@ class ConformToGrid(LightInterface):
         other_brain = brains.native_brain(other, _read(images.read_mask, inputs.include_mask))
         matrix = _matrix(*([inputs.include_affine] if isdefined(inputs.include_affine) else []))
         grids.check_overlap(brain, other_brain, matrix)
-        return preparation.joint_grid(brain, other_brain, matrix)
+        return conforming.joint_grid(brain, other_brain, matrix)
 
     def _names(self):
         """Return all outputs."""

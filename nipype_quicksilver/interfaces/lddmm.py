@@ -10,7 +10,7 @@ from nipype_quicksilver.interfaces.base import (
     QuicksilverCommand,
     SeededInputSpec,
 )
-from nipype_quicksilver.methods import SCHEDULES
+from nipype_quicksilver.options import SCHEDULES
 
 SIMILARITIES = ("lncc", "ssd", "mind")
 

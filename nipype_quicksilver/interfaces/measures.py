@@ -54,9 +54,9 @@ class LabelOverlap(LightInterface):
     output_spec = LabelOverlapOutputSpec
 
     def _run_interface(self, runtime):
-        from nipype_quicksilver.spatial import evaluation, images
+        from nipype_quicksilver.spatial import images, measures
 
-        overlap = evaluation.label_overlap(
+        overlap = measures.label_overlap(
             images.read_labels(self.inputs.fixed_labels, what="fixed labels"),
             images.read_labels(self.inputs.warped_labels, what="warped labels"),
             self.inputs.labels if isdefined(self.inputs.labels) else None,
@@ -115,7 +115,7 @@ class JacobianSummary(LightInterface):
     output_spec = JacobianSummaryOutputSpec
 
     def _run_interface(self, runtime):
-        from nipype_quicksilver.spatial import evaluation, images, resampling, transforms
+        from nipype_quicksilver.spatial import images, measures, resampling, transforms
 
         field, grid = transforms.read_displacement(self.inputs.displacement)
         inside = None
@@ -123,9 +123,9 @@ class JacobianSummary(LightInterface):
             mask = images.read_mask(self.inputs.mask)
             with itk_threads(self.inputs.num_threads):
                 inside = resampling.resample(mask, grid, interpolation="NearestNeighbor")
-        logs = evaluation.log_jacobian(field, grid)
+        logs = measures.log_jacobian(field, grid)
         with naming(self.inputs.mask if inside is not None else self.inputs.displacement):
-            summary = evaluation.jacobian_summary(field, grid, inside, logs)
+            summary = measures.jacobian_summary(field, grid, inside, logs)
         outputs = self._list_outputs()
         images.write_json(outputs["out_file"], summary)
         images.write_image(outputs["log_jacobian"], logs, grid.affine)
@@ -190,10 +190,10 @@ class TransformDistance(LightInterface):
     output_spec = TransformDistanceOutputSpec
 
     def _run_interface(self, runtime):
-        from nipype_quicksilver.spatial import evaluation, images, transforms
+        from nipype_quicksilver.spatial import images, measures, transforms
 
         with itk_threads(self.inputs.num_threads):
-            distance = evaluation.transform_distance(
+            distance = measures.transform_distance(
                 transforms.read_transform(self.inputs.first_transform),
                 transforms.read_transform(self.inputs.second_transform),
                 images.read_mask(self.inputs.mask),

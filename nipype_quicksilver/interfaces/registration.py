@@ -7,7 +7,7 @@ from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, trai
 from nipype_quicksilver.interfaces.base import QuicksilverCommand, SeededInputSpec
 from nipype_quicksilver.interfaces.lddmm import SIMILARITIES, NetworksInputSpec
 from nipype_quicksilver.interfaces.transforms import INTERPOLATIONS
-from nipype_quicksilver.methods import DEFAULT_METHOD, METHODS
+from nipype_quicksilver.options import DEFAULT_METHOD, METHODS
 
 _OF_IMAGES = [name for name in INTERPOLATIONS if not name.endswith("Label")]
 

@@ -17,7 +17,7 @@ from nipype_quicksilver.interfaces.base import (
     QuicksilverCommand,
     SeededInputSpec,
 )
-from nipype_quicksilver.methods import ROLES
+from nipype_quicksilver.options import ROLES
 
 
 class BuildMomentumDatasetInputSpec(CommandInputSpec):

@@ -7,65 +7,15 @@ discrete operator at every spacing: along axis ``d``, with ``theta = 2 pi j / N_
 differences are ``-S_d S_e`` with ``S_d = sin theta / h_d``.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
 
 from nipype_quicksilver.lddmm.fields import Shape, Spacing, spacing_tuple
+from nipype_quicksilver.lddmm.settings import Kernel
 
 AXES = (-3, -2, -1)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """Parameters of the operator ``L`` and its power.
-
-    Lengths are in the unit of the grid's spacing (millimetres on a working grid of 1 mm), so one
-    kernel means the same smoothing on the full, the half and the quarter grid.
-
-    Parameters
-    ----------
-    alpha : float
-        Weight of the Laplacian; ``sqrt(alpha / gamma)`` is the kernel's length.
-    beta : float
-        Weight of ``grad div``; positive values resist compression more than shear.
-    gamma : float
-        Weight of the identity, positive; ``gamma ** -power`` is the gain at zero frequency.
-    power : int
-        Power of ``L``. Power 1 is the kernel of the original paper, whose Green's function has a
-        kink at its centre; higher powers are smoother. The default, power 2 with a length of
-        3 mm, gave the best overlap without folds.
-
-    Examples
-    --------
-    >>> Kernel.original()
-    Kernel(alpha=0.01, beta=0.01, gamma=0.001, power=1.0)
-    """
-
-    alpha: float = 0.225
-    beta: float = 0.0
-    gamma: float = 0.025
-    power: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.alpha < 0 or self.beta < 0 or self.gamma <= 0:
-            raise ValueError("a kernel needs alpha >= 0, beta >= 0 and gamma > 0")
-        if self.power <= 0:
-            raise ValueError("a kernel needs a positive power")
-        if not all(map(math.isfinite, asdict(self).values())):
-            raise ValueError("a kernel needs finite parameters")
-
-    @classmethod
-    def original(cls) -> "Kernel":
-        """Return the parameters of the 2017 paper, for a grid of 1 mm."""
-        return cls(alpha=0.01, beta=0.01, gamma=0.001, power=1.0)
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the parameters by name, as they are stored with a momentum."""
-        return asdict(self)
 
 
 class KernelOperator:

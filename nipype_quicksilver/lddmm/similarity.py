@@ -8,13 +8,12 @@ beyond: they are 1 at a fifth of the range of intensities.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
 
-MeasureName = Literal["lncc", "ssd", "mind"]
-MEASURES: tuple[MeasureName, ...] = ("lncc", "ssd", "mind")
+from nipype_quicksilver.lddmm.settings import MeasureName
 
 # Standard deviation, in units of the normalised intensity, under which a window counts as flat.
 FLOOR = 1e-3

@@ -26,7 +26,8 @@ from nipype_quicksilver.lddmm.fields import (
     upsample_within,
 )
 from nipype_quicksilver.lddmm.folding import calm
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.networks.forces import Moving
 

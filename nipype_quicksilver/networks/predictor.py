@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 
+from nipype_quicksilver.data import CORRECTION, PREDICTION, PROBABILISTIC, shipped_network
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.fields import sample
 from nipype_quicksilver.lddmm.folding import Lattice, calm, unfold
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.maps import on_working_grid
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import Geodesic, shoot
 from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.card import Card
@@ -37,11 +38,6 @@ from nipype_quicksilver.networks.sampling import (
 from nipype_quicksilver.networks.unet import ForceUNet
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import MULTIPLE
-
-#: The shipped networks, in the package's data; the probabilistic one predicts where samples are
-#: asked for.
-PREDICTION, CORRECTION = "prediction.safetensors", "correction.safetensors"
-PROBABILISTIC = "probabilistic.safetensors"
 
 # Times that a prediction is halved which makes the images less alike, before none of it is left.
 HALVINGS = 6
@@ -314,16 +310,6 @@ def convolutions(device: torch.device) -> torch.autocast:
 def convolves_in_bfloat16(device: torch.device) -> bool:
     """Return whether a device is a processor that multiplies in bfloat16."""
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
-def shipped_networks() -> tuple[Path, Path]:
-    """Return the checkpoints of the prediction and the correction network in the package."""
-    return shipped_network(PREDICTION), shipped_network(CORRECTION)
-
-
-def shipped_network(name: str) -> Path:
-    """Return where a checkpoint in the package is, if there is one of this name."""
-    return Path(str(files("nipype_quicksilver.data"))) / "networks" / name
 
 
 def load_predictor(

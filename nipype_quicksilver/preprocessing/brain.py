@@ -15,7 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.preprocessing.engines import Engine
+from nipype_quicksilver.preprocessing.external import Engine
 from nipype_quicksilver.spatial.brains import named, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import working_grid

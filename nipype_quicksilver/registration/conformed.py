@@ -10,21 +10,19 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.choice import Method, choose_method
-from nipype_quicksilver.registration.inputs import Inputs, read_inputs
+from nipype_quicksilver.execution.provenance import Clock, versions
+from nipype_quicksilver.registration.fit import Fit, find_momentum, settings_of_initial
+from nipype_quicksilver.registration.method import Method, choose_method
+from nipype_quicksilver.registration.pair import Inputs, read_inputs
 from nipype_quicksilver.registration.preparation import (
     Prepared,
-    conform_mask,
-    lesion_weight,
     lesions_on_grid,
     mask_facts,
     similarity_weight,
-    without_lesion,
 )
 from nipype_quicksilver.registration.shooting import check_geodesic
-from nipype_quicksilver.registration.summary import Clock, versions
 from nipype_quicksilver.spatial.brains import native_brain
+from nipype_quicksilver.spatial.conforming import conform_mask, lesion_weight, without_lesion
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import MULTIPLE, Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.lddmm.settings import Settings
+    from nipype_quicksilver.registration.fit import Progress
 
 _BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are beyond this
 
@@ -67,7 +66,7 @@ def optimize_files(
     settings: Settings,
     device: torch.device,
     seed: int,
-    progress: engine.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Optimise the momentum between two images on one working grid.
 
@@ -107,9 +106,9 @@ def optimize_files(
         pair = prepare_conformed(inputs)
     if initial is not None:
         name = str(initial_momentum)
-        settings = engine.settings_of_initial(settings, initial, pair.grid, name)
+        settings = settings_of_initial(settings, initial, pair.grid, name)
         check_geodesic(initial, device, name)
-    fit = engine.fit(
+    result = find_momentum(
         pair,
         Method("optimize", settings),
         device=device,
@@ -119,7 +118,7 @@ def optimize_files(
         progress=progress,
     )
     start = None if initial_momentum is None else str(Path(initial_momentum).absolute())
-    return _found(fit, {**inputs.files, "initial_momentum": start}, clock)
+    return _found(result, {**inputs.files, "initial_momentum": start}, clock)
 
 
 def predict_files(
@@ -133,7 +132,7 @@ def predict_files(
     samples: int | None = None,
     device: torch.device,
     seed: int,
-    progress: engine.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Predict the momentum between two images on one working grid.
 
@@ -180,11 +179,11 @@ def predict_files(
         inputs = read_inputs(fixed, moving, **masks)
     with clock.part("prepare"):
         pair = prepare_conformed(inputs)
-    fit = engine.fit(pair, method, device=device, seed=seed, clock=clock, progress=progress)
-    return _found(fit, inputs.files, clock)
+    result = find_momentum(pair, method, device=device, seed=seed, clock=clock, progress=progress)
+    return _found(result, inputs.files, clock)
 
 
-def _found(fit: engine.Fit, files: dict[str, str | None], clock: Clock) -> Found:
+def _found(fit: Fit, files: dict[str, str | None], clock: Clock) -> Found:
     summary = {
         "versions": versions(),
         "inputs": files,

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.preprocessing.engines import Engine
+from nipype_quicksilver.execution.provenance import Clock
+from nipype_quicksilver.preprocessing.external import Engine
 from nipype_quicksilver.preprocessing.templates import MNI152
-from nipype_quicksilver.registration.heads import (
+from nipype_quicksilver.registration.alignment import (
     find_affine,
     find_brain,
     is_looked_for,
     small_images,
 )
-from nipype_quicksilver.registration.inputs import Frame, Inputs
-from nipype_quicksilver.registration.preparation import LARGEST_LOSS, share_outside
-from nipype_quicksilver.registration.summary import Clock
+from nipype_quicksilver.registration.pair import Frame, Inputs
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.brains import native_brain
+from nipype_quicksilver.spatial.conforming import LARGEST_LOSS, share_outside
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import image_name

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.registration.folders import staged_folder
+from nipype_quicksilver.execution.provenance import Clock, describe_grid, thread_counts, versions
 from nipype_quicksilver.registration.shooting import describe_energies, shoot_momentum
-from nipype_quicksilver.registration.summary import Clock, describe_grid, thread_counts, versions
-from nipype_quicksilver.spatial.evaluation import jacobian_summary, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.images import write_image
+from nipype_quicksilver.spatial.measures import jacobian_summary, log_jacobian
 from nipype_quicksilver.spatial.momentum import read_momentum
 from nipype_quicksilver.spatial.transforms import write_displacement
 

@@ -15,29 +15,30 @@ from nibabel.affines import apply_affine
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.methods import DEFAULT_METHOD
-from nipype_quicksilver.preprocessing.engines import Engine
-from nipype_quicksilver.preprocessing.templates import is_template
-from nipype_quicksilver.processes import give_back_memory
-from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.choice import Method, choose_method
-from nipype_quicksilver.registration.frames import AUTO, chosen_template, to_frame
-from nipype_quicksilver.registration.heads import affine_file, named_file, to_aligned_brains
-from nipype_quicksilver.registration.inputs import Inputs, read_inputs
-from nipype_quicksilver.registration.preparation import Prepared, prepare
-from nipype_quicksilver.registration.results import Registration
-from nipype_quicksilver.registration.summary import (
+from nipype_quicksilver.execution.devices import select_device
+from nipype_quicksilver.execution.processes import give_back_memory
+from nipype_quicksilver.execution.provenance import (
     Clock,
     noted_warnings,
     versions,
 )
+from nipype_quicksilver.options import DEFAULT_METHOD
+from nipype_quicksilver.preprocessing.external import Engine
+from nipype_quicksilver.preprocessing.templates import is_template
+from nipype_quicksilver.registration.alignment import affine_file, named_file, to_aligned_brains
+from nipype_quicksilver.registration.fit import Fit
+from nipype_quicksilver.registration.frames import AUTO, chosen_template, to_frame
+from nipype_quicksilver.registration.method import Method, choose_method
+from nipype_quicksilver.registration.pair import Inputs, read_inputs
+from nipype_quicksilver.registration.preparation import Prepared, prepare
+from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.uncertainty import standard_deviation
 from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
 from nipype_quicksilver.registration.work_folder import WorkFolder
-from nipype_quicksilver.spatial.evaluation import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.files import PathLike, sha256_of
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image
+from nipype_quicksilver.spatial.measures import jacobian_summary, label_overlap, log_jacobian
 from nipype_quicksilver.spatial.resampling import INTERPOLATIONS, resample
 from nipype_quicksilver.spatial.transforms import (
     affine_transform,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.lddmm.settings import Settings
+    from nipype_quicksilver.registration.fit import Progress
 
 Composite = sitk.CompositeTransform
 Parameters = ParamSpec("Parameters")
@@ -94,7 +96,7 @@ def register(
     interpolation: str = "Linear",
     device: str | torch.device = "auto",
     seed: int = 0,
-    progress: engine.Progress | None = None,
+    progress: Progress | None = None,
     work_dir: PathLike | None = None,
 ) -> Registration:
     """Register a moving image to a fixed image.
@@ -201,7 +203,7 @@ def register(
         # The file of a template that comes with nilearn may be a temporary one.
         named = {name: str(given) for name, given in names.items() if is_template(given)}
         inputs = replace(inputs, files={**inputs.files, **named})
-    work, computing_on = WorkFolder(work_dir), engine.select_device(device)
+    work, computing_on = WorkFolder(work_dir), select_device(device)
     ways: dict[str, Any] = {"brain_extraction": brain_extraction, "affine": affine}
     ways |= {"work": work, "device": computing_on, "clock": clock}
     inputs, preprocessing = to_aligned_brains(inputs, **ways)
@@ -237,7 +239,7 @@ def _hashes(inputs: Inputs, chosen: Method) -> dict[str, Any]:
     return hashes
 
 
-def _transforms(fit: engine.Fit, inputs: Inputs) -> tuple[Composite, Composite]:
+def _transforms(fit: Fit, inputs: Inputs) -> tuple[Composite, Composite]:
     """Return fixed to moving points (to the working grid, displacement, affine) and back."""
     grid = fit.momentum.working_grid
     there: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
@@ -255,7 +257,7 @@ def _transforms(fit: engine.Fit, inputs: Inputs) -> tuple[Composite, Composite]:
 def _finish(
     inputs: Inputs,
     prepared: Prepared,
-    fit: engine.Fit,
+    fit: Fit,
     composite: Composite,
     inverse: Composite,
     interpolation: str,
@@ -355,7 +357,7 @@ def _pull_back(image: Nifti1Image, displacement: np.ndarray, grid: Grid) -> np.n
 
 
 def _inverse_consistency(
-    inputs: Inputs, fit: engine.Fit, displacement: np.ndarray, brain: np.ndarray
+    inputs: Inputs, fit: Fit, displacement: np.ndarray, brain: np.ndarray
 ) -> dict[str, float]:
     """Return how far the way to the moving image and back leads from where it started."""
     start = apply_affine(inputs.fixed.affine, np.argwhere(brain))

@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.registration.folders import staged_folder
 from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import write_image
 from nipype_quicksilver.spatial.momentum import Momentum, write_momentum

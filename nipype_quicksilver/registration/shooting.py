@@ -111,7 +111,8 @@ def operator_of(momentum: Momentum, device: torch.device) -> KernelOperator:
     """Return the kernel of a momentum on its grid."""
     import torch
 
-    from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+    from nipype_quicksilver.lddmm.kernel import KernelOperator
+    from nipype_quicksilver.lddmm.settings import Kernel
 
     kernel = Kernel(**momentum.kernel)
     return KernelOperator(kernel, momentum.grid.shape, momentum.grid.spacing, torch.float32, device)

@@ -15,18 +15,20 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import QuicksilverError
+from nipype_quicksilver.execution.provenance import Clock, noted_warnings
 from nipype_quicksilver.networks.card import card_path
-from nipype_quicksilver.registration import engine
-from nipype_quicksilver.registration.choice import Method
+from nipype_quicksilver.registration.fit import Fit, find_momentum
+from nipype_quicksilver.registration.method import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import shoot_momentum
-from nipype_quicksilver.registration.summary import Clock, noted_warnings
 from nipype_quicksilver.spatial.files import PathLike, write_json
 from nipype_quicksilver.spatial.images import read_mask, read_series, write_image
 from nipype_quicksilver.spatial.momentum import read_momentum, write_momentum
 
 if TYPE_CHECKING:
     import torch
+
+    from nipype_quicksilver.registration.fit import Progress
 
 
 _WARNINGS = "warnings"  # among the facts of a file
@@ -95,8 +97,8 @@ class WorkFolder:
         device: torch.device,
         seed: int,
         clock: Clock,
-        progress: engine.Progress | None = None,
-    ) -> engine.Fit:
+        progress: Progress | None = None,
+    ) -> Fit:
         """Return what `engine.fit` does; its momentum from the folder if it is there.
 
         Parameters
@@ -111,8 +113,8 @@ class WorkFolder:
             ``momentum`` whether it was ``reused``.
         """
 
-        def compute() -> engine.Fit:
-            return engine.fit(
+        def compute() -> Fit:
+            return find_momentum(
                 prepared, method, device=device, seed=seed, clock=clock, progress=progress
             )
 
@@ -167,7 +169,7 @@ def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed
 
 def _read_fit(
     image: Path, variance: Path | None, facts_file: Path, device: torch.device, clock: Clock
-) -> engine.Fit | None:
+) -> Fit | None:
     """Return a fit that is kept, None where it is not there or damaged."""
     try:
         facts: dict[str, Any] = json.loads(facts_file.read_text(encoding="utf-8"))
@@ -177,7 +179,7 @@ def _read_fit(
         return None
     with clock.part("maps"):
         maps = shoot_momentum(momentum, device)
-    return engine.Fit(momentum, maps, facts, spread)
+    return Fit(momentum, maps, facts, spread)
 
 
 def _read(image: Path | None, facts_file: Path) -> tuple[np.ndarray, dict[str, Any]] | None:

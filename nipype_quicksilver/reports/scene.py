@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.registration.heads import named_file
+from nipype_quicksilver.registration.alignment import named_file
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, index_box

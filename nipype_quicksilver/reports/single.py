@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.reports import pictures
+from nipype_quicksilver.reports.boilerplate import methods, with_engines
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
-from nipype_quicksilver.reports.methods import methods, with_engines
 from nipype_quicksilver.reports.page import check_page, write_page
 from nipype_quicksilver.reports.pictures import BLUE, ORANGE, Picture
 from nipype_quicksilver.reports.quantities import QUANTITIES

@@ -12,13 +12,13 @@ import time
 import numpy as np
 import pytest
 
-from nipype_quicksilver.cli.cohort_progress import describe
 from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.cli.progress import describe
 from nipype_quicksilver.cohort.progress import Status
 from nipype_quicksilver.cohort.validation import find_validator, validate
 from nipype_quicksilver.spatial import transforms
 from nipype_quicksilver.spatial.images import read_image, read_labels
-from tests.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
+from tests.helpers.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_started_again_it_does_what_is_missing(cohort, done, capsys, tmp_path):
 def test_a_killed_run_finishes_from_where_it_was(cohort, done, tmp_path):
     out, images = tmp_path / "out", derivative_images(done[1])
     words = arguments(cohort, out, "--participant-label", "01", "03", "--n-procs", "1")
-    command = [sys.executable, "-m", "nipype_quicksilver.cli", *words]
+    command = [sys.executable, "-m", "nipype_quicksilver", *words]
     run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     record = out / "sub-01" / "anat" / "sub-01_from-T1w_to-Tiny_mode-image_registration.json"
     while not record.exists() and run.poll() is None:

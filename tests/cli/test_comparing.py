@@ -11,7 +11,7 @@ from nipype_quicksilver.cli import common, comparing
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.evaluation import datasets, methods
 from nipype_quicksilver.workflows import evaluation
-from tests.evaluation import trees
+from tests.helpers import trees
 
 
 @pytest.fixture

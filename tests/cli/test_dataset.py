@@ -105,7 +105,8 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
     import torch
 
     from nipype_quicksilver.lddmm.folding import unfold
-    from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+    from nipype_quicksilver.lddmm.kernel import KernelOperator
+    from nipype_quicksilver.lddmm.settings import Kernel
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.networks.patches import PatchPredictor
     from nipype_quicksilver.registration.shooting import shoot_momentum

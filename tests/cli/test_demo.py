@@ -20,9 +20,9 @@ from nipype_quicksilver.demo.run import run_demo
 from nipype_quicksilver.lddmm.settings import SCHEDULES, Settings, Stage
 from nipype_quicksilver.registration.geodesic import shoot_file
 from nipype_quicksilver.registration.results import FILES
-from nipype_quicksilver.spatial.evaluation import minimum_jacobian
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.measures import minimum_jacobian
 from nipype_quicksilver.spatial.resampling import resample
 from nipype_quicksilver.spatial.transforms import (
     displacement_on_grid,

@@ -28,7 +28,7 @@ def test_quiet_tells_nothing_where_all_is_well(capsys):
 
 
 def test_as_a_module(tmp_path):
-    run = [sys.executable, "-m", "nipype_quicksilver.doctor", "--quiet", "--device=cpu"]
+    run = [sys.executable, "-m", "nipype_quicksilver", "doctor", "--quiet", "--device=cpu"]
     done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
 

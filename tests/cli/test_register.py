@@ -12,13 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nipype_quicksilver.cli import fitting, register
+from nipype_quicksilver.cli import options, register
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.settings import Settings
-from nipype_quicksilver.registration.folders import staged_folder
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.spatial import images, resampling
+from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.momentum import Momentum, write_momentum
 from nipype_quicksilver.spatial.transforms import write_affine
@@ -179,7 +179,7 @@ def test_fixed_labels_alone_are_refused(good, tmp_path, refused):
     refused("register", *listed({**good, "--fixed-labels": labels}), told="give moving labels too")
 
 
-@pytest.mark.parametrize("option", list(fitting.MASKS))
+@pytest.mark.parametrize("option", list(options.MASKS))
 def test_masks_that_are_empty_or_elsewhere_are_refused(option, good, tmp_path, refused):
     empty = save(tmp_path / "empty.nii.gz", np.zeros(GRID.shape, np.uint8))
     refused("register", *listed({**good, option: empty}), told=f"{empty}: ")
@@ -451,7 +451,7 @@ def test_help_has_an_example(capsys):
 def test_names_of_choices_are_those_of_the_package():
     from nipype_quicksilver.lddmm import similarity
 
-    assert fitting.SIMILARITIES == similarity.MEASURES
+    assert options.SIMILARITIES == similarity.MEASURES
     offered = {*register.INTERPOLATIONS, "GenericLabel", "MultiLabel"}
     assert offered == set(resampling.INTERPOLATIONS)
 

@@ -17,7 +17,7 @@ import pytest
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.spatial import images
 
-PROGRAM = [sys.executable, "-m", "nipype_quicksilver.cli"]
+PROGRAM = [sys.executable, "-m", "nipype_quicksilver"]
 
 
 def arguments(label_maps, recipe, folder, *more):
@@ -129,12 +129,12 @@ def test_full_disk(trained, label_maps, recipe, tmp_path, monkeypatch, capsys):
 
 
 def test_full_disk_in_the_log(label_maps, recipe, tmp_path, monkeypatch, capsys):
-    from nipype_quicksilver.registration import training_run
+    from nipype_quicksilver.training import folder
 
     def fill(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(training_run.Table, "_append", fill)
+    monkeypatch.setattr(folder.Table, "_append", fill)
     assert main(arguments(label_maps, recipe, tmp_path / "full")) == 2
     assert "validation.csv: no space left" in capsys.readouterr().err
 
@@ -313,7 +313,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
 def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch, capsys):
     import torch
 
-    from nipype_quicksilver.networks.training import Training
+    from nipype_quicksilver.training.end_to_end import Training
 
     step = Training.step
 
@@ -333,7 +333,7 @@ def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch,
 def test_divergence_is_noticed(label_maps, recipe, tmp_path, monkeypatch, capsys):
     import torch
 
-    from nipype_quicksilver.networks.training import Training
+    from nipype_quicksilver.training.end_to_end import Training
 
     step = Training.step
 
@@ -387,7 +387,7 @@ def test_two_processes(label_maps, recipe, tmp_path):
     path.write_text(json.dumps(facts))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     folder = tmp_path / "run"
-    line += ["-m", "nipype_quicksilver.cli", *arguments(label_maps, path, folder)]
+    line += ["-m", "nipype_quicksilver", *arguments(label_maps, path, folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
@@ -406,12 +406,12 @@ def mean_step(recipe, label_maps):
     import torch
 
     from nipype_quicksilver.networks.checkpoint import build_network
-    from nipype_quicksilver.networks.synthesis import Tissues
-    from nipype_quicksilver.networks.training import Training
-    from nipype_quicksilver.registration.recipes import read_plan
-    from nipype_quicksilver.registration.training_files import Files
-    from nipype_quicksilver.registration.training_inputs import read_brains
-    from nipype_quicksilver.spatial.tissue_shares import read_tissue_table
+    from nipype_quicksilver.training.data import Files
+    from nipype_quicksilver.training.end_to_end import Training
+    from nipype_quicksilver.training.reading import read_brains
+    from nipype_quicksilver.training.recipes import read_plan
+    from nipype_quicksilver.training.synthesis import Tissues
+    from nipype_quicksilver.training.tissue_shares import read_tissue_table
 
     plan, table = read_plan(recipe), read_tissue_table()
     tissues = Tissues(table.tissues, table.t1w, table.t2w, table.scored)

@@ -5,8 +5,9 @@ import os
 import pytest
 from nipype import Function, Node, Workflow
 
-from nipype_quicksilver.cohort.failures import describe, failure_of, lost_jobs, read_failures
+from nipype_quicksilver.cohort.failures import failure_of, lost_jobs, read_failures
 from nipype_quicksilver.cohort.jobs import Settings, plan
+from nipype_quicksilver.execution.crashes import describe
 
 
 def complain(text):

@@ -144,7 +144,8 @@ def reader(sources, tmp_path, monkeypatch):
     from nipype_quicksilver.interfaces.base import QuicksilverCommand
     from nipype_quicksilver.lddmm import settings
     from nipype_quicksilver.preprocessing import templates
-    from nipype_quicksilver.registration import heads, recipes
+    from nipype_quicksilver.registration import alignment
+    from nipype_quicksilver.training import recipes
 
     for name, source in FILES.items():
         path = sources[source]
@@ -165,7 +166,7 @@ def reader(sources, tmp_path, monkeypatch):
     monkeypatch.setitem(settings.SCHEDULES, "full", settings.Settings(stages=stages))
     monkeypatch.setattr(QuicksilverCommand, "_run_interface", in_this_process)
     # Only the affine needs a brain of natural size.
-    for module, source in ((templates, "natural_fixed"), (heads, "fixed")):
+    for module, source in ((templates, "natural_fixed"), (alignment, "fixed")):
         monkeypatch.setattr(module, "template_file", template_file(sources[source]))
     return tmp_path
 

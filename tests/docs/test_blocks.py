@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.docs.blocks import PAGES, RUN, commands, find_blocks, run_command, run_python
 from tests.docs.conftest import FILES
+from tests.helpers.blocks import PAGES, RUN, commands, find_blocks, run_command, run_python
 
 BLOCKS = [block for page in PAGES for block in find_blocks(page)]
 CODE = {

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.docs.blocks import ROOT
+from tests.helpers.blocks import ROOT
 
 pytest.importorskip("sphinx")
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.docs.blocks import ROOT
+from tests.helpers.blocks import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 QUOTED = re.findall(r"^`(.+)`\n: ", PAGE, re.MULTILINE)

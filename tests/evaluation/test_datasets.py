@@ -4,7 +4,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.evaluation.datasets import find_subjects, ordered_pairs
 from nipype_quicksilver.evaluation.pairs import with_worlds
 from nipype_quicksilver.spatial.images import check_same_grid, read_image, read_labels
-from tests.evaluation import trees
+from tests.helpers import trees
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* of the .* subjects")
 

@@ -15,7 +15,7 @@ from nipype.pipeline.engine.nodes import NodeExecutionError
 from nipype_quicksilver import interfaces
 from nipype_quicksilver.spatial import transforms
 from nipype_quicksilver.spatial.momentum import read_momentum
-from tests.tiny_networks import save_unet
+from tests.helpers.tiny_networks import save_unet
 
 ITERATIONS = [10, 4, 1, 1]
 
@@ -194,7 +194,7 @@ def momentum(pair, tmp_path_factory):
 
 def test_optimize(momentum):
     _, result = momentum
-    assert result.runtime.cmdline.startswith(f"{sys.executable} -m nipype_quicksilver.cli optimize")
+    assert result.runtime.cmdline.startswith(f"{sys.executable} -m nipype_quicksilver optimize")
     outputs = result.outputs
     assert Path(outputs.momentum).name == "moving_conformed_normalized_momentum.nii.gz"
     assert np.any(read_momentum(outputs.momentum).data)

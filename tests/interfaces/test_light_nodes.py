@@ -10,7 +10,7 @@ from nipype import Node
 from nipype.pipeline.engine.nodes import NodeExecutionError
 
 from nipype_quicksilver import InputError, interfaces
-from nipype_quicksilver.spatial import evaluation, images, intensity, resampling, transforms
+from nipype_quicksilver.spatial import images, intensity, measures, resampling, transforms
 from nipype_quicksilver.spatial.grids import Grid
 
 
@@ -214,11 +214,11 @@ def test_overlap_refuses_other_grids(pair):
 def test_jacobian(pair, field):
     outputs = interfaces.JacobianSummary(displacement=field, mask=pair.fixed_mask).run().outputs
     values, grid = transforms.read_displacement(field)
-    expected = evaluation.jacobian_summary(values, grid, load(pair.fixed_mask))
+    expected = measures.jacobian_summary(values, grid, load(pair.fixed_mask))
     assert json.loads(Path(outputs.out_file).read_text()) == expected
     assert outputs.folded == expected["folded"] == 0
     assert outputs.minimum == expected["minimum"]
-    logs = evaluation.log_jacobian(values, grid)
+    logs = measures.log_jacobian(values, grid)
     np.testing.assert_array_equal(load(outputs.log_jacobian), logs)
 
 
@@ -242,7 +242,7 @@ def test_distance_of_transforms_of_different_kinds(pair, field, tmp_path):
     node = interfaces.TransformDistance(mask=pair.fixed_mask, second_transform=field)
     node.inputs.first_transform = transforms.write_affine(tmp_path / "shift.mat", shift)
     outputs = node.run().outputs
-    expected = evaluation.transform_distance(
+    expected = measures.transform_distance(
         transforms.affine_transform(shift),
         transforms.read_transform(field),
         images.read_mask(pair.fixed_mask),

@@ -236,7 +236,7 @@ def without_scripts(monkeypatch):
 
 
 def test_program_without_scripts_on_the_path(without_scripts, filled):
-    start = f"{sys.executable} -m nipype_quicksilver.cli shoot "
+    start = f"{sys.executable} -m nipype_quicksilver shoot "
     assert filled(interfaces.ShootGeodesic).cmdline.startswith(start)
 
 
@@ -359,7 +359,7 @@ def test_names_of_ants():
 
 
 def test_choices_are_those_of_the_layers_below():
-    from nipype_quicksilver.cli import fitting, register
+    from nipype_quicksilver.cli import options, register
     from nipype_quicksilver.interfaces import lddmm, registration
     from nipype_quicksilver.interfaces import transforms as nodes
     from nipype_quicksilver.registration.results import FILES
@@ -367,7 +367,7 @@ def test_choices_are_those_of_the_layers_below():
 
     assert tuple(INTERPOLATIONS) == nodes.INTERPOLATIONS
     assert tuple(registration._OF_IMAGES) == register.INTERPOLATIONS
-    assert lddmm.SIMILARITIES == fitting.SIMILARITIES
+    assert lddmm.SIMILARITIES == options.SIMILARITIES
     optional = ("warped_labels", "uncertainty", "uncertainty_components")
     files = {*registration._FILES.values(), *(f"{name}.nii.gz" for name in optional)}
     assert files == set(FILES.values())

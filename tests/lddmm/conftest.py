@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.settings import Kernel
 
 KERNEL = Kernel(alpha=4.0, beta=0.0, gamma=1.0, power=2)
 SHAPE = (9, 10, 12)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.settings import Kernel
 
 KERNELS = [
     Kernel(),

@@ -6,7 +6,7 @@ import torch
 from nipype_quicksilver.lddmm import optimize as module
 from nipype_quicksilver.lddmm.fields import sample, upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.optimize import (
     MARGIN,
     OVERSHOOT,
@@ -15,13 +15,8 @@ from nipype_quicksilver.lddmm.optimize import (
     _Problem,
     optimize,
 )
-from nipype_quicksilver.lddmm.settings import Settings, Stage
-from nipype_quicksilver.lddmm.similarity import (
-    MEASURES,
-    MeasureName,
-    box_mean,
-    mean_local_correlation,
-)
+from nipype_quicksilver.lddmm.settings import MEASURES, Kernel, MeasureName, Settings, Stage
+from nipype_quicksilver.lddmm.similarity import box_mean, mean_local_correlation
 
 SIZE = 32
 STAGES = (Stage(4, 4, 12), Stage(2, 2, 12))

@@ -5,8 +5,9 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import compose
 from nipype_quicksilver.lddmm.jacobians import jacobian_determinant
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.reference import shoot_by_runge_kutta
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot, transport
 from tests.lddmm.conftest import operator_on, smooth_velocity
 

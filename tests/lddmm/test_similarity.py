@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import maximum_filter, uniform_filter
 
 from nipype_quicksilver.lddmm.fields import bounding_box, placed
+from nipype_quicksilver.lddmm.settings import MEASURES
 from nipype_quicksilver.lddmm.similarity import (
-    MEASURES,
     LocalCorrelation,
     box_max,
     box_mean,

@@ -5,7 +5,8 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import sample
 from nipype_quicksilver.lddmm.jacobians import gradient
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
 from nipype_quicksilver.networks.forces import (
     FLOOR,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nipype_quicksilver.lddmm.fields import bounding_box, pool, sample, upsample
-from nipype_quicksilver.lddmm.kernel import Kernel
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.networks.prediction import (
     UNTIL_CORRECTION,

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from nipype_quicksilver.data import shipped_networks
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.fields import sample, upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants, gradient
-from nipype_quicksilver.lddmm.kernel import Kernel
 from nipype_quicksilver.lddmm.maps import on_working_grid
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot
 from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 from nipype_quicksilver.networks.checkpoint import save_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.prediction import Images, run_networks
-from nipype_quicksilver.networks.predictor import convolutions, load_predictor, shipped_networks
+from nipype_quicksilver.networks.predictor import convolutions, load_predictor
 from nipype_quicksilver.networks.sampling import (
     FLAT,
     TYPICAL_ERROR,
@@ -24,7 +25,7 @@ from nipype_quicksilver.networks.sampling import (
     is_probabilistic,
     residual_variance,
 )
-from tests.tiny_networks import STEPS, card_of, save_unet
+from tests.helpers.tiny_networks import STEPS, card_of, save_unet
 
 SIZE = 32
 

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from nipype_quicksilver.lddmm.kernel import Kernel, KernelOperator
+from nipype_quicksilver.lddmm.kernel import KernelOperator
+from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.networks import unet
 from nipype_quicksilver.networks.forces import Moving
 from nipype_quicksilver.networks.unet import LARGEST, ForceUNet

@@ -12,7 +12,7 @@ from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing import brain as engine
 from nipype_quicksilver.preprocessing.brain import extract, masked
-from nipype_quicksilver.preprocessing.engines import Engine
+from nipype_quicksilver.preprocessing.external import Engine
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image, write_image
 from nipype_quicksilver.spatial.resampling import conform

@@ -10,7 +10,7 @@ from nipype_quicksilver import InputError
 from nipype_quicksilver.reports import write_group_report
 from nipype_quicksilver.reports.group import outliers
 from nipype_quicksilver.reports.quantities import QUANTITIES
-from tests.reports.reading import Page, check_self_contained
+from tests.helpers.reading import Page, check_self_contained
 
 NUMBER = 8
 SHOWN = {q.key: q for q in QUANTITIES}

@@ -12,12 +12,12 @@ from PIL import Image
 
 from nipype_quicksilver import InputError
 from nipype_quicksilver.reports import pictures, write_registration_report
+from nipype_quicksilver.reports.boilerplate import methods, with_engines
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
-from nipype_quicksilver.reports.methods import methods, with_engines
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from nipype_quicksilver.reports.scene import read_scene
-from tests.reports.reading import Page, check_self_contained
+from tests.helpers.reading import Page, check_self_contained
 
 LARGEST = 5_000_000  # bytes of a page
 

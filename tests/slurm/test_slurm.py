@@ -13,9 +13,9 @@ import pytest
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import Settings, plan
-from nipype_quicksilver.cohort.resources import charge
+from nipype_quicksilver.execution.resources import charge
 from nipype_quicksilver.workflows import init_cohort_wf
-from tests.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
+from tests.helpers.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
 
 pytestmark = pytest.mark.skipif(
     "QUICKSILVER_SLURM" not in os.environ, reason="needs a SLURM cluster: tests/slurm/run.sh"
@@ -59,7 +59,7 @@ def start(cohort, out, *more):
     """Start a cohort in a process of its own."""
     words = ["cohort", cohort / "bids", out, "participant", *FAST, *more]
     words += ["--fixed", cohort / "tpl-Tiny_T1w.nii.gz"]
-    command = [sys.executable, "-m", "nipype_quicksilver.cli", *map(str, words)]
+    command = [sys.executable, "-m", "nipype_quicksilver", *map(str, words)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 

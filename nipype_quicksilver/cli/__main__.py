@@ -1,7 +1,0 @@
-"""`python -m nipype_quicksilver.cli`: the `quicksilver` command of this interpreter."""
-
-import sys
-
-from nipype_quicksilver.cli.main import main
-
-sys.exit(main())

@@ -1,0 +1,1 @@
+"""How a run is executed: processes, devices, GPUs, limits, crashes, provenance."""

@@ -1,0 +1,382 @@
+"""The door between files and torch: arrays in, arrays out; torch is imported when it runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.execution.provenance import Clock, describe_grid, thread_counts
+from nipype_quicksilver.registration.method import Method
+from nipype_quicksilver.registration.preparation import Prepared
+from nipype_quicksilver.registration.shooting import (
+    Maps,
+    describe_energies,
+    maps_at_end,
+    to_array,
+    to_tensor,
+)
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize, with_like_contrast
+from nipype_quicksilver.spatial.momentum import Momentum
+
+if TYPE_CHECKING:
+    import torch
+
+    from nipype_quicksilver.lddmm.folding import Lattice
+    from nipype_quicksilver.lddmm.optimize import Iteration
+    from nipype_quicksilver.lddmm.settings import Settings
+    from nipype_quicksilver.lddmm.shooting import Geodesic
+    from nipype_quicksilver.networks.card import Card
+    from nipype_quicksilver.networks.predictor import Drawn, Predicted, Predictor
+
+    Progress = Callable[[Iteration | Drawn], None]
+
+
+# From the working grid, whose dimensions are multiples of 8, to those of momenta.
+FACTORS = (1, 2, 4, 8)
+
+SIMILARITY = "mean squared local correlation over the compared voxels, at half resolution"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the engine found.
+
+    Attributes
+    ----------
+    momentum : Momentum
+        On the velocity grid of the last stage.
+    maps : Maps
+        At the end of its geodesic.
+    facts : dict
+        For the summary: parameters, grids, masks, similarity, energy, stages.
+    variance : ndarray or None
+        (X, Y, Z, 3), float32, on the working grid, mm^2: of each component of the displacement
+        of phi^-1 that a probabilistic network predicts; None without samples.
+    """
+
+    momentum: Momentum
+    maps: Maps
+    facts: dict[str, Any]
+    variance: np.ndarray | None = None
+
+
+def find_momentum(
+    prepared: Prepared,
+    method: Method,
+    *,
+    device: torch.device,
+    seed: int,
+    clock: Clock,
+    initial: Momentum | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Find the momentum that warps one prepared image onto another, and shoot it.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Images and weights on the working grid.
+    method : Method
+        Where the momentum comes from.
+    device : torch.device
+        Where to compute.
+    seed : int
+        Set and recorded; samples are drawn from it, nothing else needs random numbers.
+    clock : Clock
+        Told the seconds of ``predict``, ``optimize`` and ``maps``.
+    initial : Momentum, optional
+        Where the optimisation starts, see :func:`settings_of_initial`; zero unless given.
+    progress : callable, optional
+        Called after each sample of a network, and after each iteration of the optimisation.
+
+    Returns
+    -------
+    Fit
+        Momentum, maps, and what the summary tells of them.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    history: list[Iteration] = []
+    settings = method.settings
+    momentum, geodesic, variance, share = initial, None, None, None
+    alike, exchanged = _with_like_contrast(prepared)
+    if method.predictor is not None:
+        seen = alike if method.predictor.card.like_contrast else prepared
+        with clock.part("predict"):
+            momentum, found, variance = _predict_momentum(seen, method, device, progress)
+        geodesic, share = found.geodesic, found.share
+        settings = _settings_from(settings, momentum)
+    if method.name in ("optimize", "refine"):
+        with clock.part("optimize"):
+            momentum, geodesic, history = _optimize_momentum(
+                alike, settings, momentum, device, progress
+            )
+    assert momentum is not None and geodesic is not None
+    with clock.part("maps"):
+        maps = maps_at_end(geodesic, momentum, device)
+        similarity = _describe_similarity(alike, maps, device)
+    facts = {
+        "parameters": {
+            **_describe_method(method, settings),
+            "share_of_prediction": share,
+            "contrast_exchanged": exchanged,
+            "device": str(device),
+            "threads": thread_counts(),
+            "seed": seed,
+        },
+        "working_grid": describe_grid(prepared.grid),
+        "velocity_grid": describe_grid(momentum.grid),
+        "masks": prepared.masks,
+        "similarity": similarity,
+        "energy": describe_energies(maps),
+        "stages": describe_history(history),
+    }
+    return Fit(momentum, maps, facts, variance)
+
+
+def _predict_momentum(
+    prepared: Prepared, method: Method, device: torch.device, progress: Progress | None
+) -> tuple[Momentum, Predicted, np.ndarray | None]:
+    """Run the networks on arrays; return the momentum, the prediction and what samples tell."""
+    from nipype_quicksilver.networks.prediction import Images
+
+    assert method.predictor is not None
+    predictor = method.predictor.to(device)
+    card = predictor.card
+    _check_spacing(predictor, prepared.grid)
+    fixed, moving = (
+        to_tensor(_normalized_for(card, image), device)
+        for image in (prepared.fixed, prepared.moving)
+    )
+    lesion = prepared.moving_weight
+    images = Images(
+        fixed,
+        moving,
+        to_tensor(prepared.weight, device),
+        None if lesion is None else to_tensor(lesion, device),
+        spacing=prepared.grid.spacing,
+    )
+    found: Predicted
+    variance, lattice = None, _lattice(prepared, device)
+    if method.samples:
+        found = samples = predictor.sample(
+            images, method.corrections, method.samples, progress, lattice
+        )
+        variance = to_array(samples.variance)
+    else:
+        last = method.name != "refine"  # which looks for folds itself, at its end
+        found = predictor.predict(images, method.corrections, lattice, finely=last)
+    if found.share < 1:
+        warnings.warn(
+            "with all of the predicted deformation the images are less alike than without; "
+            f"{100 * found.share:g}% of it is taken; the methods refine and optimize can do better",
+            UserWarning,
+            stacklevel=2,
+        )
+    momentum = Momentum(
+        data=to_array(found.operator.apply(found.state, -0.5)),
+        grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
+        kernel=card.kernel,
+        steps=card.steps,
+        working_grid=prepared.grid,
+    )
+    return momentum, found, variance
+
+
+def _with_like_contrast(prepared: Prepared) -> tuple[Prepared, str | None]:
+    """Return a pair with like contrasts, and which image's dark and bright were exchanged."""
+    fixed, moving, exchanged = with_like_contrast(prepared.fixed, prepared.moving)
+    return replace(prepared, fixed=fixed, moving=moving), exchanged
+
+
+def _check_spacing(predictor: Predictor, grid: Grid) -> None:
+    """Refuse networks that were trained at another resolution."""
+    expected = predictor.card.spacing
+    if not np.allclose(grid.spacing, expected, rtol=1e-3):
+        raise InputError(
+            f"{predictor.files[0]}: was trained for voxels of {expected:g} mm, not for the "
+            f"{grid.spacing[0]:g} mm of the working grid; give a network for these"
+        )
+
+
+def _normalized_for(card: Card, image: np.ndarray) -> np.ndarray:
+    """Return a normalised image as the networks of a card expect it."""
+    if card.percentile == PERCENTILE and not card.equalize:
+        return image
+    return normalize(image, percentile=card.percentile, equalize=card.equalize)
+
+
+def _settings_from(settings: Settings, momentum: Momentum) -> Settings:
+    """Return the settings that go on from a momentum: its kernel, time steps and grid."""
+    from nipype_quicksilver.lddmm.settings import Kernel, stages_onward
+
+    stages = stages_onward(settings.stages, momentum.factor)
+    return replace(settings, stages=stages, kernel=Kernel(**momentum.kernel), steps=momentum.steps)
+
+
+def _describe_method(method: Method, settings: Settings) -> dict[str, Any]:
+    """Return a method and its parameters as JSON holds them."""
+    facts: dict[str, Any] = {"method": method.name}
+    if method.predictor is not None:
+        card = method.predictor.card
+        facts |= {
+            "networks": list(method.predictor.files),
+            "corrections": method.corrections,
+            "samples": method.samples,
+            "kernel": card.kernel,
+            "steps": card.steps,
+        }
+    if method.name in ("optimize", "refine"):
+        facts |= _describe_settings(settings)
+    return facts
+
+
+def _optimize_momentum(
+    prepared: Prepared,
+    settings: Settings,
+    initial: Momentum | None,
+    device: torch.device,
+    progress: Progress | None,
+) -> tuple[Momentum, Geodesic, list[Iteration]]:
+    """Run the optimiser on arrays; return the momentum, its geodesic and what happened."""
+    from nipype_quicksilver.lddmm.optimize import optimize
+
+    lesion = prepared.moving_weight
+    optimum = optimize(
+        to_tensor(prepared.fixed, device),
+        to_tensor(prepared.moving, device),
+        settings,
+        weight=to_tensor(prepared.weight, device),
+        moving_weight=None if lesion is None else to_tensor(lesion, device),
+        initial=None if initial is None else to_tensor(initial.data, device),
+        spacing=prepared.grid.spacing,
+        lattice=_lattice(prepared, device),
+        progress=progress,
+    )
+    momentum = Momentum(
+        data=to_array(optimum.momentum),
+        grid=prepared.grid.subsampled(settings.velocity),
+        kernel=optimum.operator.kernel.as_dict(),
+        steps=optimum.steps,
+        working_grid=prepared.grid,
+    )
+    return momentum, optimum.geodesic, optimum.history
+
+
+def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
+    """Return the voxels of the fixed image, None where they are those of the working grid."""
+    import torch
+
+    from nipype_quicksilver.lddmm.folding import Lattice
+
+    native, grid = Grid.from_image(prepared.fixed_brain), prepared.grid
+    matrix = np.linalg.inv(prepared.to_fixed @ grid.affine) @ native.affine
+    along_axes = np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1)
+    if along_axes and np.allclose(matrix, np.round(matrix), atol=1e-4):
+        return None
+    rows = torch.tensor(matrix[:3], dtype=torch.float32, device=device)
+    return Lattice(rows, native.shape)
+
+
+def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> dict[str, Any]:
+    """Tell how alike two prepared images are, without and with the deformation."""
+    import torch
+
+    from nipype_quicksilver.lddmm.fields import pool, sample
+    from nipype_quicksilver.lddmm.similarity import mean_local_correlation
+
+    def halved(array: np.ndarray) -> torch.Tensor:
+        return pool(to_tensor(array, device), 2)
+
+    arrays = (prepared.fixed, prepared.moving, prepared.weight)
+    target, source, inside = (halved(array) for array in arrays)
+    lesion = torch.ones_like(source)
+    if prepared.moving_weight is not None:
+        lesion = halved(prepared.moving_weight)
+    spacing = [2 * h for h in prepared.grid.spacing]
+    with torch.no_grad():
+        before = mean_local_correlation(target, source, inside * lesion)
+        warp = halved(maps.inverse)
+        source, lesion = (sample(image, warp, spacing) for image in (source, lesion))
+        after = mean_local_correlation(target, source, inside * lesion)
+    return {"measure": SIMILARITY, "before": before, "after": after}
+
+
+def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name: str) -> Settings:
+    """Return the settings with which the optimisation goes on from a momentum.
+
+    Parameters
+    ----------
+    settings : Settings
+        What was asked for.
+    initial : Momentum
+        Where the optimisation starts.
+    grid : Grid
+        The working grid of the images.
+    name : str
+        The momentum's file, for messages.
+
+    Returns
+    -------
+    Settings
+        The same with the kernel and the steps of the momentum, and with a stage on its grid.
+
+    Raises
+    ------
+    InputError
+        If the momentum is on another grid than the images'.
+    """
+    if not any(initial.grid.equals(grid.subsampled(factor), tol=1e-2) for factor in FACTORS):
+        raise InputError(
+            f"{name}: the momentum is not on the images' working grid, coarser by one of "
+            f"{FACTORS}; give one that was made for these images"
+        )
+    return _settings_from(settings, initial)
+
+
+def _describe_settings(settings: Settings) -> dict[str, Any]:
+    """Return settings as JSON holds them."""
+    facts = asdict(settings)
+    return {**facts, "stages": [asdict(stage) for stage in settings.stages]}
+
+
+def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
+    """Summarise each stage of an optimisation.
+
+    Parameters
+    ----------
+    history : list of Iteration
+        What each iteration saw.
+
+    Returns
+    -------
+    list of dict
+        For each stage that ran its number, ``iterations`` done of ``iterations_at_most``,
+        whether the loss had ``converged``, and first and last loss, energy and
+        dissimilarity.
+    """
+    stages = []
+    for number, group in groupby(history, key=lambda iteration: iteration.stage):
+        rows = list(group)
+        first, last = rows[0], rows[-1]
+        stages.append(
+            {
+                "stage": number,
+                "iterations": last.iteration,
+                "iterations_at_most": last.iterations,
+                "converged": last.converged,
+                "loss": [first.loss, last.loss],
+                "energy": [first.energy, last.energy],
+                "dissimilarity": [first.similarity, last.similarity],
+                "smallest_jacobian": last.smallest_jacobian,
+            }
+        )
+    return stages

@@ -1,0 +1,1 @@
+"""Training of the networks: data, recipes, the loop, the trainers, checkpoints on the way."""
