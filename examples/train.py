@@ -1,13 +1,13 @@
-"""Train a small network on the label maps or brains of one folder, and show that it learnt.
+"""Train a small network on the label maps or brains of one folder, and plot its losses.
 
     python train.py my_label_maps/ --output-dir training
     python train.py --output-dir training
 
-Files with "dseg" or "label" in their names are label maps, from which images are made; without any,
-the other images are taken: brains without skull, aligned to each other. A quarter of the files is
-kept for validation. Without a folder a few brains are made from the MNI152 template, each bent in
-its own way. It takes some minutes on a CPU; `training/curve.png` shows the losses, and the overlap
-of the validation brains before and after registration.
+Files with "dseg" or "label" in their names are label maps, from which images are synthesised; if
+there are none, the images of the folder are brains without skull, aligned to each other. A quarter
+of the files is used for validation. Without a folder, a few brains are made by deforming the MNI152
+template at random. It takes some minutes on a CPU; `training/curve.png` shows the losses, and the
+overlap of the validation brains before and after registration.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from nipype_quicksilver.training.loop import Status
 from nipype_quicksilver.training.recipes import read_plan
 from nipype_quicksilver.training.train import train
 
-# Everything on a grid of 4 mm: small and fast, where the shipped networks see 2 mm.
+# Everything on a grid of 4 mm: small and fast; the networks in the package use 2 mm.
 RECIPE = {
     "format": "quicksilver-recipe",
     "version": 1,
@@ -40,7 +40,7 @@ RECIPE = {
     },
 }
 
-# The tissues of the phantoms; the right half of the brain has the labels of the left and 3 more.
+# The tissues of the phantoms; labels of the right half of the brain are 3 larger than of the left.
 TISSUES = """\
 label\tname\ttissue\tt1w\tt2w\tscored
 1\tleft fluid\tfluid\t0.15\t1.0\t1
@@ -53,7 +53,7 @@ label\tname\ttissue\tt1w\tt2w\tscored
 
 
 def make_phantoms(folder: Path, number: int) -> Data:
-    """Write label maps of bent templates into a folder; return what to train on."""
+    """Write label maps of deformed templates into a folder; return them as training data."""
     from nipype_quicksilver.demo.phantom import load_template, make_pair
     from nipype_quicksilver.spatial.images import write_image
 
@@ -73,19 +73,19 @@ def make_phantoms(folder: Path, number: int) -> Data:
 
 
 def find_data(folder: Path, tissues: Path | None = None) -> Data:
-    """Return what to train and to judge on: the files of a folder."""
+    """Return the files of a folder as training and validation data."""
     files = sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")))
     labels = [path for path in files if "dseg" in path.name or "label" in path.name]
     chosen = labels or files
-    judged = max(2, len(chosen) // 4) if len(chosen) >= 4 else 0
-    training, validation = chosen[: len(chosen) - judged], chosen[len(chosen) - judged :]
+    number = len(chosen) - (max(2, len(chosen) // 4) if len(chosen) >= 4 else 0)
+    training, validation = chosen[:number], chosen[number:]
     if labels:
         return Data(labels=training, validation_labels=validation, tissues=tissues)
     return Data(images=training, validation_images=validation)
 
 
 def show(status: Status) -> None:
-    """Print a line now and then."""
+    """Print a line every 25 iterations."""
     if status.iteration % 25 == 0 or status.iteration == status.iterations:
         dice = status.validation.get("overlap", float("nan"))
         print(
@@ -102,17 +102,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path, nargs="?", help="label maps, or brains")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of the training")
-    parser.add_argument("--recipe", type=Path, help="another recipe (JSON)")
-    parser.add_argument("--iterations", type=int, help="instead of the recipe's")
-    parser.add_argument("--phantoms", type=int, default=8, help="brains to make without a folder")
+    parser.add_argument("--recipe", type=Path, help="recipe (JSON)")
+    parser.add_argument("--iterations", type=int, help="iterations (default: the recipe's)")
+    parser.add_argument(
+        "--phantoms", type=int, default=8, help="number of brains to make if no folder is given"
+    )
     args = parser.parse_args(argv)
 
     args.output_dir.mkdir(parents=True, exist_ok=True)
     recipe = args.output_dir / "my_recipe.json"
-    facts = RECIPE if args.recipe is None else json.loads(args.recipe.read_text())
+    content = RECIPE if args.recipe is None else json.loads(args.recipe.read_text())
     if args.iterations:
-        facts = {**facts, "training": {**facts["training"], "iterations": args.iterations}}
-    recipe.write_text(json.dumps(facts, indent=2))
+        content = {**content, "training": {**content["training"], "iterations": args.iterations}}
+    recipe.write_text(json.dumps(content, indent=2))
     if args.folder is None:
         data = make_phantoms(args.output_dir / "phantoms", args.phantoms)
     else:
@@ -121,9 +123,9 @@ def main(argv: list[str] | None = None) -> None:
     with joined(torch.device("cpu")) as processes:
         run = args.output_dir / "run"
         trained = train(run, data, read_plan(recipe), processes=processes, progress=show)
-    if trained.validation:
-        for when in ("before", "after"):
-            print(when, trained.validation[when])
+    if trained.validation is not None:
+        print("before", trained.validation.before)
+        print("after", trained.validation.after)
     print(trained.checkpoint)
     print(run / "curve.png")
 

@@ -1,4 +1,4 @@
-"""`quicksilver dataset`: pairs and their optimised momenta, to train the paper's networks on."""
+"""`quicksilver dataset`: pairs and their optimised momenta, for training the paper's networks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 from nipype_quicksilver.cli import common
 
 _DESCRIPTION = """\
-Put pairs of images and their optimised momenta together, for 'quicksilver train --momenta'. The
-images are on working grids, normalised, as 'quicksilver optimize' takes them; its momenta come
-along.
+Build a data set of pairs of images and their optimised momenta, for 'quicksilver train --momenta'.
+Images are on working grids and normalised, as for 'quicksilver optimize', which writes the momenta.
 
 With --prediction, the data set is for the correction network of that prediction network: the
-target is carried back to the moving image by the predicted momentum, and what is left of the
-optimised momentum is to be learnt.
+target is carried back to the moving image by the predicted momentum, and the network learns the
+difference between the optimised and the predicted momentum.
 """
 _EPILOG = """\
 Example:
@@ -31,7 +30,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "dataset",
-        summary="put pairs and their momenta together, to train on",
+        summary="build a data set of pairs and their momenta for training",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -42,13 +41,13 @@ def add_parser(subparsers: common.Subparsers) -> None:
     ):
         parser.add_argument(option, type=Path, nargs="+", required=True, metavar="FILE", help=text)
     parser.add_argument(
-        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; created if needed"
     )
     parser.add_argument(
         "--prediction",
         type=Path,
         metavar="CHECKPOINT",
-        help="patch network whose momenta are to be corrected",
+        help="patch network whose momenta are corrected",
     )
     parser.set_defaults(run=run)
 

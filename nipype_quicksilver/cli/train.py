@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
-import math
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli.progress import training_progress
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import ROLES
 
 if TYPE_CHECKING:
-    from nipype_quicksilver.training.loop import Progress, Status
-    from nipype_quicksilver.training.recipes import Plan
+    from nipype_quicksilver.training.plan import Plan
     from nipype_quicksilver.training.train import Trained
 
 
 _DESCRIPTION = """\
 Train a network that predicts initial momenta, on one of these:
 
-  --labels   label maps alone: every iteration makes two images from them, of another shape and
-             contrast each time, and learns through the shooting
-  --images   brains without skull, aligned to each other by their headers: learns to make them
-             alike; may be mixed with label maps
+  --labels   label maps alone: every iteration synthesises two images from them, with random
+             shapes and contrasts; the loss is computed after the shooting
+  --images   brains without skull, aligned to each other by their headers: the loss is their
+             dissimilarity after the shooting; may be combined with label maps
   --momenta  pairs with optimised momenta, as in the 2017 paper: see 'quicksilver dataset'
 
-The output folder keeps a state. The same command in the same folder goes on where it was
-interrupted, and ends with the same weights.
+The output folder holds the state of the training. The same command with the same folder resumes
+an interrupted training; the resulting weights are bit-identical.
 """
 _EPILOG = """\
 Examples:
@@ -47,11 +42,9 @@ Files in the output folder:
   NAME.safetensors, NAME.json  the network and its card, at the end
   curve.png                    losses and validation over the iterations, at the end
   log.csv, validation.csv      the same as numbers; tensorboard/ where TensorBoard is installed
-  recipe.json, run.json        how to do it again: recipe, versions, inputs with their SHA-256
-  state.pt                     what an interrupted training goes on from
+  recipe.json, run.json        how to repeat it: recipe, versions, inputs with their SHA-256
+  state.pt                     state from which an interrupted training is resumed
 """
-
-_logger = logging.getLogger(__name__)
 
 
 def add_parser(subparsers: common.Subparsers) -> None:
@@ -64,14 +57,14 @@ def add_parser(subparsers: common.Subparsers) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument(
-        "--output-dir", type=Path, required=True, metavar="RUN", help="folder; made if needed"
+        "--output-dir", type=Path, required=True, metavar="RUN", help="folder; created if needed"
     )
     _add_data(parser)
     parser.add_argument(
         "--role",
         choices=ROLES,
         default=ROLES[0],
-        help="what the network is for (default: prediction)",
+        help="role of the network (default: prediction)",
     )
     parser.add_argument(
         "--before",
@@ -79,28 +72,31 @@ def add_parser(subparsers: common.Subparsers) -> None:
         action="append",
         default=[],
         metavar="CHECKPOINT",
-        help="network whose momentum a correction network corrects; may be repeated, in order",
+        help="network that a correction network corrects; may be repeated, in order",
     )
     parser.add_argument(
         "--start",
         type=Path,
         metavar="CHECKPOINT",
-        help="begin with the weights of this network instead of random ones",
+        help="network with the initial weights (default: random weights)",
     )
     parser.add_argument(
         "--recipe",
         metavar="FILE|NAME",
-        help="recipe (JSON), or one that comes with the package: prediction, probabilistic, "
-        "correction, correction-fine, patch (default: by the role; patch for momenta)",
+        help="recipe (JSON), or the name of one in the package: prediction, probabilistic, "
+        "correction, correction-fine, patch (default: the role; patch for momenta)",
     )
     parser.add_argument(
-        "--iterations", type=common.positive_int, metavar="N", help="instead of the recipe's"
+        "--iterations",
+        type=common.positive_int,
+        metavar="N",
+        help="iterations (default: the recipe's)",
     )
     parser.add_argument(
         "--patience",
         type=common.whole_number,
         metavar="N",
-        help="stop after N validations without improvement; 0 for never (default: the recipe's)",
+        help="stop after N validations without improvement; 0 for no limit (default: the recipe's)",
     )
     parser.add_argument(
         "--save-every",
@@ -109,7 +105,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         metavar="N",
         help="iterations between two states (default: 100)",
     )
-    parser.add_argument("--name", help="of the checkpoint (default: the role)")
+    parser.add_argument("--name", help="name of the checkpoint (default: the role)")
     parser.add_argument(
         "--licence",
         default="not stated",
@@ -117,33 +113,33 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="licence of the weights, for the card (default: not stated)",
     )
     parser.add_argument(
-        "--half", action="store_true", help="store the weights as float16: half the size"
+        "--half", action="store_true", help="store the weights as float16, in half the space"
     )
     parser.set_defaults(run=run)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    several = {
+    lists = {
         "--labels": "label maps, or folders of them",
         "--images": "brains without skull, or folders of them",
-        "--image-labels": "label maps of the images (then of the validation images), in their "
+        "--image-labels": "label maps of the images, then of the validation images, in their "
         "order, on their grids",
-        "--validation": "label maps that the network is judged on",
-        "--validation-images": "brains that the network is judged on",
+        "--validation": "label maps for validation, or folders of them",
+        "--validation-images": "brains for validation, or folders of them",
     }
-    for option, text in several.items():
+    for option, text in lists.items():
         parser.add_argument(option, type=Path, nargs="+", default=[], metavar="PATH", help=text)
     parser.add_argument(
         "--momenta", type=Path, metavar="DIR", help="data set of 'quicksilver dataset'"
     )
     parser.add_argument(
-        "--validation-momenta", type=Path, metavar="DIR", help="data set to be judged on"
+        "--validation-momenta", type=Path, metavar="DIR", help="data set for validation"
     )
     parser.add_argument(
         "--tissues",
         type=Path,
         metavar="FILE",
-        help="table of the labels and what they look like (default: FreeSurfer's aseg)",
+        help="table of the labels and their tissues (default: FreeSurfer's aseg)",
     )
 
 
@@ -171,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
     with joined(device) as processes:
         if not processes.first:
             logging.getLogger("nipype_quicksilver").setLevel(logging.ERROR)
-        with shown_progress(args, processes.first) as progress:
+        with training_progress(args.quiet or not processes.first) as progress:
             trained = train(
                 args.output_dir,
                 data,
@@ -192,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> Plan:
-    """Return the recipe with what the options change."""
+    """Return the recipe with the changes that the options ask for."""
     from nipype_quicksilver.data import SHIPPED, shipped_recipe
     from nipype_quicksilver.training.recipes import read_plan
 
@@ -207,93 +203,10 @@ def _plan(args: argparse.Namespace) -> Plan:
 
 def _name(name: str | None) -> str | None:
     if name is not None and (not name or Path(name).name != name or name.startswith(".")):
-        raise InputError(f"--name: '{name}' is no name of a file; give one without a folder")
+        raise InputError(f"--name: '{name}' is not a file name; give one without a folder")
     if name in ("run", "recipe"):
         raise InputError(f"--name: {name}.json is a file of the training itself; give another name")
     return name
-
-
-@contextlib.contextmanager
-def shown_progress(args: argparse.Namespace, first: bool) -> Iterator[Progress | None]:
-    """Show how a training goes, with the time left: a bar on a terminal, lines in a log.
-
-    Parameters
-    ----------
-    args
-        Parsed arguments; nothing is shown with `--quiet`.
-    first
-        Whether this process is the one that shows.
-
-    Yields
-    ------
-    callable or None
-        To be called with the status after each iteration.
-    """
-    if args.quiet or not first:
-        yield None
-    elif sys.stderr.isatty():
-        with _bar() as show:
-            yield show
-    else:
-        yield _Lines()
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def show(status: Status) -> None:
-            bar.update(
-                task,
-                description=describe(status),
-                completed=status.iteration,
-                total=status.iterations,
-            )
-
-        yield show
-
-
-class _Lines:
-    """Logs the first and the last iteration, and one every so many seconds between."""
-
-    def __init__(self, seconds: float = 30.0) -> None:
-        self._seconds = seconds
-        self._next = -math.inf
-
-    def __call__(self, status: Status) -> None:
-        if time.monotonic() >= self._next or status.iteration == status.iterations:
-            self._next = time.monotonic() + self._seconds
-            _logger.info("iteration %s", describe(status))
-
-
-def describe(status: Status) -> str:
-    """Return a line on how a training goes."""
-    parts = [f"{status.iteration} of {status.iterations}", f"loss {status.loss:.4f}"]
-    for name, text in (("overlap", "validation Dice"), ("loss", "validation loss")):
-        value = status.validation.get(name, math.nan)
-        if math.isfinite(value):
-            parts.append(f"{text} {value:.4f}")
-            break
-    return ", ".join(parts) + f", {duration(status.seconds_left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a user reads them.
-
-    Examples
-    --------
-    >>> duration(7384), duration(61), duration(3.2)
-    ('2 h 03 min', '1 min 01 s', '3 s')
-    """
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minute:02d} min"
-    return f"{minute} min {second:02d} s" if minute else f"{second} s"
 
 
 def _print(trained: Trained) -> None:
@@ -301,15 +214,15 @@ def _print(trained: Trained) -> None:
     from rich.table import Table
 
     console = Console()
-    if trained.validation:
+    if trained.validation is not None:
         table = Table(
             "",
             "no deformation",
             "network",
-            title=f"Validation after {trained.validation['iteration']} iterations",
+            title=f"Validation after {trained.validation.iteration} iterations",
         )
-        for name, value in trained.validation["after"].items():
-            before = trained.validation["before"].get(name)
+        for name, value in trained.validation.after.items():
+            before = trained.validation.before.get(name)
             table.add_row(
                 name.replace("_", " "), "" if before is None else f"{before:.4f}", f"{value:.4f}"
             )

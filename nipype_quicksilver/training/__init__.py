@@ -1,1 +1,1 @@
-"""Training of the networks: data, recipes, the loop, the trainers, checkpoints on the way."""
+"""Training of networks: data, recipes, trainers, the training loop, and the folder it writes."""

@@ -1,31 +1,35 @@
-"""The course of a training as a picture."""
+"""Plot of the losses and validations of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nipype_quicksilver.spatial.files import PathLike, staged
 
-# Columns of the validation, what they are called, and whether more is better.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Columns of the validation that are plotted, and their labels.
 _MEASURES = (("overlap", "mean Dice"), ("dissimilarity", "1 - squared local correlation"))
-_POINTS = 200  # into which a long log is averaged
+_POINTS = 200  # a long log is averaged into this number of points
 
 
 def draw_curve(
     path: PathLike, log: Sequence[dict[str, str]], validation: Sequence[dict[str, str]]
 ) -> Path:
-    """Draw losses, and what validation measured, over the iterations.
+    """Plot losses and validation measures over the iterations.
 
     Parameters
     ----------
     path : path-like
-        ``.png``.
+        PNG file.
     log, validation : sequence of dict
         Rows of the two tables of a training. The first row of the validation, iteration 0, is
-        without any deformation.
+        without deformation.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def draw_curve(
     return Path(path)
 
 
-def _draw_validation(axis, rows: Sequence[dict[str, str]], column: str) -> None:  # type: ignore[no-untyped-def]
+def _draw_validation(axis: Axes, rows: Sequence[dict[str, str]], column: str) -> None:
     first, rest = rows[0], rows[1:]
     if int(first["iteration"]) > 0:
         rest = rows
@@ -72,7 +76,7 @@ def _draw_validation(axis, rows: Sequence[dict[str, str]], column: str) -> None:
 
 
 def _averaged(log: Sequence[dict[str, str]], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return iterations and means of a column over equal parts of the log."""
+    """Return means of the iterations and of a column over equal parts of the log."""
     rows = [row for row in log if row.get(column)]
     steps = np.array([float(row["iteration"]) for row in rows])
     values = np.array([float(row[column]) for row in rows])

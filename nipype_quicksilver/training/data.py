@@ -1,25 +1,26 @@
-"""What a network is trained on, as files: found, checked for what goes together, hashed."""
+"""The files on which a network is trained and validated: found, checked, and identified."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import ROLES
-from nipype_quicksilver.spatial.files import PathLike, sha256_of
-from nipype_quicksilver.training import momentum_dataset
-from nipype_quicksilver.training.recipes import Plan
+from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.training.digests import FileDigest
+from nipype_quicksilver.training.momentum_dataset import dataset_files
 
 _SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
 FEWEST = 2  # a pair
 
+_Item = TypeVar("_Item")
+
 
 @dataclass(frozen=True)
 class Data:
-    """What a network is trained and judged on, as files and folders.
+    """What a network is trained and validated on, as files and folders.
 
     Attributes
     ----------
@@ -32,7 +33,7 @@ class Data:
     momenta, validation_momenta : path-like, optional
         Data sets of momenta, see `momentum_dataset`; instead of all others.
     tissues : path-like, optional
-        Table of tissues; that of FreeSurfer's segmentation unless given.
+        Table of tissues. Default: the table of FreeSurfer's segmentation.
     """
 
     labels: Sequence[PathLike] = ()
@@ -59,27 +60,38 @@ class Files:
 
     @property
     def all(self) -> list[Path]:
-        """Both."""
+        """The files for training, then those for validation."""
         return [*self.training, *self.validation]
 
-    def split(self, things: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Return what belongs to the files of training, and to those of validation."""
+    def split(self, items: Sequence[_Item]) -> tuple[list[_Item], list[_Item]]:
+        """Split one item for each of :attr:`all` into those for training and for validation."""
         number = len(self.training)
-        return list(things[:number]), list(things[number:])
+        return list(items[:number]), list(items[number:])
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a training."""
+    """The files that a training reads.
+
+    Attributes
+    ----------
+    labels, images : Files
+        Label maps and brains.
+    image_labels : list of Path
+        Label maps of all images.
+    tissues : Path or None
+        Table of tissues.
+    momenta : Files
+        All files of the data sets of momenta.
+    """
 
     labels: Files = field(default_factory=Files)
     images: Files = field(default_factory=Files)
     image_labels: list[Path] = field(default_factory=list)
     tissues: Path | None = None
-    momenta: list[tuple[Path, str]] = field(default_factory=list)
-    validation_momenta: list[tuple[Path, str]] = field(default_factory=list)
+    momenta: Files = field(default_factory=Files)
 
-    def digests(self) -> list[dict[str, str]]:
+    def digests(self) -> list[FileDigest]:
         """Return every file with its use and its SHA-256."""
         uses = {
             "labels": self.labels.training,
@@ -88,70 +100,27 @@ class Inputs:
             "validation image": self.images.validation,
             "labels of an image": self.image_labels,
             "tissues": [] if self.tissues is None else [self.tissues],
+            "momenta": self.momenta.training,
+            "validation momenta": self.momenta.validation,
         }
-        hashed = [(use, path, sha256_of(path)) for use, paths in uses.items() for path in paths]
-        hashed += [("momenta", *item) for item in self.momenta]
-        hashed += [("validation momenta", *item) for item in self.validation_momenta]
-        return [
-            {"use": use, "file": str(path.absolute()), "sha256": digest}
-            for use, path, digest in hashed
-        ]
-
-
-def check_data(data: Data, plan: Plan, role: str, before: Sequence[PathLike]) -> None:
-    """Refuse what does not go together, before anything is read."""
-    if role not in ROLES:
-        raise InputError(f"role '{role}' is not known; give {' or '.join(ROLES)}")
-    pictures = (*data.labels, *data.images)
-    if (data.momenta is None) == (not pictures):
-        raise InputError("give label maps, images, or a data set of momenta to train on")
-    if plan.architecture == "patch" and data.momenta is None:
-        raise InputError(
-            "a patch network is trained on momenta; give a data set of 'quicksilver dataset', or "
-            "a recipe with another architecture"
-        )
-    if plan.architecture != "patch" and data.momenta is not None:
-        raise InputError(
-            f"{data.momenta}: momenta are for patch networks; give a recipe with that architecture"
-        )
-    if data.momenta is None and (role == "correction") != bool(before):
-        raise InputError(
-            "a correction network needs the networks before it, a prediction network none; give "
-            "the checkpoint of the prediction network and the role 'correction'"
-        )
-    beside = data.image_labels or data.tissues or before
-    if data.momenta is not None and beside:
-        raise InputError(
-            f"{data.momenta}: a data set of momenta is trained on alone; leave out tissues, label "
-            "maps of images, and networks before"
-        )
-    if data.validation_momenta is not None and data.momenta is None:
-        raise InputError("validation momenta are for training on momenta; give those too")
-    judged = data.validation_labels or data.validation_images or data.validation_momenta
-    if plan.patience and not judged:
-        raise InputError(
-            "patience counts validations; give data to be judged on, or a patience of 0"
-        )
-    if data.validation_labels and not data.labels:
-        raise InputError("validation label maps are for training on label maps; give those too")
-    if data.validation_images and not data.images:
-        raise InputError("validation images are for training on images; give those too")
+        return [FileDigest.of(path, use) for use, paths in uses.items() for path in paths]
 
 
 def find_inputs(data: Data) -> Inputs:
-    """Find the files that a training is to read.
+    """Find the files that a training reads.
 
     Raises
     ------
     InputError
-        If one cannot be used, or is both for training and for validation.
+        If a file cannot be used, or is given both for training and for validation.
     """
     if data.momenta is not None:
-        digests = momentum_dataset.dataset_digests
-        judged = data.validation_momenta
+        validation = data.validation_momenta
         return Inputs(
-            momenta=digests(data.momenta),
-            validation_momenta=[] if judged is None else digests(judged),
+            momenta=Files(
+                dataset_files(data.momenta),
+                [] if validation is None else dataset_files(validation),
+            )
         )
     inputs = Inputs(
         labels=Files(
@@ -171,55 +140,50 @@ def find_inputs(data: Data) -> Inputs:
         }
         if both:
             raise InputError(
-                f"{min(both)}: is given for training and for validation; judge on others"
+                f"{min(both)}: is given for training and for validation; validate on other files"
             )
     return inputs
 
 
 def find_images(paths: Sequence[PathLike], what: str) -> list[Path]:
-    """Return the images that files and folders name.
+    """Return images from a list of files and folders.
 
     Parameters
     ----------
     paths : sequence of path-like
         Files, and folders whose images are taken in the order of their names.
     what : str
-        What they are to the user, for messages.
+        Description of the images, for messages.
 
     Returns
     -------
     list of Path
-        At least two, or none for no paths.
+        At least two; empty if `paths` is empty.
 
     Raises
     ------
     InputError
-        If a path does not exist, a folder holds no image, a file is given twice, or there is one
-        file only.
+        If a path does not exist, a folder has no image, a file is given twice, or there is only
+        one file.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if _is_image(file))
             if not inside:
-                raise InputError(f"{path}: holds no image ({', '.join(_SUFFIXES)}); give another")
-            found += inside
+                raise InputError(f"{path}: has no image ({', '.join(_SUFFIXES)}); give another")
+            images += inside
         elif path.exists():
-            found.append(path)
+            images.append(path)
         else:
             raise InputError(f"{path}: no such file or folder; check the {what}")
-    twice = [path for path in found if found.count(path) > 1]
-    if twice:
-        raise InputError(f"{twice[0]}: is given twice among the {what}; leave one out")
-    if len(found) == 1:
-        raise InputError(f"{found[0]}: is the only one of the {what}; give at least {FEWEST}")
-    return found
+    repeated = [path for path in images if images.count(path) > 1]
+    if repeated:
+        raise InputError(f"{repeated[0]}: is given twice among the {what}; leave one out")
+    if len(images) == 1:
+        raise InputError(f"{images[0]}: is the only one of the {what}; give at least {FEWEST}")
+    return images
 
 
 def _is_image(path: Path) -> bool:
     return path.name.endswith(_SUFFIXES) and not path.name.startswith(".") and path.is_file()
-
-
-def digests_of(paths: Sequence[PathLike]) -> list[dict[str, str]]:
-    """Return files with their SHA-256."""
-    return [{"file": str(Path(path).absolute()), "sha256": sha256_of(path)} for path in paths]

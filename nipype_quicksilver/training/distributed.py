@@ -1,4 +1,4 @@
-"""Training by several processes, started by torchrun: one for each GPU, or for some CPUs."""
+"""Training by several processes that torchrun starts: one for each GPU, or on CPUs."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nipype_quicksilver.errors import InputError
 
 _Network = TypeVar("_Network", bound=nn.Module)
-_Thing = TypeVar("_Thing")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Processes:
     Attributes
     ----------
     rank : int
-        Number of this one; the first writes the files.
+        Index of this process; the first one writes the files.
     ranks : int
-        How many there are.
+        Number of processes.
     device : torch.device
-        Where this one computes.
+        Device of this process.
     """
 
     rank: int
@@ -36,26 +36,26 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process is the one that writes files."""
         return self.rank == 0
 
     def distribute(self, network: _Network) -> _Network:
-        """Return what predicts as the network does, and averages gradients over all processes."""
+        """Return a wrapper of the network that averages gradients over all processes."""
         if self.ranks == 1:
             return network
         return cast(_Network, _Distributed(network))
 
-    def gather(self, thing: _Thing) -> list[_Thing]:
-        """Return what every process has, in their order, to all of them."""
+    def gather(self, item: _Item) -> list[_Item]:
+        """Return the items of all processes, in their order, to each of them."""
         if self.ranks == 1:
-            return [thing]
-        everything: list[Any] = [None] * self.ranks
-        distributed.all_gather_object(everything, thing)
-        return everything
+            return [item]
+        items: list[Any] = [None] * self.ranks
+        distributed.all_gather_object(items, item)
+        return items
 
 
 class _Distributed(DistributedDataParallel):
-    """DistributedDataParallel with the attributes of its network."""
+    """DistributedDataParallel that also has the attributes of its network."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -65,18 +65,18 @@ class _Distributed(DistributedDataParallel):
 
 
 def process_count() -> int:
-    """Return how many processes torchrun started; 1 without torchrun."""
+    """Return the number of processes that torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started; without torchrun there is only this one.
+    """Join the processes that torchrun started; without torchrun this is the only one.
 
     Parameters
     ----------
     device : torch.device
-        Of a single process; of several, each takes the GPU of its number.
+        Device of a single process; each of several uses the GPU with its local rank.
 
     Yields
     ------

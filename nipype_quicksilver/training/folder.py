@@ -1,4 +1,4 @@
-"""The folder of a training: what makes it reproducible, its logs, and the state to go on from."""
+"""The folder of a training: a record of its inputs, logs, and the state from which it resumes."""
 
 from __future__ import annotations
 
@@ -10,56 +10,110 @@ import logging
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
+
+import torch
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.spatial.files import PathLike, staged, write_error, write_json
 from nipype_quicksilver.spatial.folders import check_output_dir
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    import torch
+from nipype_quicksilver.training.digests import FileDigest
 
 RUN, RECIPE, STATE = "run.json", "recipe.json", "state.pt"
 LOG, VALIDATION, CURVE = "log.csv", "validation.csv", "curve.png"
 TENSORBOARD = "tensorboard"
 
-# What must be as it was for a training to go on; the rest may change on the way.
-_FIXED = ("recipe", "role", "before", "start", "inputs", "processes")
+# Entries of the record that have to be the same when a training is resumed.
+_FIXED = {
+    "recipe": "a different recipe",
+    "role": "a different role",
+    "before": "different earlier networks",
+    "start": "different initial weights",
+    "inputs": "different images, label maps or momenta",
+    "processes": "a different number of processes",
+}
 
 _logger = logging.getLogger(__name__)
 
 
-class Run:
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What makes a training reproducible; the content of ``run.json``.
+
+    Attributes
+    ----------
+    versions : dict
+        Versions of the libraries.
+    command : str
+        Command line.
+    role : {'prediction', 'correction'}
+    recipe : dict
+        As the file of a recipe holds it.
+    before, start, inputs : list of FileDigest
+        Networks that are corrected, the network with the initial weights, and all data.
+    processes : int
+        Number of processes.
+    device : str
+        Type of the device.
+    """
+
+    versions: dict[str, str]
+    command: str
+    role: str
+    recipe: dict[str, Any]
+    before: list[FileDigest]
+    start: list[FileDigest]
+    inputs: list[FileDigest]
+    processes: int
+    device: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record as its file holds it."""
+        return {
+            "format": "quicksilver-training",
+            "version": 1,
+            "versions": self.versions,
+            "command": self.command,
+            "role": self.role,
+            "recipe": self.recipe,
+            "before": [digest.as_json() for digest in self.before],
+            "start": [digest.as_json() for digest in self.start],
+            "inputs": [digest.as_json() for digest in self.inputs],
+            "processes": self.processes,
+            "device": self.device,
+        }
+
+
+class TrainingFolder:
     """The folder of one training.
 
     Parameters
     ----------
     folder : path-like
-        Made by :meth:`start`, if needed.
-    facts : dict
-        What makes the training reproducible, for ``run.json``.
+        Created by :meth:`start` if needed.
+    record : TrainingRecord
     writes : bool
-        Whether this process writes; of several, one does.
+        Whether this process writes files; only one of several does.
 
     Raises
     ------
     InputError
-        If the folder cannot be written to, or holds another training.
+        If the folder cannot be written to, or holds a different training.
     """
 
-    def __init__(self, folder: PathLike, facts: dict[str, Any], *, writes: bool = True) -> None:
+    def __init__(self, folder: PathLike, record: TrainingRecord, *, writes: bool = True) -> None:
         self.folder = Path(folder)
+        self.record = record
         self.writes = writes
-        self._facts = facts
         check_output_dir(folder)
         if writes and self.path(STATE).exists():
-            self._check(facts)
+            self._check()
 
     def start(self) -> None:
-        """Make the folder and write what makes the training reproducible.
+        """Create the folder and write the record of a new training.
 
         Raises
         ------
@@ -72,44 +126,43 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(self.folder, error) from error
-        write_json(self.path(RECIPE), self._facts["recipe"])
-        write_json(self.path(RUN), self._facts)
+        write_json(self.path(RECIPE), self.record.recipe)
+        write_json(self.path(RUN), self.record.as_json())
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the folder."""
         return self.folder / name
 
-    def _check(self, facts: dict[str, Any]) -> None:
+    def _check(self) -> None:
+        """Refuse to resume a training with a different record."""
         try:
-            known = json.loads(self.path(RUN).read_text(encoding="utf-8"))
+            recorded = json.loads(self.path(RUN).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.path(RUN)}: is missing or damaged; choose another output folder"
             ) from error
-        now = json.loads(json.dumps(facts))
-        for key in _FIXED:
-            if comparable(known.get(key)) != comparable(now[key]):
+        current = json.loads(json.dumps(self.record.as_json()))
+        for key, difference in _FIXED.items():
+            if without_paths(recorded.get(key)) != without_paths(current[key]):
                 raise InputError(
-                    f"{self.folder}: holds a training with other {_NAMES[key]}; choose another "
-                    "output folder, or give what it was started with to go on"
+                    f"{self.folder}: holds a training with {difference}; choose another output "
+                    "folder, or give the original inputs and options to resume it"
                 )
-        if known.get("versions") != now["versions"]:
+        if recorded.get("versions") != current["versions"]:
             _logger.warning(
-                "%s: was started with other versions of libraries: the result will not be the same "
-                "to the bit",
+                "%s: was started with other versions of libraries: the result will not be "
+                "bit-identical",
                 self.folder,
             )
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the last state on a device, None at the start.
+        """Return the last state on a device, None for a new training.
 
         Raises
         ------
         InputError
             If it is damaged.
         """
-        import torch
-
         path = self.path(STATE)
         if not path.exists():
             return None
@@ -122,17 +175,15 @@ class Run:
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state aside, then put it in the place of the last one.
+        """Write a state to a temporary file, then replace the last state by it.
 
         Raises
         ------
         QuicksilverError
-            If weights are not finite; the last state stays.
+            If weights are not finite; the last state is kept.
         InputError
-            If the disk is full; the last state stays.
+            If the disk is full; the last state is kept.
         """
-        import torch
-
         if not self.writes:
             return
         for name, weights in state["training"]["network"].items():
@@ -141,7 +192,7 @@ class Run:
                     f"{self.folder}: the training diverged ({name} is not finite); lower the "
                     "learning rate in the recipe and start again in another folder"
                 )
-        # To memory first: torch reports a full disk as no OSError.
+        # To memory first: torch does not report a full disk as an OSError.
         buffer = io.BytesIO()
         torch.save(state, buffer)
         with staged(self.path(STATE)) as part:
@@ -149,7 +200,7 @@ class Run:
 
 
 class Table:
-    """A CSV file that grows, a row for each iteration.
+    """A CSV file to which rows are appended.
 
     Parameters
     ----------
@@ -157,10 +208,10 @@ class Table:
     columns : sequence of str
         The first is ``iteration``.
     last : int
-        Rows of later iterations, and a row that was cut off, are dropped: the training goes on
-        after this one.
+        The training is resumed after this iteration: rows of later ones, and a truncated row, are
+        removed.
     writes : bool
-        Whether this process writes.
+        Whether this process writes files.
     """
 
     def __init__(
@@ -210,25 +261,25 @@ def _cell(value: Any) -> Any:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a file that :class:`Table` wrote; none where there is no file."""
+    """Return the complete rows of a file of :class:`Table`; empty if there is no file."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    reader = csv.DictReader(whole.splitlines())
+    complete = text[: text.rfind("\n") + 1]
+    reader = csv.DictReader(complete.splitlines())
     return [row for row in reader if None not in row.values() and row.get("iteration")]
 
 
 class Board:
-    """Curves for TensorBoard, where it is installed.
+    """Curves for TensorBoard, if it is installed.
 
     Parameters
     ----------
     folder : Path
     last : int
-        What was logged of later iterations is dropped.
+        Points of later iterations are removed.
     writes : bool
-        Whether this process writes.
+        Whether this process writes files.
     """
 
     def __init__(self, folder: Path, last: int, *, writes: bool = True) -> None:
@@ -246,7 +297,7 @@ class Board:
                 self._writer.add_scalar(f"{group}/{name}", value, iteration)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining points."""
         if self._writer is not None:
             self._writer.close()
 
@@ -258,20 +309,16 @@ def _tensorboard() -> ModuleType | None:
         return None
 
 
-def comparable(facts: Any) -> Any:
-    """Return facts without the paths of files: a training may go on from another folder."""
-    if isinstance(facts, dict):
-        return {key: comparable(value) for key, value in facts.items() if key != "file"}
-    if isinstance(facts, list):
-        return [comparable(item) for item in facts]
-    return facts
+def without_paths(content: Any) -> Any:
+    """Return a record's content without the paths of files, which may have been moved.
 
-
-_NAMES = {
-    "recipe": "numbers in its recipe",
-    "role": "purpose",
-    "before": "earlier networks",
-    "start": "weights at its start",
-    "inputs": "images, label maps or momenta",
-    "processes": "numbers of processes",
-}
+    Examples
+    --------
+    >>> without_paths([{"use": "image", "file": "/data/a.nii", "sha256": "e3b0"}])
+    [{'use': 'image', 'sha256': 'e3b0'}]
+    """
+    if isinstance(content, dict):
+        return {key: without_paths(value) for key, value in content.items() if key != "file"}
+    if isinstance(content, list):
+        return [without_paths(item) for item in content]
+    return content

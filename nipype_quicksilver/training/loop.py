@@ -1,4 +1,4 @@
-"""The loop of a training: iterations, logs, validations and states, until the end."""
+"""The training loop: iterations, logs, validations and states."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
+from nipype_quicksilver.training.distributed import Processes
 from nipype_quicksilver.training.folder import (
     LOG,
     TENSORBOARD,
     VALIDATION,
     Board,
-    Run,
     Table,
+    TrainingFolder,
 )
-from nipype_quicksilver.training.recipes import Plan
+from nipype_quicksilver.training.plan import Plan
+from nipype_quicksilver.training.trainer import Losses, Task
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from nipype_quicksilver.training.distributed import Processes
-
-# Rows of the log are written together, to spare the disk; and before every state.
+# Rows of the log are written in groups of this size, and before every state.
 _ROWS = 20
 
 _logger = logging.getLogger(__name__)
@@ -36,16 +34,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """How a training goes.
+    """State of a training after an iteration.
 
     Attributes
     ----------
     iteration, iterations : int
+        Number of iterations done, and of all.
     loss : float
-        Running mean.
+        Loss of the iteration.
     validation : dict
-        The last numbers, empty before the first.
+        Numbers of the last validation, empty before the first.
     seconds_left : float
+        Estimated time to the last iteration.
     """
 
     iteration: int
@@ -58,111 +58,107 @@ class Status:
 Progress = Callable[[Status], None]
 
 
-class Trainer(Protocol):
-    """What does the iterations: `networks.training.Training`, `networks.regression`'s."""
-
-    network: Any
-    average: dict[str, torch.Tensor]
-    iteration: int
-
-    def step(self) -> Any:
-        """Do one iteration."""
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that a continuation needs."""
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-
-
 @dataclass(frozen=True)
-class Task:
-    """A trainer and what belongs to its kind.
+class Best:
+    """The best validation so far.
 
     Attributes
     ----------
-    trainer : Trainer
-    judge : callable or None
-        Given a network, and whether to judge no deformation instead, it returns the numbers of
-        the validation.
-    model : dict
-        What the card tells of the LDDMM model: spacing, velocity_factor, kernel, steps.
-    columns : tuple of str
-        Numbers of an iteration.
-    before : list of dict or None
-        The networks before this one.
+    weights : dict or None
+        The running average of the weights; None before the first validation.
+    numbers : dict
+        Numbers of the validation.
+    iteration : int
+    since : int
+        Number of validations since then.
     """
 
-    trainer: Trainer
-    judge: Callable[[nn.Module, bool], dict[str, float]] | None
-    model: dict[str, Any]
-    columns: tuple[str, ...]
-    before: Any = None
+    weights: dict[str, torch.Tensor] | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    iteration: int = 0
+    since: int = 0
 
 
 class Loop:
-    """Iterations, logs, validations and states, until the end."""
+    """Trains a network, from the last state in the folder if there is one.
+
+    Parameters
+    ----------
+    folder : TrainingFolder
+    task : Task
+    plan : Plan
+    processes : Processes
+    save_every : int
+        Iterations between two states.
+    progress : callable, optional
+        Called after each iteration, by the first process.
+
+    Attributes
+    ----------
+    best : Best
+    identity : dict
+        Numbers of the validation without deformation.
+    last : dict
+        Numbers of the last validation.
+    seconds : float
+        Time spent in iterations and validations, over all sessions.
+    """
 
     def __init__(
         self,
-        run: Run,
+        folder: TrainingFolder,
         task: Task,
         plan: Plan,
         processes: Processes,
         save_every: int,
         progress: Progress | None,
     ) -> None:
-        self._run, self._task, self._plan = run, task, plan
-        self._processes, self._every = processes, save_every
+        self._folder, self._task, self.plan = folder, task, plan
+        self._processes, self._save_every = processes, save_every
         self._progress = progress
         self.trainer = task.trainer
-        #: Weights of the best validation, its numbers, and validations since; without any
-        #: validation nothing.
-        self.best: dict[str, Any] = {"weights": None, "numbers": {}, "iteration": 0, "since": 0}
+        self.best = Best()
         self.identity: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.seconds = 0.0
-        state = run.load(processes.device)
+        state = folder.load(processes.device)
         if state is not None:
             self.trainer.resume(state["training"])
-            self.best, self.identity = state["best"], state["identity"]
+            self.best, self.identity = Best(**state["best"]), state["identity"]
             self.last, self.seconds = state["last"], state["seconds"]
-            _logger.info("going on after iteration %d", self.trainer.iteration)
-        # Without a state also the validation before the first iteration is done again.
+            _logger.info("resuming after iteration %d", self.trainer.iteration)
+        # Without a state, the validation before the first iteration is repeated, too.
         done = -1 if state is None else self.trainer.iteration
-        self._log = Table(run.path(LOG), (*task.columns, "seconds"), done, writes=processes.first)
+        columns, writes = self.trainer.columns, processes.first
+        measures = [name for name in columns if name not in ("iteration", "loss")]
+        self._log = Table(folder.path(LOG), (*columns, "seconds"), done, writes=writes)
         self._validations = Table(
-            run.path(VALIDATION),
-            ("iteration", "loss", *self._measured()),
-            done,
-            writes=processes.first,
+            folder.path(VALIDATION), ("iteration", "loss", *measures), done, writes=writes
         )
-        self._board = Board(run.path(TENSORBOARD), done, writes=processes.first)
+        self._board = Board(folder.path(TENSORBOARD), done, writes=writes)
         self._rows: list[dict[str, Any]] = []
-
-    def _measured(self) -> tuple[str, ...]:
-        return tuple(name for name in self._task.columns if name not in ("iteration", "loss"))
 
     @property
     def finished(self) -> bool:
-        """Whether all iterations are done, or no progress was seen for too long."""
-        patience = self._plan.patience
-        early = patience > 0 and self.best["since"] >= patience
-        return early or self.trainer.iteration >= self._plan.training.iterations
+        """Whether all iterations are done, or validations have not improved for too long."""
+        patience = self.plan.patience
+        early = patience > 0 and self.best.since >= patience
+        return early or self.trainer.iteration >= self.plan.training.iterations
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Train to the end."""
+        validate = self._task.validate
         try:
-            if self.trainer.iteration == 0 and not self.finished and self._task.judge is not None:
-                self.identity = self._task.judge(self.trainer.network, True)
+            if self.trainer.iteration == 0 and not self.finished and validate is not None:
+                self.identity = validate(self.trainer.network, True)
                 self._validations.add([{"iteration": 0, **self.identity}])
                 self._board.add("validation", 0, self.identity)
             while not self.finished:
                 self._iterate()
         finally:
             self._board.close()
-        if self.trainer.iteration < self._plan.training.iterations:
-            _logger.info("no better validation since iteration %d: stopped", self.best["iteration"])
+        if self.trainer.iteration < self.plan.training.iterations:
+            _logger.info("no better validation since iteration %d: stopped", self.best.iteration)
 
     def _iterate(self) -> None:
         start = time.perf_counter()
@@ -170,12 +166,12 @@ class Loop:
         iteration = self.trainer.iteration
         if not math.isfinite(losses["loss"]):
             raise QuicksilverError(
-                f"{self._run.folder}: the training diverged in iteration {iteration}; lower the "
+                f"{self._folder.folder}: the training diverged in iteration {iteration}; lower the "
                 "learning rate in the recipe and start again in another folder"
             )
         validated = False
-        if self._task.judge is not None and (
-            iteration % self._plan.every == 0 or iteration == self._plan.training.iterations
+        if self._task.validate is not None and (
+            iteration % self.plan.every == 0 or iteration == self.plan.training.iterations
         ):
             self._validate()
             validated = True
@@ -186,11 +182,11 @@ class Loop:
         )
         if len(self._rows) >= _ROWS:
             self._flush()
-        if validated or iteration % self._every == 0 or self.finished:
+        if validated or iteration % self._save_every == 0 or self.finished:
             self._save()
-        self._tell(losses["loss"])
+        self._report(losses["loss"])
 
-    def _step(self) -> Any:
+    def _step(self) -> Losses:
         try:
             return self.trainer.step()
         except (MemoryError, RuntimeError) as error:
@@ -199,35 +195,29 @@ class Loop:
             raise InputError(
                 f"device {self._processes.device}: its memory does not suffice for this network "
                 "and grid; free some, or give a recipe with fewer features or a larger factor. "
-                f"{self._run.folder} holds what was reached"
+                f"{self._folder.folder} holds what was reached"
             ) from error
 
     def _validate(self) -> None:
-        assert self._task.judge is not None
+        assert self._task.validate is not None
         trial = copy.deepcopy(self.trainer.network)
         trial.load_state_dict(self.trainer.average)
-        self.last = self._task.judge(trial.eval(), False)
+        self.last = self._task.validate(trial.eval(), False)
         iteration = self.trainer.iteration
         self._validations.add([{"iteration": iteration, **self.last}])
         self._board.add("validation", iteration, self.last)
-        best = self.best["numbers"].get("loss", math.inf)
-        if self.last["loss"] < best:
+        if self.last["loss"] < self.best.numbers.get("loss", math.inf):
             weights = {name: value.clone() for name, value in self.trainer.average.items()}
-            self.best = {
-                "weights": weights,
-                "numbers": self.last,
-                "iteration": iteration,
-                "since": 0,
-            }
+            self.best = Best(weights, self.last, iteration)
         else:
-            self.best = {**self.best, "since": self.best["since"] + 1}
+            self.best = dataclasses.replace(self.best, since=self.best.since + 1)
 
     def _save(self) -> None:
         self._flush()
-        self._run.save(
+        self._folder.save(
             {
                 "training": self.trainer.state(),
-                "best": self.best,
+                "best": vars(self.best),
                 "identity": self.identity,
                 "last": self.last,
                 "seconds": self.seconds,
@@ -238,9 +228,9 @@ class Loop:
         self._log.add(self._rows)
         self._rows = []
 
-    def _tell(self, loss: float) -> None:
+    def _report(self, loss: float) -> None:
         if self._progress is None or not self._processes.first:
             return
-        done, all_of_them = self.trainer.iteration, self._plan.training.iterations
-        left = (all_of_them - done) * self.seconds / done
-        self._progress(Status(done, all_of_them, loss, self.last, left))
+        iteration, iterations = self.trainer.iteration, self.plan.training.iterations
+        seconds_left = (iterations - iteration) * self.seconds / iteration
+        self._progress(Status(iteration, iterations, loss, self.last, seconds_left))

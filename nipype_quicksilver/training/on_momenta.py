@@ -1,8 +1,8 @@
 """Training as in the 2017 paper: patches of optimised momenta are regressed from patches of images.
 
 The loss is the mean absolute difference of the momentum (L1), the optimiser Adam. Every iteration
-draws its patches from a seed of its own, so that a training that was interrupted goes on to the
-bit.
+draws its patches from a seed of its own, so that a resumed training is bit-identical to an
+uninterrupted one.
 """
 
 import logging
@@ -14,8 +14,8 @@ from torch import nn
 
 from nipype_quicksilver.errors import InputError, is_out_of_memory
 from nipype_quicksilver.networks.patch_network import PatchNetwork
-from nipype_quicksilver.networks.patches import cut, select_windows
-from nipype_quicksilver.training.trainer import Trainer
+from nipype_quicksilver.networks.patches import cut_patches, select_windows
+from nipype_quicksilver.training.trainer import Losses, Trainer
 
 _logger = logging.getLogger(__name__)
 
@@ -27,15 +27,16 @@ class PatchRecipe:
     Attributes
     ----------
     iterations : int
-        A batch each.
+        Number of iterations, of one batch each.
     batch_size : int
-        Patches.
+        Patches in a batch.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     stride : int
         Voxels from one patch to the next along each axis.
     averaging : float
-        Decay of the running average of the weights, which is what is kept; 0 keeps the last ones.
+        Decay of the running average of the weights, which is what is kept; 0 keeps the last
+        weights.
     seed : int
     """
 
@@ -49,14 +50,14 @@ class PatchRecipe:
 
 @dataclass(frozen=True)
 class MomentumExample:
-    """A pair of images and its momentum, on one grid.
+    """A pair of images and its momentum, all on the grid of the momentum.
 
     Attributes
     ----------
     moving, target : torch.Tensor
         (1, 1, X, Y, Z), 0 outside the brain.
     momentum : torch.Tensor
-        (1, 3, X, Y, Z).
+        (1, 3, X, Y, Z), components along the RAS axes, in the units of the engine.
     """
 
     moving: torch.Tensor
@@ -64,16 +65,8 @@ class MomentumExample:
     momentum: torch.Tensor
 
 
-@dataclass(frozen=True)
-class RegressionLosses:
-    """What one iteration saw: the mean absolute error of the momentum."""
-
-    iteration: int
-    loss: float
-
-
-class MomentumTraining(Trainer[PatchNetwork]):
-    """A network of patches on its way.
+class MomentumTrainer(Trainer[PatchNetwork]):
+    """A network of patches that is trained on momenta.
 
     Parameters
     ----------
@@ -81,8 +74,8 @@ class MomentumTraining(Trainer[PatchNetwork]):
     examples : sequence of MomentumExample
     recipe : PatchRecipe
     rank, ranks : int
-        Number of this process, and of all that train the network together, on patches of their
-        own.
+        Index of this process, and the number of processes that train the network together, each
+        on patches of its own.
     """
 
     def __init__(
@@ -97,29 +90,30 @@ class MomentumTraining(Trainer[PatchNetwork]):
         self.recipe = recipe
         self.runner: nn.Module = network
         self.side = network.patch_size
-        self.examples = [_joined(example) for example in examples]
+        self.examples = [_channels(example) for example in examples]
         self.windows = [
-            (number, window)
-            for number, joined in enumerate(self.examples)
-            for window in select_windows(joined[:, :2], self.side, recipe.stride)
+            (index, window)
+            for index, channels in enumerate(self.examples)
+            for window in select_windows(channels[:, :2], self.side, recipe.stride)
         ]
+        #: Patches that the device computes at once; fewer after it ran out of memory.
         self.at_once = recipe.batch_size
 
-    def step(self) -> RegressionLosses:
+    def step(self) -> Losses:
         """Do one iteration."""
         seed = self._seed()
         generator = torch.Generator().manual_seed(seed)
         number = min(self.recipe.batch_size, len(self.windows))
         chosen = torch.randint(len(self.windows), (number,), generator=generator).tolist()
-        while (loss := self._descend(chosen, seed)) is None:
-            pass  # again with fewer patches at once
+        while (loss := self._gradient(chosen, seed)) is None:
+            pass  # try again with fewer patches at once
         self._finish_iteration()
-        return RegressionLosses(self.iteration, loss)
+        return Losses(self.iteration, loss)
 
     @torch.no_grad()
     def error(self, network: nn.Module) -> float:
         """Return the mean absolute error of a network over all patches."""
-        torch.manual_seed(self.recipe.seed)  # of dropout
+        torch.manual_seed(self.recipe.seed)  # dropout
         device = next(network.parameters()).device
         total = 0.0
         for first in range(0, len(self.windows), self.at_once):
@@ -134,9 +128,9 @@ class MomentumTraining(Trainer[PatchNetwork]):
         total = sum(float(self._patches([k])[:, 2:].abs().mean()) for k in range(len(self.windows)))
         return total / len(self.windows)
 
-    def _descend(self, chosen: list[int], seed: int) -> float | None:
-        """Compute the gradient of a batch in parts; None after an attempt that took too much."""
-        torch.manual_seed(seed)  # of dropout
+    def _gradient(self, chosen: list[int], seed: int) -> float | None:
+        """Compute the loss and the gradient of a batch in parts; None if memory ran out."""
+        torch.manual_seed(seed)  # dropout
         self.optimizer.zero_grad(set_to_none=True)
         device = next(self.network.parameters()).device
         total = 0.0
@@ -144,8 +138,8 @@ class MomentumTraining(Trainer[PatchNetwork]):
             for first in range(0, len(chosen), self.at_once):
                 patches = self._patches(chosen[first : first + self.at_once]).to(device)
                 predicted = self.runner(patches[:, :1], patches[:, 1:2])
-                share = len(patches) / len(chosen)
-                loss = share * (predicted - patches[:, 2:]).abs().mean()
+                fraction = len(patches) / len(chosen)
+                loss = fraction * (predicted - patches[:, 2:]).abs().mean()
                 loss.backward()
                 total += float(loss.detach())
             return total
@@ -161,7 +155,7 @@ class MomentumTraining(Trainer[PatchNetwork]):
         if device.type == "cuda":
             torch.cuda.empty_cache()
         _logger.warning(
-            "device %s: its memory does not suffice for the batch; going on with %d patches at "
+            "device %s: its memory does not suffice for the batch; continuing with %d patches at "
             "once, which gives the same gradient",
             device,
             self.at_once,
@@ -169,13 +163,14 @@ class MomentumTraining(Trainer[PatchNetwork]):
         return None
 
     def _patches(self, chosen: Sequence[int]) -> torch.Tensor:
-        """Return patches of moving and target image and of the momentum, (N, 5, P, P, P)."""
+        """Return patches of the moving image, the target and the momentum, (N, 5, P, P, P)."""
         parts = []
         for k in chosen:
-            number, window = self.windows[k]
-            parts.append(cut(self.examples[number], window[None], self.side))
+            index, window = self.windows[k]
+            parts.append(cut_patches(self.examples[index], window[None], self.side))
         return torch.cat(parts)
 
 
-def _joined(example: MomentumExample) -> torch.Tensor:
+def _channels(example: MomentumExample) -> torch.Tensor:
+    """Return the moving image, the target and the momentum as channels, (1, 5, X, Y, Z)."""
     return torch.cat([example.moving, example.target, example.momentum], dim=1)

@@ -1,12 +1,12 @@
-"""Images and label maps that a network is trained on, read and brought onto one grid."""
+"""Images and label maps for training end to end, read and resampled to one grid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.nifti1 import Nifti1Image
 
@@ -18,24 +18,19 @@ from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_
 from nipype_quicksilver.spatial.intensity import normalize
 from nipype_quicksilver.spatial.resampling import conform, pooled
 from nipype_quicksilver.training.data import Files
-from nipype_quicksilver.training.tissue_shares import (
-    TissueTable,
-    count_shares,
+from nipype_quicksilver.training.synthesis import TrainingScan
+from nipype_quicksilver.training.tissue_fractions import (
+    count_fractions,
     on_common_grid,
-    read_tissue_shares,
-    rows_of_labels,
+    read_tissue_fractions,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from nipype_quicksilver.training.synthesis import Scan
+from nipype_quicksilver.training.tissues import TissueTable, rows_of_labels
 
 
 def read_brains(
     files: Files, table: TissueTable, grid: tuple[int, int, int], factor: int
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Read label maps as shares of classes, aligned to each other.
+    """Read label maps as fractions of classes, aligned to each other.
 
     Parameters
     ----------
@@ -43,21 +38,19 @@ def read_brains(
         Label maps.
     table : TissueTable
     grid : tuple of int
-        Sides of the common grid of 1 mm.
+        Sides of the common grid, whose voxels have 1 mm.
     factor : int
-        By which the training's grid is coarser.
+        The training grid is coarser than the common grid by this factor.
 
     Returns
     -------
     training, validation : list of torch.Tensor
-        (C, X, Y, Z), bytes.
+        (C, X, Y, Z) each, as bytes from 0 to 255, on the training grid.
     """
-    import torch
-
     if not files.all:
         return [], []
-    shares = read_tissue_shares(files.all, table, shape=grid, factor=factor)
-    return files.split([torch.from_numpy(share) for share in shares])
+    fractions = read_tissue_fractions(files.all, table, shape=grid, factor=factor)
+    return files.split([torch.from_numpy(brain) for brain in fractions])
 
 
 def read_scans(
@@ -66,29 +59,31 @@ def read_scans(
     table: TissueTable,
     grid: tuple[int, int, int],
     factor: int,
-) -> tuple[list[Scan], list[Scan]]:
+) -> tuple[list[TrainingScan], list[TrainingScan]]:
     """Read brains without skull that are aligned to each other by their headers.
 
     Parameters
     ----------
     files : Files
-        Images, any grids.
+        Images, on any grids.
     labels : sequence of Path
-        Label maps on the grids of the images of both lists, in their order; or none.
+        Label maps of all images, on their grids and in their order; or empty.
     table : TissueTable
     grid : tuple of int
-        Sides of the common grid of 1 mm; its centre is that of the box around all brains.
+        Sides of the common grid, whose voxels have 1 mm; its centre is that of the bounding box
+        of all brains.
     factor : int
-        By which the training's grid is coarser.
+        The training grid is coarser than the common grid by this factor.
 
     Returns
     -------
-    training, validation : list of Scan
+    training, validation : list of TrainingScan
 
     Raises
     ------
     InputError
-        If a file cannot be used, labels do not fit, or a brain does not fit into the grid.
+        If a file cannot be used, label maps do not match the images, or a brain does not fit into
+        the grid.
     """
     if labels and len(labels) != len(files.all):
         raise InputError(
@@ -102,7 +97,7 @@ def read_scans(
     for image, box in zip(images, boxes, strict=True):
         if np.any(np.abs(box - centre) > np.array(grid) / 2):
             raise InputError(
-                f"{image_name(image)}: its brain does not fit into the training's grid of "
+                f"{image_name(image)}: its brain does not fit into the training grid of "
                 f"{'x'.join(map(str, grid))} mm around all brains; align the images to each other, "
                 "or give a recipe with a larger grid"
             )
@@ -115,9 +110,9 @@ def read_scans(
 
 
 def _world_box(brain: Nifti1Image) -> np.ndarray:
-    """Return the smallest and the largest coordinates of a brain's voxels, (2, 3)."""
+    """Return the smallest and the largest RAS coordinates of a brain's voxels, (2, 3), mm."""
     index = np.argwhere(np.asanyarray(brain.dataobj))
-    # The corners of the box along the image's axes: enough for the box along the world's.
+    # The corners of the bounding box in voxels are enough to bound it in RAS.
     corners = np.stack([index.min(axis=0), index.max(axis=0)])
     points = apply_affine(brain.affine, np.stack(np.meshgrid(*corners.T), -1).reshape(-1, 3))
     return np.stack([points.min(axis=0), points.max(axis=0)])
@@ -131,9 +126,7 @@ def _scan(
     centre: np.ndarray,
     shape: tuple[int, int, int],
     factor: int,
-) -> Scan:
-    from nipype_quicksilver.training.synthesis import Scan
-
+) -> TrainingScan:
     corner = [c - (n - 1) / 2 for c, n in zip(centre, shape, strict=True)]
     grid = Grid(shape, from_matvec(np.eye(3), corner))
     inside = conform_mask(brain, grid)
@@ -142,7 +135,7 @@ def _scan(
     classes = None
     if label is not None:
         classes = _classes(image, label, table, centre, shape, factor)
-    return Scan(_pooled(data, factor), _pooled(inside, factor), classes)
+    return TrainingScan(_pooled(data, factor), _pooled(inside, factor), classes)
 
 
 def _classes(
@@ -153,8 +146,6 @@ def _classes(
     shape: tuple[int, int, int],
     factor: int,
 ) -> torch.Tensor:
-    import torch
-
     labels = read_labels(label, what="label map")
     check_same_grid(image, labels)
     rows = rows_of_labels(np.asanyarray(labels.dataobj), table)
@@ -163,11 +154,9 @@ def _classes(
             f"{label}: has none of the labels in the table of tissues; give another table"
         )
     common = on_common_grid(rows, labels.affine, table, from_matvec(np.eye(3), centre), shape)
-    return torch.from_numpy(count_shares(common, len(table.labels), factor))
+    return torch.from_numpy(count_fractions(common, len(table.labels), factor))
 
 
 def _pooled(data: np.ndarray, factor: int) -> torch.Tensor:
     """Return the mean over blocks of voxels, (1, 1, x, y, z)."""
-    import torch
-
     return torch.from_numpy(pooled(data.astype(np.float32), factor))[None, None]

@@ -1,19 +1,28 @@
-"""What every training has: a network, an optimiser, and the running average that is kept."""
+"""What every training has: a network, its optimiser, and the running average of its weights."""
 
-from typing import Any, Generic, Protocol, TypeVar
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+from nipype_quicksilver.training.digests import FileDigest
+from nipype_quicksilver.training.model import LddmmModel
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class Schedule(Protocol):
-    """What a trainer needs of a recipe, see `training.Recipe` and `regression.PatchRecipe`."""
+    """The part of a recipe that every trainer reads."""
 
     @property
     def learning_rate(self) -> float:
-        """Of Adam."""
+        """Learning rate of Adam."""
 
     @property
     def averaging(self) -> float:
@@ -21,19 +30,31 @@ class Schedule(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of everything that is drawn."""
+        """Seed of all random numbers."""
 
 
-class Trainer(Generic[_Network]):
-    """A network on its way.
+@dataclass(frozen=True)
+class Losses:
+    """Numbers of one iteration: its index, from 1 on, and the loss."""
+
+    iteration: int
+    loss: float
+
+
+class Trainer(ABC, Generic[_Network]):
+    """A network in training; a subclass says how one iteration is done.
 
     Parameters
     ----------
     network : torch.nn.Module
     schedule : Schedule
     rank, ranks : int
-        Number of this process, and of all that train the network together, on data of their own.
+        Index of this process, and the number of processes that train the network together, each
+        on data of its own.
     """
+
+    #: The class of what :meth:`step` returns; its fields are the columns of the log.
+    losses: ClassVar[type[Losses]] = Losses
 
     def __init__(self, network: _Network, schedule: Schedule, rank: int, ranks: int) -> None:
         self._schedule = schedule
@@ -43,8 +64,17 @@ class Trainer(Generic[_Network]):
         self.average = {name: t.clone() for name, t in network.state_dict().items()}
         self.iteration = 0
 
+    @abstractmethod
+    def step(self) -> Losses:
+        """Do one iteration."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers of an iteration."""
+        return tuple(field.name for field in dataclasses.fields(self.losses))
+
     def state(self) -> dict[str, Any]:
-        """Return everything that a continuation needs."""
+        """Return everything that is needed to resume the training."""
         return {
             "iteration": self.iteration,
             "network": self.network.state_dict(),
@@ -53,7 +83,7 @@ class Trainer(Generic[_Network]):
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.iteration = state["iteration"]
         self.network.load_state_dict(state["network"])
         self.average = state["average"]
@@ -65,10 +95,31 @@ class Trainer(Generic[_Network]):
 
     @torch.no_grad()
     def _finish_iteration(self) -> None:
-        """Take the step of the optimiser, into the average too."""
+        """Take the step of the optimiser, and update the running average of the weights."""
         self.optimizer.step()
-        # Young averages forget faster, else they would remember the beginning too long.
+        # Early on the average forgets faster, so that it does not keep the initial weights.
         decay = min(self._schedule.averaging, (1 + self.iteration) / (10 + self.iteration))
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
         self.iteration += 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trainer, how its network is validated, and what the card records of both.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    validate : callable or None
+        Called with a network, and whether to measure no deformation instead of its prediction; it
+        returns the numbers of the validation. None without validation data.
+    model : LddmmModel
+    before : list of FileDigest
+        The networks that are applied before this one.
+    """
+
+    trainer: Trainer[Any]
+    validate: Callable[[nn.Module, bool], dict[str, float]] | None
+    model: LddmmModel
+    before: list[FileDigest]

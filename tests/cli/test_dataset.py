@@ -1,4 +1,4 @@
-"""The paper's way, from momenta to a correction network."""
+"""Training as in the 2017 paper, from momenta to a correction network."""
 
 import csv
 import json
@@ -69,7 +69,7 @@ def dataset(pairs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prediction(dataset, patch_recipe, tmp_path_factory):
-    """The checkpoint of a prediction network, judged on what it was trained on."""
+    """The checkpoint of a prediction network, validated on its training data."""
     folder = tmp_path_factory.mktemp("prediction")
     more = ["--validation-momenta", dataset]
     assert main(train_arguments(dataset, folder, patch_recipe, *more)) == 0
@@ -101,10 +101,10 @@ def test_prediction_network(prediction):
 
 
 def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
-    """What is learnt is what the prediction left out; the target is carried back by it."""
+    """The target is carried back by the prediction, and the momentum is the residual."""
     import torch
 
-    from nipype_quicksilver.lddmm.folding import unfold
+    from nipype_quicksilver.lddmm.folding import remove_folds
     from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.settings import Kernel
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
@@ -124,7 +124,7 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
     left = read_momentum(folder / "pair-0001_momentum.nii.gz")
     operator = KernelOperator(Kernel(**KERNEL), left.grid.shape, left.grid.spacing)
     predicted = PatchPredictor(network)(moving[None, None], target[None, None])
-    state, _ = unfold(operator.apply(predicted, 0.5), operator, steps=3, factor=2)
+    state, _ = remove_folds(operator.apply(predicted, 0.5), operator, steps=3, factor=2)
     predicted = np.moveaxis(operator.apply(state, -0.5)[0].numpy(), 0, -1)
     np.testing.assert_allclose(left.data + predicted, optimised.data, atol=1e-6)
 
@@ -195,7 +195,7 @@ def test_data_sets_that_cannot_be_trained_on(dataset, recipe, patch_recipe, tmp_
         *train_arguments(dataset, run, patch_recipe, "--role", "correction"),
         told="is for a prediction network",
     )
-    refused(*train_arguments(tmp_path, run, patch_recipe), told="is no data set of momenta")
+    refused(*train_arguments(tmp_path, run, patch_recipe), told="is not a data set of momenta")
     large = tmp_path / "large.json"
     large.write_text(patch_recipe.read_text().replace('"patch_size": 7', '"patch_size": 15'))
     refused(*train_arguments(dataset, run, large), told="smaller than a patch of 15 voxels")

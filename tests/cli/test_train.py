@@ -1,4 +1,4 @@
-"""Training from the command line: what it writes, how it goes on, and what it refuses."""
+"""Training from the command line: what it writes, how it resumes, and what it refuses."""
 
 import csv
 import errno
@@ -21,7 +21,7 @@ PROGRAM = [sys.executable, "-m", "nipype_quicksilver"]
 
 
 def arguments(label_maps, recipe, folder, *more):
-    """Return the arguments of a training on two label maps, judged on two others."""
+    """Return the arguments of a training on two label maps, validated on two others."""
     first = ["train", "--quiet", "--num-threads", "1", "--labels", *label_maps[:2]]
     first += ["--validation", *label_maps[2:], "--recipe", recipe, "--output-dir", folder, *more]
     return [str(argument) for argument in first]
@@ -45,7 +45,7 @@ def trained(label_maps, recipe, tmp_path_factory):
 
 
 def same_result(first, second):
-    """Tell whether two trainings ended with the same weights and saw the same losses."""
+    """Return whether two trainings have the same weights and losses."""
     name = "prediction.safetensors"
     return (first / name).read_bytes() == (second / name).read_bytes() and all(
         without_seconds(first / table) == without_seconds(second / table)
@@ -82,9 +82,9 @@ def test_weights_of_the_best_validation_are_kept(trained):
     assert state["best"]["iteration"] == int(min(losses, key=losses.get))
 
 
-def test_goes_on_after_a_kill_to_the_bit(trained, label_maps, recipe, tmp_path):
+def test_a_killed_training_resumes_bit_identically(trained, label_maps, recipe, tmp_path):
     folder = tmp_path / "killed"
-    # The first process is killed while it computes; nothing is left to it to put in order.
+    # The first process is killed while it computes, without a chance to clean up.
     line = [*PROGRAM, *arguments(label_maps, recipe, folder, "--save-every", "1")]
     with subprocess.Popen(line) as process:
         deadline = time.monotonic() + 300
@@ -139,14 +139,14 @@ def test_full_disk_in_the_log(label_maps, recipe, tmp_path, monkeypatch, capsys)
     assert "validation.csv: no space left" in capsys.readouterr().err
 
 
-def test_another_training_is_not_gone_on_with(trained, label_maps, recipe, refused):
+def test_a_different_training_is_not_resumed(trained, label_maps, recipe, refused):
     for more, told in (
-        (["--iterations", "7"], "other numbers in its recipe"),
-        (["--seed", "1"], "other numbers in its recipe"),
+        (["--iterations", "7"], "a different recipe"),
+        (["--seed", "1"], "a different recipe"),
     ):
         refused(*arguments(label_maps, recipe, trained, *more), told=told)
     swapped = [label_maps[1], label_maps[0], *label_maps[2:]]
-    refused(*arguments(swapped, recipe, trained), told="other images, label maps or momenta")
+    refused(*arguments(swapped, recipe, trained), told="different images, label maps or momenta")
 
 
 def test_inputs_may_have_moved(trained, label_maps, recipe, tmp_path):
@@ -284,7 +284,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
         ([first], "is the only one of the label maps; give at least 2"),
         ([first, first], "is given twice"),
         ([first, tmp_path / "missing.nii"], "missing.nii: no such file or folder"),
-        ([first, empty], "holds no image"),
+        ([first, empty], "has no image"),
         ([first, broken], "broken_dseg.nii.gz: "),
         ([first, few], "few.nii.gz: has "),
     ):
@@ -292,7 +292,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
         refused("train", "--quiet", *more, told=told)
     refused("train", "--output-dir", run, told="give label maps, images, or a data set")
     both = ["--labels", *label_maps[:2], "--validation", *label_maps[1:3]]
-    refused("train", *both, "--recipe", recipe, "--output-dir", run, told="judge on others")
+    refused("train", *both, "--recipe", recipe, "--output-dir", run, told="validate on other files")
     missing = tmp_path / "no recipe.json"
     more = ["--labels", *label_maps[:2], "--output-dir", run, "--recipe"]
     refused("train", *more, missing, told="no recipe.json: no such file; give a recipe, or one of")
@@ -302,27 +302,27 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     refused("train", *more, recipe, *momenta, told="validation momenta are for training on momenta")
     of_momenta = ["--momenta", empty, "--tissues", few, "--output-dir", run]
     refused("train", *of_momenta, told="a data set of momenta is trained on alone")
-    refused("train", *more, recipe, "--name", "a/b", told="is no name of a file")
+    refused("train", *more, recipe, "--name", "a/b", told="is not a file name")
     refused("train", *more, recipe, "--name", "run", told="run.json is a file of the training")
     file = tmp_path / "file"
     file.touch()
     more[more.index(run)] = file
-    refused("train", *more, recipe, told="is no folder")
+    refused("train", *more, recipe, told="is not a folder")
 
 
 def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch, capsys):
     import torch
 
-    from nipype_quicksilver.training.end_to_end import Training
+    from nipype_quicksilver.training.end_to_end import EndToEndTrainer
 
-    step = Training.step
+    step = EndToEndTrainer.step
 
     def greedy(self):
         if self.iteration == 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
         return step(self)
 
-    monkeypatch.setattr(Training, "step", greedy)
+    monkeypatch.setattr(EndToEndTrainer, "step", greedy)
     folder = tmp_path / "run"
     assert main(arguments(label_maps, recipe, folder, "--save-every", "1")) == 2
     told = capsys.readouterr().err
@@ -333,9 +333,9 @@ def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch,
 def test_divergence_is_noticed(label_maps, recipe, tmp_path, monkeypatch, capsys):
     import torch
 
-    from nipype_quicksilver.training.end_to_end import Training
+    from nipype_quicksilver.training.end_to_end import EndToEndTrainer
 
-    step = Training.step
+    step = EndToEndTrainer.step
 
     def diverge(self):
         losses = step(self)
@@ -343,7 +343,7 @@ def test_divergence_is_noticed(label_maps, recipe, tmp_path, monkeypatch, capsys
             next(self.network.parameters()).data.fill_(torch.nan)
         return losses
 
-    monkeypatch.setattr(Training, "step", diverge)
+    monkeypatch.setattr(EndToEndTrainer, "step", diverge)
     folder = tmp_path / "run"
     assert main(arguments(label_maps, recipe, folder, "--save-every", "1")) == 1
     assert "the training diverged" in capsys.readouterr().err
@@ -407,25 +407,23 @@ def mean_step(recipe, label_maps):
 
     from nipype_quicksilver.networks.checkpoint import build_network
     from nipype_quicksilver.training.data import Files
-    from nipype_quicksilver.training.end_to_end import Training
+    from nipype_quicksilver.training.end_to_end import EndToEndTrainer
     from nipype_quicksilver.training.reading import read_brains
     from nipype_quicksilver.training.recipes import read_plan
-    from nipype_quicksilver.training.synthesis import Tissues
-    from nipype_quicksilver.training.tissue_shares import read_tissue_table
+    from nipype_quicksilver.training.tissues import read_tissue_table
 
     plan, table = read_plan(recipe), read_tissue_table()
-    tissues = Tissues(table.tissues, table.t1w, table.t2w, table.scored)
     files = Files(label_maps[:2], label_maps[2:])
     brains, _ = read_brains(files, table, plan.grid, plan.training.factor)
     torch.manual_seed(plan.training.seed)
     network = build_network("force-unet", plan.parameters)
     gradients = []
     for rank in range(2):
-        training = Training(network, brains, tissues, plan.training, rank=rank, ranks=2)
-        training.optimizer.step = lambda: gradients.append(
+        trainer = EndToEndTrainer(network, brains, table, plan.training, rank=rank, ranks=2)
+        trainer.optimizer.step = lambda: gradients.append(
             [weights.grad.clone() for weights in network.parameters()]
         )
-        training.step()
+        trainer.step()
     for weights, *both in zip(network.parameters(), *gradients, strict=True):
         weights.grad = torch.stack(both).mean(dim=0)
     rate = plan.training.learning_rate / plan.training.warm_up

@@ -8,7 +8,7 @@ import torch
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.networks.patch_network import PatchNetwork
-from nipype_quicksilver.training.on_momenta import MomentumExample, MomentumTraining, PatchRecipe
+from nipype_quicksilver.training.on_momenta import MomentumExample, MomentumTrainer, PatchRecipe
 
 RECIPE = PatchRecipe(iterations=30, batch_size=6, learning_rate=1e-2, stride=5, seed=2)
 
@@ -19,7 +19,7 @@ def make_network(dropout=0.0):
 
 
 def make_example(seed=0):
-    """Images, and a momentum that is mostly the same everywhere: quickly learnt."""
+    """Images, and a momentum that is nearly constant, so that it is learnt quickly."""
     generator = torch.Generator().manual_seed(seed)
     moving, target = torch.rand((2, 1, 1, 12, 12, 12), generator=generator)
     moving[..., :1] = target[..., :1] = 0
@@ -30,37 +30,37 @@ def make_example(seed=0):
 
 def test_learns():
     examples = [make_example(0), make_example(1)]
-    training = MomentumTraining(make_network(), examples, RECIPE)
-    before = training.error(training.network)
+    trainer = MomentumTrainer(make_network(), examples, RECIPE)
+    before = trainer.error(trainer.network)
     for _ in range(RECIPE.iterations):
-        training.step()
-    assert training.error(training.network) < 0.9 * before
-    assert training.iteration == 30
+        trainer.step()
+    assert trainer.error(trainer.network) < 0.9 * before
+    assert trainer.iteration == 30
 
 
-def test_windows_and_errors_of_nothing():
+def test_windows_and_errors_of_no_deformation():
     example = make_example()
-    training = MomentumTraining(make_network(), [example], RECIPE)
-    assert len(training.windows) == 8  # windows start at 0 and 5 along each axis
+    trainer = MomentumTrainer(make_network(), [example], RECIPE)
+    assert len(trainer.windows) == 8  # windows start at 0 and 5 along each axis
     whole = [
         example.momentum[(..., *[slice(s, s + 7) for s in window[1:]])].abs().mean()
-        for _, window in training.windows
+        for _, window in trainer.windows
     ]
-    assert training.zero_error() == pytest.approx(float(torch.stack(whole).mean()))
+    assert trainer.zero_error() == pytest.approx(float(torch.stack(whole).mean()))
     empty = dataclasses.replace(example, moving=0 * example.moving, target=0 * example.target)
-    assert not MomentumTraining(make_network(), [empty], RECIPE).windows
+    assert not MomentumTrainer(make_network(), [empty], RECIPE).windows
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_resumed_equals_uninterrupted(dropout):
     examples = [make_example()]
-    whole = MomentumTraining(make_network(dropout), examples, RECIPE)
-    first = MomentumTraining(make_network(dropout), examples, RECIPE)
+    whole = MomentumTrainer(make_network(dropout), examples, RECIPE)
+    first = MomentumTrainer(make_network(dropout), examples, RECIPE)
     for _ in range(4):
         whole.step()
     for _ in range(2):
         first.step()
-    second = MomentumTraining(make_network(dropout), examples, RECIPE)
+    second = MomentumTrainer(make_network(dropout), examples, RECIPE)
     second.resume(copy.deepcopy(first.state()))
     for _ in range(2):
         second.step()
@@ -69,33 +69,33 @@ def test_resumed_equals_uninterrupted(dropout):
         assert torch.equal(whole.average[name], second.average[name])
 
 
-def test_average_is_the_last_unless_asked_for():
-    training = MomentumTraining(make_network(), [make_example()], RECIPE)
-    training.step()
-    state = training.network.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in training.average.items())
+def test_average_is_that_of_the_last_weights_by_default():
+    trainer = MomentumTrainer(make_network(), [make_example()], RECIPE)
+    trainer.step()
+    state = trainer.network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in trainer.average.items())
     slow = dataclasses.replace(RECIPE, averaging=0.99)
-    training = MomentumTraining(make_network(), [make_example()], slow)
-    training.step()
-    state = training.network.state_dict()
-    assert not all(torch.equal(state[name], value) for name, value in training.average.items())
+    trainer = MomentumTrainer(make_network(), [make_example()], slow)
+    trainer.step()
+    state = trainer.network.state_dict()
+    assert not all(torch.equal(state[name], value) for name, value in trainer.average.items())
 
 
 def test_batches_shrink_where_memory_does_not_suffice(caplog):
     examples = [make_example()]
-    plain = MomentumTraining(make_network(), examples, RECIPE)
+    plain = MomentumTrainer(make_network(), examples, RECIPE)
     plain.step()
-    training = MomentumTraining(make_network(), examples, RECIPE)
-    network = training.network
+    trainer = MomentumTrainer(make_network(), examples, RECIPE)
+    network = trainer.network
 
     def greedy(moving, target):
         if len(moving) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return network(moving, target)
 
-    training.runner = greedy
-    training.step()
-    assert training.at_once == 1 and "going on with 1 patches" in caplog.text
+    trainer.runner = greedy
+    trainer.step()
+    assert trainer.at_once == 1 and "continuing with 1 patches" in caplog.text
     # The gradient is that of the whole batch.
     for name, weights in plain.network.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], weights, rtol=0, atol=1e-5)
@@ -103,17 +103,17 @@ def test_batches_shrink_where_memory_does_not_suffice(caplog):
     def hopeless(moving, target):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    training.runner = hopeless
+    trainer.runner = hopeless
     with pytest.raises(InputError, match="does not suffice for one patch"):
-        training.step()
+        trainer.step()
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
-    training = MomentumTraining(make_network(), [make_example()], RECIPE)
+    trainer = MomentumTrainer(make_network(), [make_example()], RECIPE)
 
     def broken(moving, target):
         raise RuntimeError("shapes do not fit")
 
-    training.runner = broken
+    trainer.runner = broken
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        training.step()
+        trainer.step()

@@ -1,4 +1,4 @@
-"""Recipes: read, checked, and the same again when written."""
+"""Recipes are read, checked, and unchanged after writing and reading."""
 
 import json
 from dataclasses import asdict
@@ -7,15 +7,15 @@ import pytest
 
 from nipype_quicksilver.data import SHIPPED, shipped_recipe
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.training.recipes import plan_of, read_plan
+from nipype_quicksilver.training.recipes import plan_from_json, read_plan
 
-FACTS = {"format": "quicksilver-recipe", "version": 1}
+HEADER = {"format": "quicksilver-recipe", "version": 1}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_recipes(name):
     plan = read_plan(shipped_recipe(name))
-    assert plan_of(json.loads(json.dumps(plan.as_json()))) == plan
+    assert plan_from_json(json.loads(json.dumps(plan.as_json()))) == plan
     assert (plan.architecture == "patch") == (name == "patch")
 
 
@@ -26,17 +26,17 @@ def test_patches_are_those_of_the_paper():
 
 
 def test_defaults():
-    from nipype_quicksilver.training.end_to_end import Recipe
+    from nipype_quicksilver.training.end_to_end import EndToEndRecipe
 
-    plan = plan_of({**FACTS, "training": {"kernel": {"alpha": 1}, "learning_rate": 1}})
-    expected = asdict(Recipe())
+    plan = plan_from_json({**HEADER, "training": {"kernel": {"alpha": 1}, "learning_rate": 1}})
+    expected = asdict(EndToEndRecipe())
     expected["kernel"]["alpha"] = expected["learning_rate"] = 1.0
     assert asdict(plan.training) == expected
     assert isinstance(plan.training.learning_rate, float)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"format": "other"}, 'needs the entry "format"'),
         ({"version": 2}, "another version"),
@@ -50,13 +50,13 @@ def test_defaults():
         ({"training": {"kernel": {"gamma": 0}}}, "gamma > 0"),
         ({"training": {"averaging": 1.0}}, "training.averaging"),
         ({"training": {"crop": 1000}}, "training.crop"),
-        ({"training": []}, "training is no JSON object"),
+        ({"training": []}, "training is not a JSON object"),
         ({"grid": [100, 100, 100]}, "grid is not three multiples of 8"),
         ({"grid": [96, 96]}, "grid is not three multiples of 8"),
         ({"architecture": {"name": "transformer"}}, "is 'transformer', not one of"),
-        ({"architecture": {"parameters": {"depth": 3}}}, "its parameters are no good"),
-        ({"architecture": {"parameters": {"velocity": 3}}}, "multiples of the image's"),
-        ({"training": {"factor": 4}}, "image is no multiple of training.factor"),
+        ({"architecture": {"parameters": {"depth": 3}}}, "its parameters are not valid"),
+        ({"architecture": {"parameters": {"velocity": 3}}}, "multiples of the image factor"),
+        ({"training": {"factor": 4}}, "image is not a multiple of training.factor"),
         ({"training": {"factor": 8}}, "training.factor is more than 6"),
         (
             {
@@ -64,28 +64,28 @@ def test_defaults():
                 "grid": [168, 200, 168],
                 "training": {"factor": 4},
             },
-            "the sides of grid are no multiples of 16",
+            "the sides of grid are not multiples of 16",
         ),
         ({"validation": {"every": 0}}, "validation.every is not a whole number"),
         ({"validation": {"ranges": {"noises": 1}}}, "validation.ranges has no entry 'noises'"),
     ],
 )
-def test_recipes_that_cannot_be_used(change, told, tmp_path):
+def test_recipes_that_cannot_be_used(change, message, tmp_path):
     path = tmp_path / "a recipe.json"
-    path.write_text(json.dumps({**FACTS, **change}))
+    path.write_text(json.dumps({**HEADER, **change}))
     with pytest.raises(InputError) as error:
         read_plan(path)
     assert str(error.value).startswith(f"{path}: this recipe cannot be used: ")
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_files_that_are_no_recipe(tmp_path):
+def test_files_that_are_not_recipes(tmp_path):
     path = tmp_path / "recipe.json"
-    for content, told in (("{", "is no JSON (line 1)"), ("[]", "is no JSON object")):
+    for content, message in (("{", "is not JSON (line 1)"), ("[]", "is not a JSON object")):
         path.write_text(content)
         with pytest.raises(InputError, match=r"recipe\.json: ") as error:
             read_plan(path)
-        assert told in str(error.value)
+        assert message in str(error.value)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         read_plan(path)

@@ -1,4 +1,4 @@
-"""Pairs of images made from shares of classes."""
+"""Pairs of images synthesised from fractions of classes."""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ import torch
 
 from nipype_quicksilver.lddmm.fields import sample
 from nipype_quicksilver.training.synthesis import (
-    Pair,
     Ranges,
-    Scan,
+    TrainingPair,
+    TrainingScan,
     overlap_loss,
     pair_scans,
     synthesize_pair,
@@ -56,14 +56,14 @@ def test_ranges_of_values(seed):
         assert image.shape == (1, 1, SIDE, SIDE, SIDE) and image.isfinite().all()
         assert float(image.min()) >= 0 and 0.9 < float(image.max()) <= 1.5
     assert set(pair.weight.unique().tolist()) == {0.0, 1.0}
-    # All that is shown of either brain is compared.
-    shown = (pair.fixed > 0) | (pair.moving > 0)
-    assert (pair.weight[shown] == 1).all()
+    # Every voxel of either brain is compared.
+    brains = (pair.fixed > 0) | (pair.moving > 0)
+    assert (pair.weight[brains] == 1).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_poses_belong_to_the_images(seed):
-    """The image is the classes through the pose, coloured by their tissues: no more, no less."""
+    """The image is that of the classes moved by the pose, with the intensities of tissues."""
     ranges = replace(Ranges(), contrast=0, texture=0, noise=0, bias=0, other_contrast=0)
     pair = synthesize(seed, ranges)
     means = torch.tensor(TISSUES.t1w)[list(TISSUES.groups)]
@@ -88,34 +88,34 @@ def test_contrasts():
     middle = SIDE // 2
     core, shell = pair.fixed[0, 0, middle, middle, middle], pair.fixed.max()
     assert float(core / shell) == pytest.approx(0.6 / 0.9, abs=0.15)
-    seen = set()
+    brighter_core = set()
     for seed in range(12):
         other = synthesize(seed, replace(STILL, other_contrast=1))
         image = other.fixed[0, 0]
-        seen.add(bool(image[middle, middle, middle] > image[middle + 3, middle, middle]))
-    assert seen == {True, False}
+        brighter_core.add(bool(image[middle, middle, middle] > image[middle + 3, middle, middle]))
+    assert brighter_core == {True, False}
 
 
 def test_overlap_of_identical_brains():
     brain = make_brain()
     pair = synthesize(ranges=STILL, first=brain, second=brain.clone())
-    # Brains that were mirrored together are still the same.
+    # Some seeds mirror both brains, which stay identical.
     for seed in range(4):
         assert overlap(pair, seed=seed) == pytest.approx(0, abs=1e-4)
 
 
-def test_overlap_of_brains_apart():
+def test_overlap_of_distant_brains():
     brain = make_brain()
     pair = synthesize(ranges=STILL, first=brain, second=torch.roll(brain, 8, dims=1))
     assert overlap(pair) > 0.9
 
 
-def test_overlap_knows_the_true_displacement():
-    """Shifting by the voxels between two brains brings the overlap to 1."""
+def test_overlap_is_complete_at_the_true_displacement():
+    """Shifting by the distance between two brains makes the overlap complete."""
     first, second = make_brain(0.0), make_brain(2.0)
     none = torch.zeros((1, 3, SIDE, SIDE, SIDE))
     blank = torch.zeros((1, 1, SIDE, SIDE, SIDE))
-    pair = Pair(blank, blank, blank, first, second, none, none)
+    pair = TrainingPair(blank, blank, blank, first, second, none, none)
     right, wrong = none.clone(), none.clone()
     right[:, 0], wrong[:, 0] = 2, -2
     assert overlap(pair, right) == pytest.approx(0, abs=1e-3)
@@ -123,16 +123,16 @@ def test_overlap_knows_the_true_displacement():
 
 
 def test_overlap_follows_the_poses():
-    """What a pose did to a brain is undone by the registration, not by the loss."""
+    """The registration has to undo the pose of a brain; the loss does not."""
     brain = make_brain()
     none = torch.zeros((1, 3, SIDE, SIDE, SIDE))
     blank = torch.zeros((1, 1, SIDE, SIDE, SIDE))
     pose = none.clone()
-    pose[:, 1] = 1.5  # the moving brain is shown 1.5 voxels lower
-    pair = Pair(blank, blank, blank, brain, brain, none, pose)
-    back = none.clone()
-    back[:, 1] = -1.5
-    assert overlap(pair, back) == pytest.approx(0, abs=1e-3)
+    pose[:, 1] = 1.5  # the moving brain is shifted by -1.5 voxels
+    pair = TrainingPair(blank, blank, blank, brain, brain, none, pose)
+    inverse = none.clone()
+    inverse[:, 1] = -1.5
+    assert overlap(pair, inverse) == pytest.approx(0, abs=1e-3)
     assert overlap(pair) > 0.05
 
 
@@ -151,7 +151,7 @@ def make_scan(shift=0.0, classes=True):
     brain = make_brain(shift)
     image = torch.einsum("c,cxyz->xyz", torch.tensor([0.9, 0.9, 0.2, 0.6]), brain)[None, None]
     inside = (brain.sum(dim=0)[None, None] > 0.5).float()
-    return Scan(image * inside, inside, brain if classes else None)
+    return TrainingScan(image * inside, inside, brain if classes else None)
 
 
 def test_real_images():
