@@ -1,7 +1,7 @@
-"""Bookkeeping of large cohorts: CPU seconds and memory, by the number of participants.
+"""Overhead of large cohorts: CPU time and memory, by the number of participants.
 
-The nodes cost nothing: they write images of a few voxels at once. What is left is what Nipype and
-this package do for each participant.
+The nodes are replaced: they write images of a few voxels at once. The remaining time is the
+overhead of Nipype and this package for each participant.
 """
 
 import json
@@ -23,7 +23,7 @@ NUMBERS = (125, 250, 500, 1000)
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Run simulated cohorts, each in a process of its own; twice, the second time all is done."""
+    """Run simulated cohorts in separate processes, each twice; in the second run, all is done."""
     rows = {}
     for number in NUMBERS:
         folder = work / f"cohort-{number}"
@@ -36,9 +36,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 def _table(rows: dict[str, Any]) -> Table:
     columns = ("find", "build", "run", "driver, each", "nodes, each", "again")
-    table = Table(
-        "participants", *columns, "driver GB", "worker GB", title="Bookkeeping, CPU seconds"
-    )
+    table = Table("participants", *columns, "driver GB", "worker GB", title="Overhead, CPU seconds")
     for number, row in rows.items():
         each = [row["run"] / int(number), row["nodes"] / int(number)]
         seconds = [row["find"], row["build"], row["run"], *each, row["again"]]
@@ -91,13 +89,13 @@ def _write_data_set(folder: Path, number: int) -> None:
     voxels = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
     image = write_image(folder.parent / "image.nii.gz", voxels, np.eye(4)).read_bytes()
     for count in range(1, number + 1):
-        place = folder / f"sub-{count:04d}" / "anat"
-        place.mkdir(parents=True)
-        (place / f"sub-{count:04d}_T1w.nii.gz").write_bytes(image)
+        anat = folder / f"sub-{count:04d}" / "anat"
+        anat.mkdir(parents=True)
+        (anat / f"sub-{count:04d}_T1w.nii.gz").write_bytes(image)
 
 
 def _write_outputs(node: Any, runtime: Any) -> Any:
-    """Write the outputs of a command in its stead."""
+    """Write the outputs of a command instead of running it."""
     inputs = node.inputs.trait_get()
     image = Path(inputs.get("moving_image") or inputs["in_file"]).read_bytes()
     for value in node._list_outputs().values():
@@ -110,7 +108,7 @@ def _write_outputs(node: Any, runtime: Any) -> Any:
 
 
 def _write_page(node: Any, runtime: Any) -> Any:
-    """Write the page of a registration in the stead of its node."""
+    """Write a page instead of the report on a registration."""
     Path(node._list_outputs()["out_file"]).write_text("<html></html>", encoding="utf-8")
     return runtime
 

@@ -1,7 +1,7 @@
-"""Eight heads from label maps through MultiProc and through SLURM: the same bytes in every image.
+"""Eight heads from label maps with MultiProc and with SLURM: identical bytes in every image.
 
-One of them is broken on purpose. SLURM is left out where there is none; `tests/slurm/cluster.sh`
-starts one.
+One of the images is broken on purpose. SLURM is omitted if it is not installed;
+`tests/slurm/cluster.sh` starts a cluster.
 """
 
 import json
@@ -20,7 +20,7 @@ BROKEN = SUBJECTS[-1]
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Register the heads to the template by each plugin, and compare what comes out."""
+    """Register the heads to the template with each plugin, and compare the results."""
     folder = work / "plugins"
     _write_data_set(work, folder / "bids")
     options = {"MultiProc": ["--n-procs", threads]}
@@ -30,13 +30,13 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     images = {}
     for plugin, words in options.items():
         start = time.monotonic()
-        told = _run(folder, plugin, words)
+        log = _run(folder, plugin, words)
         out = folder / plugin
         images[plugin] = {p.name: p.read_bytes() for p in out.glob("sub-*/**/*.nii.gz")}
         figures[plugin] = {
             "seconds": time.monotonic() - start,
             "done": len(list(out.glob("sub-*/**/*_registration.json"))),
-            "failed": [line for line in told.splitlines() if line.startswith("failed: ")],
+            "failed": [line for line in log.splitlines() if line.startswith("failed: ")],
             "images": len(images[plugin]),
         }
     if len(images) == 2:
@@ -51,14 +51,14 @@ def _write_data_set(work: Path, folder: Path) -> None:
     (folder / "dataset_description.json").write_text(json.dumps(description))
     for subject in SUBJECTS:
         image = synthesize_head(work, subject)[0].read_bytes()
-        place = folder / f"sub-{subject}" / "anat"
-        place.mkdir(parents=True)
-        whole = len(image) // 2 if subject == BROKEN else len(image)
-        (place / f"sub-{subject}_T1w.nii.gz").write_bytes(image[:whole])
+        anat = folder / f"sub-{subject}" / "anat"
+        anat.mkdir(parents=True)
+        length = len(image) // 2 if subject == BROKEN else len(image)
+        (anat / f"sub-{subject}_T1w.nii.gz").write_bytes(image[:length])
 
 
 def _run(folder: Path, plugin: str, words: list[Any]) -> str:
-    """Register the heads; return what the command told."""
+    """Register the heads; return the log of the command."""
     command = [sys.executable, "-m", "nipype_quicksilver", "cohort", folder / "bids"]
     command += [folder / plugin, "participant", "--method", "predict", "--plugin", plugin, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

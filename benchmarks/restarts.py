@@ -1,4 +1,4 @@
-"""Runs of a cohort that are killed and started again: the same bytes, nothing computed twice."""
+"""Runs of a cohort that are killed and resumed: identical bytes, nothing computed twice."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _OPTIONS += ("--method", "optimize", "--iterations", "8x2x0x0")
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Kill a run at random moments, start it again each time; compare with one that was not."""
+    """Kill a run at random times and resume it; compare with an undisturbed run."""
     folder = work / "restarts"
     _write_data_set(folder / "bids")
     _write_brain(folder / "fixed_T1w.nii.gz", 0)
@@ -36,12 +36,12 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
         time.sleep(moment)
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
-        whole = _times_of_whole_sets(out)
-        rewritten += sum(whole.get(path) != stamp for path, stamp in written.items())
-        written = whole
+        complete = _times_of_complete_sets(out)
+        rewritten += sum(complete.get(path) != stamp for path, stamp in written.items())
+        written = complete
         done.append(len(list(out.glob("sub-*/anat/*_registration.json"))))
     code = _start(folder, out.name, threads).wait()
-    after = _times_of_whole_sets(out)
+    after = _times_of_complete_sets(out)
     rewritten += sum(after.get(path) != stamp for path, stamp in written.items())
     figures = {
         "participants": PARTICIPANTS,
@@ -63,13 +63,13 @@ def _write_data_set(folder: Path) -> None:
     description = {"Name": "small brains", "BIDSVersion": "1.10.0"}
     (folder / "dataset_description.json").write_text(json.dumps(description))
     for number in range(1, PARTICIPANTS + 1):
-        place = folder / f"sub-{number}" / "anat"
-        place.mkdir(parents=True)
-        _write_brain(place / f"sub-{number}_T1w.nii.gz", number)
+        anat = folder / f"sub-{number}" / "anat"
+        anat.mkdir(parents=True)
+        _write_brain(anat / f"sub-{number}_T1w.nii.gz", number)
 
 
 def _write_brain(path: Path, number: int) -> None:
-    """Write a bent ball with a core, 32 mm wide; each number differs."""
+    """Write a distorted ball with a core, 32 mm wide, which differs with the number."""
     random = np.random.default_rng(number)
     x, y, z = np.mgrid[:32, :32, :32] - 15.5
     x, y, z = (a + np.sin(b / 4 + random.uniform(0, 6)) for a, b in ((x, y), (y, z), (z, x)))
@@ -96,8 +96,8 @@ def _start(folder: Path, out: str, threads: int) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "nipype_quicksilver", *map(str, words)])
 
 
-def _times_of_whole_sets(out: Path) -> dict[Path, int]:
-    """Return when each file was written that belongs to a participant who is done."""
+def _times_of_complete_sets(out: Path) -> dict[Path, int]:
+    """Return the time when each file of a participant with a record was written, ns."""
     folders = {record.parent for record in out.glob("sub-*/anat/*_registration.json")}
     files = (path for folder in folders for path in folder.iterdir())
     return {path: path.stat().st_mtime_ns for path in files}

@@ -6,24 +6,20 @@ import argparse
 import contextlib
 import json
 import logging
-import re
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import common, options
+from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli.progress import comparison_progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.execution.crashes import describe, quiet_nipype
 from nipype_quicksilver.options import ROLES
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nipype_quicksilver.evaluation.pairs import Pair
-
-    Advance = Callable[[], None]
 
 #: As `nipype_quicksilver.evaluation` and `nipype_quicksilver.workflows` know them, which are
 #: heavy to import.
@@ -32,61 +28,62 @@ DEFAULT_METHODS = ("LP", "LPC", "LO")
 DATASETS = ("LPBA40", "IBSR18", "CUMC12", "MGH10")
 AFFINES = ("simpleitk", "none")
 
-_INTERVAL = 30.0  # seconds between two lines of progress, at least
 _logger = logging.getLogger(__name__)
 
 
 def add_options(parser: argparse.ArgumentParser) -> list[str]:
-    """Add the options of a comparison; return the names of those that nothing else has."""
+    """Add the options of a comparison; return the names of those that have no other use."""
     group = parser.add_argument_group("methods compared on many pairs")
     group.add_argument(
         "--pairs",
         type=Path,
         metavar="FILE",
-        help="table (TSV) with the columns fixed, moving, fixed_labels, moving_labels, and if "
-        "wanted label_set, fixed_mask, moving_mask, affine; paths are relative to its folder",
+        help="table (TSV) with the columns fixed, moving, fixed_labels, moving_labels, and "
+        "optionally label_set, fixed_mask, moving_mask, affine; paths are relative to its folder",
     )
     group.add_argument(
         "--dataset",
         nargs=2,
         metavar=("NAME", "DIR"),
-        help=f"all ordered pairs of a data set, {', '.join(DATASETS)}, as it was unpacked in DIR",
+        help=f"all ordered pairs of a data set ({', '.join(DATASETS)}) that was unpacked in DIR",
     )
-    group.add_argument("--output-dir", type=Path, metavar="DIR", help="for tables and figures")
+    group.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="folder of the tables and figures"
+    )
     group.add_argument(
         "--methods",
         nargs="+",
         choices=METHODS,
         metavar="METHOD",
-        help="LP: predict; LPC, LPC2, LPC3: correct once, twice, three times; LPP: the prediction "
-        "network corrects itself; refine; LO: optimize; greedy and SyN (ANTs), where they are "
+        help="LP: predict; LPC, LPC2, LPC3: correct once, twice, three times; LPP: correct with "
+        "the prediction network; refine; LO: optimize; greedy and SyN (ANTs) if they are "
         f"installed (default: {' '.join(DEFAULT_METHODS)})",
     )
     group.add_argument(
         "--max-pairs",
         type=common.positive_int,
         metavar="N",
-        help="only so many pairs of a data set, drawn at random from --seed",
+        help="at most N pairs of a data set, drawn at random with --seed",
     )
     group.add_argument(
         "--affine",
         choices=AFFINES,
-        help="what all methods start from: an affine that simpleitk finds, or none, where images "
-        "are aligned already; a column affine stands instead (default: simpleitk)",
+        help="affine that all methods start from: estimated with SimpleITK, or none if the images "
+        "are aligned already; a column affine in the table replaces it (default: simpleitk)",
     )
-    options.add_checkpoints(group)
+    arguments.add_options(group, [f"{role}_network" for role in ROLES])
     group.add_argument(
         "--n-procs",
         type=common.positive_int,
         metavar="N",
-        help="CPUs in all; registrations run side by side where --num-threads is less (default: "
+        help="CPUs in total; registrations run in parallel if --num-threads is smaller (default: "
         "the CPUs this process may use)",
     )
     group.add_argument(
         "--time-prediction",
         action="store_true",
         default=None,
-        help="at last, time the prediction of the first pair with 1, 2, 4, ... threads up to "
+        help="finally, time the prediction of the first pair with 1, 2, 4, ... threads up to "
         "--n-procs, and on a GPU with --device cuda",
     )
     names = [action.dest for action in group._group_actions]
@@ -102,26 +99,26 @@ def run(args: argparse.Namespace) -> int:
 
     _check_usage(args)
     check_output_dir(args.output_dir)
-    given = _given_pairs(args)
+    requested = _read_pairs(args)
     with common.work_dir(args) as folder:
         copies = folder.absolute() / "converted"
         copies.mkdir(exist_ok=True)
-        pairs = with_worlds(given, copies)
+        pairs = with_worlds(requested, copies)
         if any(copies.iterdir()):
             _logger.info(
-                "images without a world (Analyze) were copied to NIfTI, centred; whether left is "
-                "left is not known of them"
+                "images without orientation (Analyze) were copied to NIfTI and centred; which side "
+                "is left is unknown"
             )
         devices = visible_gpus() if _uses_gpu(args) else []
         workflow = _workflow(args, pairs, use_gpu=bool(devices))
         workflow.base_dir = str(folder.absolute())
         with gpus.shared(devices) if devices else contextlib.nullcontext():
             _run(args, workflow, pairs, devices)
-        found = Path(workflow.base_dir) / workflow.name / "summarize" / "evaluation"
+        tables = Path(workflow.base_dir) / workflow.name / "summarize" / "evaluation"
         with staged_folder(args.output_dir) as stage:
-            for file in sorted(found.iterdir()):
+            for file in sorted(tables.iterdir()):
                 shutil.copyfile(file, stage / file.name)
-            write_pairs(stage / "pairs.tsv", given)
+            write_pairs(stage / "pairs.tsv", requested)
     if not args.quiet:
         _print_table(args.output_dir)
     return 0
@@ -129,25 +126,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_usage(args: argparse.Namespace) -> None:
     if args.pairs is not None and args.dataset is not None:
-        raise InputError("--pairs and --dataset both name pairs: give one of them")
+        raise InputError("--pairs and --dataset cannot be used together: give one of them")
     if args.output_dir is None:
-        raise InputError("--output-dir is missing: give a folder for tables and figures")
+        raise InputError("--output-dir is missing: give a folder for the tables and figures")
     if args.max_pairs is not None and args.dataset is None:
-        raise InputError("--max-pairs draws from a data set: leave it out, or give --dataset")
+        raise InputError("--max-pairs needs a data set: leave it out, or give --dataset")
     if args.device.startswith("cuda:"):
         raise InputError(
-            f"--device {args.device}: an evaluation shares GPUs out; name them in "
-            "CUDA_VISIBLE_DEVICES"
+            f"--device {args.device}: an evaluation may use several GPUs; give --device cuda and "
+            "choose them with CUDA_VISIBLE_DEVICES"
         )
     args.n_procs = args.n_procs or max(common.available_cpus(), args.num_threads)
     if args.num_threads > args.n_procs:
         raise InputError(
-            f"--num-threads {args.num_threads}: a registration cannot have more threads than there "
-            f"are CPUs in all, --n-procs {args.n_procs}; change one of them"
+            f"--num-threads {args.num_threads}: a registration cannot use more threads than "
+            f"--n-procs {args.n_procs}; change one of them"
         )
 
 
-def _given_pairs(args: argparse.Namespace) -> list[Pair]:
+def _read_pairs(args: argparse.Namespace) -> list[Pair]:
     from nipype_quicksilver.evaluation import datasets, pairs
 
     if args.pairs is not None:
@@ -158,7 +155,7 @@ def _given_pairs(args: argparse.Namespace) -> list[Pair]:
 
 
 def _workflow(args: argparse.Namespace, pairs: list[Pair], use_gpu: bool) -> Any:
-    """Return the workflow; refuse what it cannot use before anything runs."""
+    """Return the workflow; checkpoints that cannot be used are refused before anything runs."""
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.workflows import init_evaluation_wf
 
@@ -179,12 +176,12 @@ def _workflow(args: argparse.Namespace, pairs: list[Pair], use_gpu: bool) -> Any
 
 
 def _uses_gpu(args: argparse.Namespace) -> bool:
-    """Tell whether nodes are to run on GPUs, which they share out."""
+    """Return whether the registrations run on GPUs."""
     return args.device != "cpu" and common.start_torch(args).type == "cuda"
 
 
 def _powers_of_two(largest: int) -> list[int]:
-    """Return 1, 2, 4, ... and the largest number itself.
+    """Return the powers of two below a number, and the number itself.
 
     Examples
     --------
@@ -196,7 +193,7 @@ def _powers_of_two(largest: int) -> list[int]:
 
 
 def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: list[str]) -> None:
-    """Run the workflow; tell what failed, if something did."""
+    """Run the workflow; raise an error that names the first failure if there is one."""
     from nipype.pipeline.plugins import MultiProcPlugin
 
     crashes = Path(workflow.base_dir) / "crashes"
@@ -206,17 +203,15 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
         "crashfile_format": "txt",
         "poll_sleep_duration": 0.2,
     }
-    for name in ("nipype.workflow", "nipype.interface", "nipype.utils"):
-        logging.getLogger(name).setLevel(logging.INFO if args.verbose else logging.CRITICAL)
     failed: list[Any] = []
     total = len(pairs) * len(args.methods or DEFAULT_METHODS)
-    with _shown_progress(args, total) as advance:
+    with quiet_nipype(verbose=args.verbose), comparison_progress(args.quiet, total) as advance:
 
-        def told(node: Any, status: str) -> None:
+        def on_event(node: Any, event: str) -> None:
             parts = Path(node.output_dir()).parts
-            if status == "exception":
+            if event == "exception":
                 failed.append(node)
-            elif status == "end" and parts[-1].startswith(("_register_", "register_")):
+            elif event == "end" and parts[-1].startswith(("_register_", "register_")):
                 one_of_many = parts[-2] == "mapflow"
                 if one_of_many or len(pairs) == 1:
                     advance()
@@ -224,8 +219,8 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
         try:
             limits = {"n_procs": args.n_procs, "n_gpu_procs": len(devices)}
             plugin = MultiProcPlugin(limits)
-            # Among the arguments it would be sent to the workers with every node.
-            plugin._status_callback = told
+            # In the plugin's arguments, it would be sent to the workers with every node.
+            plugin._status_callback = on_event
             workflow.run(plugin)
         except Exception as error:
             if not failed:
@@ -236,93 +231,33 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
 def _failure(
     args: argparse.Namespace, failed: list[Any], pairs: list[Pair], crashes: Path
 ) -> QuicksilverError:
-    """Return the error that tells of nodes that failed, by the first of them."""
+    """Return the error for nodes that failed; it describes the first of them."""
     folder = Path(failed[0].output_dir())
     step = folder.parts[-3] if folder.parts[-2] == "mapflow" else folder.name
     number = folder.name.removeprefix(f"_{step}")
     where = f"step {step}"
     if number.isdigit() and step != "brains":
         where += f" of {pairs[int(number)].name}"
-    reports = sorted(crashes.glob(f"crash-*-{failed[0].name}-*"), key=lambda f: f.stat().st_mtime)
-    report = reports[0].read_text(encoding="utf-8", errors="replace") if reports else ""
-    kept = "with the same --work-dir" if args.work_dir else "with --work-dir, which keeps the rest"
+    files = sorted(crashes.glob(f"crash-*-{failed[0].name}-*"), key=lambda f: f.stat().st_mtime)
+    reason = "there is no crash file"
+    if files:
+        reason = describe(files[0].read_text(encoding="utf-8", errors="replace"))
+    resume = "with the same --work-dir" if args.work_dir else "with --work-dir, to keep the rest"
     return QuicksilverError(
         f"{len(failed)} step{'' if len(failed) == 1 else 's'} failed; the first: {where}: "
-        f"{reason(report)}; mend it and run again {kept}"
+        f"{reason}; correct it and run again {resume}"
     )
-
-
-def reason(report: str) -> str:
-    r"""Return the line that says why a node failed.
-
-    Parameters
-    ----------
-    report : str
-        Nipype's, of the crash.
-
-    Returns
-    -------
-    str
-        The error of this package's command, else the last line that an exception left.
-
-    Examples
-    --------
-    >>> reason("Stderr:\n\tquicksilver: error: a.nii: is empty\nTraceback:\n\tRuntimeError: x\n")
-    'a.nii: is empty'
-    >>> reason("Traceback:\n\tValueError: no such thing\n\n")
-    'ValueError: no such thing'
-    """
-    told = re.findall(r"quicksilver: error: (.*)", report)
-    if told:
-        return str(told[-1]).strip()
-    lines = [line.strip() for line in report.splitlines() if line.strip()]
-    return lines[-1] if lines else "no report was left"
-
-
-@contextlib.contextmanager
-def _shown_progress(args: argparse.Namespace, total: int) -> Iterator[Advance]:
-    """Yield what counts registrations: a bar on a terminal, lines in a log, nothing if quiet."""
-    if args.quiet or not sys.stderr.isatty():
-        yield _Log(total)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    columns = (TextColumn("registrations"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
-
-
-class _Log:
-    """Logs the number of registrations that are done, now and then, with the time left."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._start = self._last = time.monotonic()
-
-    def __call__(self) -> None:
-        """Count one."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._last >= _INTERVAL or self._done == self._total:
-            self._last = now
-            left = (now - self._start) * (self._total - self._done) / self._done
-            _logger.info(
-                "%d of %d registrations; %.0f min left", self._done, self._total, left / 60
-            )
 
 
 def _print_table(folder: Path) -> None:
     from rich.console import Console
 
     console = Console()
-    told = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    for label_set in dict.fromkeys(row["label_set"] for row in told["methods"]):
-        rows = [row for row in told["methods"] if row["label_set"] == label_set]
-        console.print(_table(label_set, rows, told["reference"]))
-    # Not in the table, whose cells would break a long path.
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for label_set in dict.fromkeys(row["label_set"] for row in summary["methods"]):
+        rows = [row for row in summary["methods"] if row["label_set"] == label_set]
+        console.print(_table(label_set, rows, summary["reference"]))
+    # Below the table: its cells would break a long path.
     console.print(f"Files: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Results as BIDS derivatives: each file appears complete, and a record of the set last."""
+"""Results as BIDS derivatives: files are written atomically, the record of a set last."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from typing import Any
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.jobs import PAIRWISE, Job, Settings, digest
 
-#: Folder of the reports of failures.
+#: Folder of Nipype's crash files.
 LOGS = "logs"
-#: Folder of intermediate files, unless another is given.
+#: Folder of intermediate files (default).
 WORK = "work"
 
 _BIDS_VERSION = "1.10.0"
-# What BIDS does not name yet: the validator is to look past it.
+# Files that BIDS does not define yet; the validator ignores them.
 _IGNORED = ("*_xfm.*", "*_registration.*", "*_map.*", "*.html", LOGS, WORK)
 _README = """\
 # Registrations by nipype-quicksilver
 
-Every image was registered to a fixed image by `quicksilver cohort`; the sidecar of each file tells
-from what and how it was made.
+Every image was registered to a fixed image by `quicksilver cohort`; the sidecar of each file lists
+its sources and parameters.
 
 | file | content |
 |---|---|
-| `*_from-A_to-B_mode-image_xfm.h5` | brings images from A to B (maps points of B to those of A) |
+| `*_from-A_to-B_mode-image_xfm.h5` | resamples images from A to B (maps points from B to A) |
 | `*_space-B_desc-preproc_T1w.nii.gz` | the image on the grid of B |
-| `*_space-B_dseg.nii.gz` | its labels there |
+| `*_space-B_dseg.nii.gz` | its labels on the grid of B |
 | `*_space-B_desc-jacobian_map.nii.gz` | logarithm of the Jacobian determinant of the transform |
-| `*_space-B_desc-uncertainty_map.nii.gz` | how far off the displacement may be, mm |
-| `*_desc-brain_mask.nii.gz` | brain, on the image's own grid |
-| `sub-*.html` | the registration, shown for the browser |
-| `*_registration.json` | measures, parameters, versions, seconds |
+| `*_space-B_desc-uncertainty_map.nii.gz` | uncertainty of the displacement, mm |
+| `*_desc-brain_mask.nii.gz` | brain mask, on the image's own grid |
+| `sub-*.html` | report on the registration, for the browser |
+| `*_registration.json` | measures, parameters, versions, computing times |
 """
 
 _STAGED = re.compile(r"\.[0-9a-f]{16}(\..*)?")
-_ABANDONED = 3600.0  # seconds after which nobody writes on a page any more
+_ABANDONED = 3600.0  # seconds after which a temporary page is not being written any more
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where derivatives go, and where their images came from.
+    """Folders of the derivatives and of their images.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Place:
     source_dir: Path | None = None
 
     def uri(self, path: Path) -> str:
-        """Return how a file is named in sidecars: a BIDS URI where it has one.
+        """Return the name of a file in sidecars: a BIDS URI if possible.
 
         Examples
         --------
@@ -85,15 +85,15 @@ def prepare(place: Place, jobs: Sequence[Job]) -> None:
     place : Place
         The folder is made if needed.
     jobs : sequence of Job
-        What is to be done: what a run of theirs that was killed left half-written is removed.
+        The registrations of this run: temporary files that a killed run left of them are removed.
     """
     root = place.output_dir
     root.mkdir(parents=True, exist_ok=True)
     for folder in {root / job.moving.folder for job in jobs}:
-        for path in _half_written(folder):
+        for path in _temporary_files(folder):
             path.unlink(missing_ok=True)
-    # Here another run, of other images, may write a page at this moment.
-    for path in _half_written(root):
+    # Another run, of other images, may be writing a page here.
+    for path in _temporary_files(root):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()
@@ -111,21 +111,21 @@ def prepare(place: Place, jobs: Sequence[Job]) -> None:
     write_text(root / "README.md", _README)
 
 
-def _half_written(folder: Path) -> list[Path]:
+def _temporary_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if _STAGED.fullmatch(path.name)]
 
 
-def is_whole(job: Job, settings: Settings, output_dir: Path) -> bool:
-    """Tell whether all derivatives of a job are there, made from the same files in the same way.
+def is_complete(job: Job, settings: Settings, output_dir: Path) -> bool:
+    """Return whether all derivatives of a job exist, made from the same files and settings.
 
     Parameters
     ----------
     job : Job
-        What was to be done.
+        The registration.
     settings : Settings
-        How.
+        How the image is registered.
     output_dir : Path
         Folder of the derivatives.
     """
@@ -140,35 +140,35 @@ def is_whole(job: Job, settings: Settings, output_dir: Path) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the figures of a registration; None where there are none that can be used."""
+    """Return the record of a registration; None if there is none that can be read."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    known = isinstance(record, dict) and {"made_from", "files", "job"} <= record.keys()
-    return record if known else None
+    valid = isinstance(record, dict) and {"made_from", "files", "job"} <= record.keys()
+    return record if valid else None
 
 
 def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str]) -> Path:
-    """Keep the outputs of a registration as derivatives.
+    """Save the outputs of a registration as derivatives.
 
     Parameters
     ----------
     job : Job
-        What was done.
+        The registration.
     settings : Settings
-        How.
+        How the image was registered.
     place : Place
-        Where it is kept.
+        Folders of the derivatives and of the images.
     outputs : mapping
-        Files by the names in :meth:`Job.files`, ``summary``, and ``report``, if there is one.
+        Files by the names in :meth:`Job.files`, ``summary``, and optionally ``report``.
 
     Returns
     -------
     Path
-        The record: the summary, the sizes of all files, and what they were made from. It is
-        removed first and written last: without it, the others do not count. Files of the last
-        record that are not made any more go with it.
+        The record: the summary, the sizes of all files, and a hash of what they were made from. It
+        is removed first and written last: without it, the derivatives count as missing. Files
+        that an earlier record lists and that are not written again are removed.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     folder = place.output_dir / job.moving.folder
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / job.record
-    before = read_record(record)
+    earlier = read_record(record)
     record.unlink(missing_ok=True)
     made_from = digest(job, settings)  # before anything is read: inputs may change meanwhile
     sidecars = _sidecars(job, settings, place, outputs)
@@ -201,10 +201,10 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
         name = job.files()["warped_labels"].replace(".nii.gz", ".tsv")
         write_text(folder / name, table.read_text(encoding="utf-8"))
         sizes[name] = (folder / name).stat().st_size
-    for name in _left_over(before, sizes):
+    for name in _outdated(earlier, sizes):
         (folder / name).unlink(missing_ok=True)
     summary = json.loads(Path(outputs["summary"]).read_text(encoding="utf-8"))
-    facts = {
+    content = {
         "job": {
             "name": job.name,
             "participant_id": f"sub-{job.moving.participant}",
@@ -216,14 +216,14 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
         "made_from": made_from,
         "files": sizes,
     }
-    write_text(record, json.dumps(facts, indent=2) + "\n")
+    write_text(record, json.dumps(content, indent=2) + "\n")
     return record
 
 
-def _left_over(record: dict[str, Any] | None, written: Mapping[str, int]) -> set[str]:
-    """Return the files of a record that were not written again, but for brain masks.
+def _outdated(record: dict[str, Any] | None, written: Mapping[str, int]) -> set[str]:
+    """Return the files of a record that were not written again, except brain masks.
 
-    Those are of the image alone: registrations of it to others have them as well.
+    A brain mask belongs to the image alone: other registrations of the image have it as well.
     """
     if record is None:
         return set()
@@ -231,9 +231,9 @@ def _left_over(record: dict[str, Any] | None, written: Mapping[str, int]) -> set
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file; compress it anew by zlib if it is compressed, so that runs give equal bytes.
+    """Copy a file; recompress a compressed one with zlib, so that runs give identical bytes.
 
-    Of the same voxels, igzip, which wrote it, has been seen to give files that differ.
+    igzip, which wrote it, can give different bytes for the same voxels.
     """
     if source.suffix != ".gz":
         shutil.copyfile(source, target)
@@ -247,7 +247,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _label_table(job: Job) -> Path | None:
-    """Return the names of an image's labels, where they stand beside them."""
+    """Return the table of an image's labels, if there is one next to the label map."""
     if job.moving.labels is None:
         return None
     table = job.moving.labels.with_name(job.moving.labels.name.split(".")[0] + ".tsv")
@@ -257,7 +257,7 @@ def _label_table(job: Job) -> Path | None:
 def _sidecars(
     job: Job, settings: Settings, place: Place, outputs: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Return what is told of each derivative."""
+    """Return the content of the sidecar of each derivative."""
     moving, fixed = job.moving, job.space
     reference = _reference(job, settings, place)
     common = {
@@ -266,18 +266,18 @@ def _sidecars(
         "GeneratedBy": {"Name": "nipype-quicksilver", "Version": __version__},
         "Parameters": settings.described(),
     }
-    back = {**common, "SpatialReference": place.uri(moving.path)}
+    inverse = {**common, "SpatialReference": place.uri(moving.path)}
     labels = [] if moving.labels is None else [place.uri(moving.labels)]
     mask = place.uri(moving.path if moving.mask is None else moving.mask)
     composite = "ITK composite transform (affine and diffeomorphism)"
     return {
         "composite_transform": {
-            "Description": f"{composite} that brings images from {moving.suffix} to {fixed}",
+            "Description": f"{composite} that resamples images from {moving.suffix} to {fixed}",
             **common,
         },
         "inverse_composite_transform": {
-            "Description": f"{composite} that brings images from {fixed} to {moving.suffix}",
-            **back,
+            "Description": f"{composite} that resamples images from {fixed} to {moving.suffix}",
+            **inverse,
         },
         "warped_image": {
             "Description": f"{moving.suffix} image, resampled once to {fixed}",
@@ -290,17 +290,17 @@ def _sidecars(
             "Sources": [*labels, place.uri(moving.path)],
         },
         "log_jacobian": {
-            "Description": "Natural logarithm of the Jacobian determinant of the transform, affine "
-            f"included; above 0 where the image is larger than {fixed}",
+            "Description": "Natural logarithm of the Jacobian determinant of the transform, with "
+            f"its affine; above 0 where the image is larger than {fixed}",
             **common,
         },
         "uncertainty": {
-            "Description": "How far off the displacement may be",
+            "Description": "Uncertainty of the displacement",
             "Units": "mm",
             **common,
         },
         "brain_mask": {
-            "Description": "Brain",
+            "Description": "Brain mask",
             "Type": "Brain",
             "Sources": [mask],
             "SpatialReference": place.uri(moving.path),
@@ -310,7 +310,7 @@ def _sidecars(
 
 
 def _reference(job: Job, settings: Settings, place: Place) -> str:
-    """Return how the fixed image is named in sidecars."""
+    """Return the name of the fixed image in sidecars."""
     if job.fixed is not None:
         return place.uri(job.fixed.path)
     if settings.fixed_file is not None:
@@ -320,7 +320,7 @@ def _reference(job: Job, settings: Settings, place: Place) -> str:
 
 
 def _is_stripped(image: Path, mask: str | None) -> bool:
-    """Tell whether an image is zero outside the brain; without a mask, what is not is brain."""
+    """Return whether an image is zero outside the brain; True without a mask."""
     if mask is None:
         return True
     import numpy as np
@@ -334,18 +334,18 @@ def _is_stripped(image: Path, mask: str | None) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text; the file appears complete or not at all, also after a power cut."""
+    """Write a text file atomically; it is complete or absent, also after a power failure."""
     with _durable(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def _durable(path: Path) -> Iterator[Path]:
-    """Give a temporary path that takes its place when its bytes are on the disk.
+    """Yield a temporary path that is renamed to `path` when its bytes are on the disk.
 
-    A file that was renamed is not complete after a power cut otherwise.
+    Otherwise, a renamed file may be incomplete after a power failure.
     """
-    # Workflows import this module, and are built without SimpleITK.
+    # Imported here: workflows import this module, and are built without SimpleITK.
     from nipype_quicksilver.spatial.files import staged
 
     with staged(path) as temporary:

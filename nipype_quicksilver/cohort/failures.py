@@ -1,4 +1,4 @@
-"""Why registrations failed, as Nipype's crash files tell."""
+"""Failures of registrations, read from Nipype's crash files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _NODE = re.compile(r"^Node: (\S+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a part of a cohort could not be finished.
+    """The failure of a part of a cohort.
 
     Attributes
     ----------
     node : str
         Full name of the node that failed.
     reason : str
-        One line.
+        Why it failed, in one line.
     crash_file : Path
-        Nipype's account.
+        Nipype's crash file.
     lost : bool
-        Whether the node's batch job vanished, so that trying again may help.
+        Whether the node's batch job ended without a result, so that another attempt may succeed.
     """
 
     node: str
@@ -49,25 +49,25 @@ def read_failures(folder: Path, since: float) -> dict[str, Failure]:
     Returns
     -------
     dict
-        By the name of the part of the workflow; of several the latest.
+        The latest failure of each part of the workflow, by the part's name.
     """
     files = [path for path in folder.glob("crash-*.txt") if path.stat().st_mtime >= since]
-    found = {}
+    failures = {}
     for path in sorted(files, key=lambda path: path.stat().st_mtime):
         text = path.read_text(encoding="utf-8", errors="replace")
         node = _NODE.search(text)
         if node is not None:
             reason = describe(text)
-            found[part_of(node[1])] = Failure(node[1], reason, path, reason == LOST)
-    return found
+            failures[part_of(node[1])] = Failure(node[1], reason, path, reason == LOST)
+    return failures
 
 
 def failure_of(job: Job, failures: dict[str, Failure]) -> Failure | None:
-    """Return the failure on account of which a job could not be finished."""
+    """Return the failure because of which a job could not be finished."""
     return next((failures[part] for part in job.parts if part in failures), None)
 
 
 def lost_jobs(jobs: Iterable[Job], failures: dict[str, Failure]) -> list[Job]:
-    """Return the jobs that failed because a batch job vanished."""
-    found = [(job, failure_of(job, failures)) for job in jobs]
-    return [job for job, failure in found if failure is not None and failure.lost]
+    """Return the jobs that failed because a batch job ended without a result."""
+    pairs = [(job, failure_of(job, failures)) for job in jobs]
+    return [job for job, failure in pairs if failure is not None and failure.lost]

@@ -1,4 +1,4 @@
-"""The figures of all registrations of a cohort, as one table."""
+"""The measures of all registrations of a cohort, as a table and a page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from nipype_quicksilver.cohort.derivatives import read_record, write_text
 from nipype_quicksilver.errors import InputError
 
-#: Names of the table and of the page on all registrations.
+#: File names of the table and of the page on all registrations.
 TABLE = "group_registration.tsv"
 PAGE = "group_registration.html"
 
-# Of each column: where it stands in a record, and what it is.
+# Of each column: its keys in a record, its description, and its unit.
 _COLUMNS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "participant_id": (("job", "participant_id"), "Participant", ""),
     "session_id": (("job", "session_id"), "Session", ""),
@@ -27,7 +27,7 @@ _COLUMNS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "dice_before": (("labels", "before", "mean", "dice"), "Mean Dice of the labels, affine", ""),
     "dice_after": (("labels", "after", "mean", "dice"), "The same after the registration", ""),
     "folded_voxels": (("jacobian", "folded"), "Voxels where the transform folds", ""),
-    "folded_percent": (("jacobian", "folded_percent"), "Their share of the brain", "%"),
+    "folded_percent": (("jacobian", "folded_percent"), "Their fraction of the brain", "%"),
     "log_jacobian_mean": (
         ("jacobian", "log_jacobian", "mean"),
         "Mean over the brain of the log of the Jacobian determinant",
@@ -36,7 +36,7 @@ _COLUMNS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "log_jacobian_sd": (("jacobian", "log_jacobian", "sd"), "Its standard deviation", ""),
     "inverse_consistency": (
         ("inverse_consistency_mm", "mean"),
-        "Mean distance of a point from where both transforms bring it",
+        "Mean distance between a point and its image under both transforms",
         "mm",
     ),
     "seconds": (("seconds", "total"), "Seconds of the registration", "s"),
@@ -44,7 +44,7 @@ _COLUMNS: dict[str, tuple[tuple[str, ...], str, str]] = {
 
 
 def read_records(output_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the records of all registrations in a folder of derivatives, by their names.
+    """Return the records of all registrations in a folder of derivatives, with their paths.
 
     Parameters
     ----------
@@ -57,15 +57,17 @@ def read_records(output_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
         If there is none.
     """
     files = sorted(output_dir.glob("sub-*/**/*_registration.json"))
-    found = [(file, read_record(file)) for file in files]
-    records = [(file, record) for file, record in found if record is not None]
+    read = [(file, read_record(file)) for file in files]
+    records = [(file, record) for file, record in read if record is not None]
     if not records:
-        raise InputError(f"{output_dir}: holds no registrations; run the participant level first")
+        raise InputError(
+            f"{output_dir}: contains no registrations; run the participant level first"
+        )
     return records
 
 
-def gather(output_dir: Path) -> list[dict[str, Any]]:
-    """Write the figures of all registrations as a table, with its description as JSON.
+def write_table(output_dir: Path) -> list[dict[str, Any]]:
+    """Write the measures of all registrations as a table, with its description as JSON.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def gather(output_dir: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The rows; None where a registration has no such figure.
+        The rows; None where a registration has no such measure.
 
     Raises
     ------
@@ -85,14 +87,14 @@ def gather(output_dir: Path) -> list[dict[str, Any]]:
     rows = [row_of(record) for _, record in read_records(output_dir)]
     columns = [name for name in _COLUMNS if any(row[name] is not None for row in rows)]
     write_text(output_dir / TABLE, _as_text(rows, columns))
-    described = {name: _described(name, rows) for name in columns}
-    text = json.dumps(described, indent=2) + "\n"
+    descriptions = {name: _describe(name, rows) for name in columns}
+    text = json.dumps(descriptions, indent=2) + "\n"
     write_text((output_dir / TABLE).with_suffix(".json"), text)
     return rows
 
 
-def show(output_dir: Path) -> Path:
-    """Write the page on all registrations, which links to those on single ones.
+def write_page(output_dir: Path) -> Path:
+    """Write the page on all registrations, with links to the pages on single ones.
 
     Parameters
     ----------
@@ -117,12 +119,12 @@ def show(output_dir: Path) -> Path:
 
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of one registration."""
-    return {name: _find(record, place) for name, (place, _, _) in _COLUMNS.items()}
+    """Return the measures of one registration."""
+    return {name: _value(record, keys) for name, (keys, _, _) in _COLUMNS.items()}
 
 
-def _find(record: Any, place: Sequence[str]) -> Any:
-    for name in place:
+def _value(record: Any, keys: Sequence[str]) -> Any:
+    for name in keys:
         record = record.get(name) if isinstance(record, dict) else None
     return record
 
@@ -143,12 +145,12 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _described(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what BIDS tells of a column, and the median and range of its numbers."""
+def _describe(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return BIDS's description of a column, with the median and the range of its numbers."""
     _, description, units = _COLUMNS[name]
-    told: dict[str, Any] = {"Description": description, **({"Units": units} if units else {})}
+    column: dict[str, Any] = {"Description": description, **({"Units": units} if units else {})}
     values = sorted(v for row in rows if isinstance(v := row[name], (int, float)))
     if values:
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        told |= {"Median": middle, "Minimum": values[0], "Maximum": values[-1]}
-    return told
+        column |= {"Median": middle, "Minimum": values[0], "Maximum": values[-1]}
+    return column

@@ -1,9 +1,8 @@
-"""The images of a cohort: found by their BIDS names, or listed in a table."""
+"""The images of a cohort, from a BIDS data set or a table."""
 
 from __future__ import annotations
 
 import csv
-import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -16,8 +15,6 @@ from nipype_quicksilver.errors import InputError
 SUFFIXES = ("T1w", "T2w")
 _EXTENSIONS = (".nii.gz", ".nii")
 _LABEL = re.compile(r"[0-9A-Za-z]+")
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class CohortImage:
     suffix : str
         One of :data:`SUFFIXES`.
     mask, labels : Path or None
-        Its brain and its label map, where there are any.
+        Its brain mask and its label map, if there are any.
 
     Examples
     --------
@@ -56,12 +53,12 @@ class CohortImage:
 
     @property
     def label(self) -> str:
-        """What stands for it in names where only letters and digits may stand."""
+        """The entities with letters and digits only, for use as a BIDS label."""
         return "".join(_LABEL.findall(self.stem))
 
     @property
     def folder(self) -> Path:
-        """Where a BIDS data set has its files."""
+        """Folder of its files in a BIDS data set."""
         parts = [f"sub-{self.participant}"]
         if self.session is not None:
             parts.append(f"ses-{self.session}")
@@ -82,7 +79,7 @@ def find_images(
     source : Path
         Folder of a BIDS data set, or a table of images (``.tsv``), see :func:`read_table`.
     suffix : {'T1w', 'T2w'}
-        Which images.
+        Contrast of the images.
     participants : collection of str
         Labels, with or without ``sub-``; all of them if empty.
     labels_dir : Path, optional
@@ -91,20 +88,21 @@ def find_images(
     Returns
     -------
     list of CohortImage
-        In the order of their names.
+        Sorted by name.
 
     Raises
     ------
     InputError
-        If there are none, a participant or a label map is missing, or two images have one name.
+        If there are none, a participant or a label map is missing, or two images have the same
+        name.
     """
     wanted = {name.removeprefix("sub-") for name in participants}
     if source.is_dir():
-        images = _of_bids(source, suffix)
+        images = _bids_images(source, suffix)
     elif source.suffix == ".tsv":
         images = [image for image in read_table(source, suffix) if image.suffix == suffix]
     else:
-        raise InputError(f"{source}: no such folder; give that of a BIDS data set, or a .tsv table")
+        raise InputError(f"{source}: no such folder; give a BIDS data set, or a .tsv table")
     if not images:
         raise InputError(f"{source}: has no {suffix} images; check the data set and --suffix")
     missing = wanted - {image.participant for image in images}
@@ -115,7 +113,7 @@ def find_images(
         )
     chosen = [image for image in images if not wanted or image.participant in wanted]
     if labels_dir is not None:
-        chosen = [replace(image, labels=_labels_of(image, labels_dir)) for image in chosen]
+        chosen = [replace(image, labels=_find_labels(image, labels_dir)) for image in chosen]
     names = Counter(image.stem for image in chosen)
     name, number = names.most_common(1)[0]
     if number > 1:
@@ -123,8 +121,8 @@ def find_images(
     return sorted(chosen, key=lambda image: image.stem)
 
 
-def _of_bids(root: Path, suffix: str) -> list[CohortImage]:
-    """Ask pybids for the images."""
+def _bids_images(root: Path, suffix: str) -> list[CohortImage]:
+    """Return the images that pybids finds."""
     try:
         from bids import BIDSLayout
         from bids.layout import BIDSLayoutIndexer
@@ -137,14 +135,14 @@ def _of_bids(root: Path, suffix: str) -> list[CohortImage]:
         layout = BIDSLayout(root, indexer=BIDSLayoutIndexer(index_metadata=False))
     except (ValueError, OSError) as error:  # what pybids raises for a folder that is not BIDS
         raise InputError(
-            f"{root}: is no BIDS data set ({str(error).splitlines()[0]}); check its "
+            f"{root}: is not a BIDS data set ({str(error).splitlines()[0]}); check its "
             "dataset_description.json"
         ) from error
-    found = layout.get(suffix=suffix, datatype="anat", extension=list(_EXTENSIONS))
-    return [_of_entities(Path(file.path), file.get_entities(), suffix) for file in found]
+    files = layout.get(suffix=suffix, datatype="anat", extension=list(_EXTENSIONS))
+    return [_bids_image(Path(file.path), file.get_entities(), suffix) for file in files]
 
 
-def _of_entities(path: Path, entities: dict[str, Any], suffix: str) -> CohortImage:
+def _bids_image(path: Path, entities: dict[str, Any], suffix: str) -> CohortImage:
     stem = path.name.split(".")[0].removesuffix(f"_{suffix}")
     return CohortImage(path, entities["subject"], entities.get("session"), stem, suffix)
 
@@ -155,16 +153,16 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
     Parameters
     ----------
     table : Path
-        Tab-separated, with the columns ``participant_id`` and ``image``, and, where wanted,
-        ``session_id``, ``mask`` and ``labels``; ``n/a`` stands for nothing. Paths are relative to
-        the table's folder.
+        Tab-separated, with the columns ``participant_id`` and ``image``, and optionally
+        ``session_id``, ``mask`` and ``labels``; ``n/a`` means no value. Paths are relative to the
+        table's folder.
     suffix : str
-        Of images whose names do not end in one of :data:`SUFFIXES`.
+        Contrast of images whose names do not end in one of :data:`SUFFIXES`.
 
     Returns
     -------
     list of CohortImage
-        In the table's order.
+        In the order of the table.
 
     Raises
     ------
@@ -182,10 +180,10 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
                 f"{table}: has no column {column} or no rows; give the tab-separated columns "
                 "participant_id and image"
             )
-    return [_of_row(table, number, row, suffix) for number, row in enumerate(rows, start=2)]
+    return [_table_image(table, number, row, suffix) for number, row in enumerate(rows, start=2)]
 
 
-def _of_row(table: Path, line: int, row: dict[str, str | None], suffix: str) -> CohortImage:
+def _table_image(table: Path, line: int, row: dict[str, str | None], suffix: str) -> CohortImage:
     def value(column: str) -> str | None:
         text = (row.get(column) or "").strip()
         return None if text in ("", "n/a") else text
@@ -210,25 +208,25 @@ def _of_row(table: Path, line: int, row: dict[str, str | None], suffix: str) -> 
     if participant is None or path is None:
         raise InputError(f"{table}, line {line}: give participant_id and image")
     stem = f"sub-{participant}" + (f"_ses-{session}" if session else "")
-    of_name = path.name.split(".")[0].rpartition("_")[2]
-    suffix = of_name if of_name in SUFFIXES else suffix
+    last = path.name.split(".")[0].rpartition("_")[2]
+    suffix = last if last in SUFFIXES else suffix
     return CohortImage(path, participant, session, stem, suffix, file("mask"), file("labels"))
 
 
-def _labels_of(image: CohortImage, folder: Path) -> Path:
+def _find_labels(image: CohortImage, folder: Path) -> Path:
     """Return the label map of an image in a BIDS folder."""
-    found = sorted(_label_maps(image, folder))
-    if not found:
-        place = folder / image.folder / f"{image.stem}_dseg.nii.gz"
-        raise InputError(f"{place}: no such file; check --labels, or leave the image out")
-    if len(found) > 1:
-        raise InputError(f"{found[0]} and {found[1].name}: keep one label map of the image")
-    return found[0].absolute()
+    files = sorted(_label_maps(image, folder))
+    if not files:
+        expected = folder / image.folder / f"{image.stem}_dseg.nii.gz"
+        raise InputError(f"{expected}: no such file; check --labels, or leave the image out")
+    if len(files) > 1:
+        raise InputError(f"{files[0]} and {files[1].name}: keep one label map of the image")
+    return files[0].absolute()
 
 
 def _label_maps(image: CohortImage, folder: Path) -> Iterator[Path]:
-    # Further entities, such as desc-aseg, may follow; but not a space other than the image's.
+    # Further entities may follow, such as desc-aseg, but not another space than that of the image.
     name = re.compile(rf"{re.escape(image.stem)}(_(?!space-)[a-z]+-[^_]+)*_dseg\.nii(\.gz)?")
-    place = folder / image.folder
-    if place.is_dir():
-        yield from (path for path in place.iterdir() if name.fullmatch(path.name))
+    anat = folder / image.folder
+    if anat.is_dir():
+        yield from (path for path in anat.iterdir() if name.fullmatch(path.name))

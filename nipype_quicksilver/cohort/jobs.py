@@ -1,4 +1,4 @@
-"""What is to be registered to what, how, and under which names results are kept."""
+"""Jobs of a cohort: the images to register, the settings, and the names of the results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.options import DEFAULT_METHOD
+from nipype_quicksilver.options import OPTIONS
 
-#: Instead of a template: every image is registered to every other one.
+#: Value of `Settings.fixed` with which every image is registered to every other one.
 PAIRWISE = "pairwise"
-#: BIDS' names of the templates that come with this package.
+#: BIDS names of the templates that come with this package.
 SPACES = {"MNI152": "MNI152NLin2009aSym"}
 _IMAGES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
@@ -27,24 +27,24 @@ FIXED = "fixed"
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are registered; the same for all images of a cohort.
+    """How the images of a cohort are registered.
 
     Attributes
     ----------
     fixed : str
-        ``MNI152``, the file of an image, a name of TemplateFlow's, or ``pairwise``.
+        ``MNI152``, the file of an image, a template of TemplateFlow, or ``pairwise``.
     method, similarity, iterations, prediction_network, correction_network, samples, corrections
-        As `quicksilver register` has them; None where it is to choose.
+        Options of `quicksilver register`; None for their defaults.
     brain_extraction, affine : str
-        Engines.
+        Methods, or names of external tools.
     fixed_labels : str or None
-        Label map of the fixed image, with which warped labels are compared.
+        Label map of the fixed image, to compare with the warped labels.
     seed : int
-        Of random numbers.
+        Seed of random numbers.
     """
 
     fixed: str = "MNI152"
-    method: str = DEFAULT_METHOD
+    method: str = OPTIONS["method"].default
     similarity: str | None = None
     iterations: tuple[int, ...] | None = None
     prediction_network: str | None = None
@@ -58,12 +58,12 @@ class Settings:
 
     @property
     def fixed_file(self) -> Path | None:
-        """The file of the fixed image; None where that is a template by name, or pairwise."""
+        """The file of the fixed image; None for the name of a template, or pairwise."""
         return Path(self.fixed) if self.fixed.endswith(_IMAGES) else None
 
     @property
     def space(self) -> str:
-        """BIDS' name of the space of the fixed image.
+        """BIDS name of the space of the fixed image.
 
         Examples
         --------
@@ -74,25 +74,25 @@ class Settings:
         """
         if self.fixed_file is not None:
             name = self.fixed_file.name.split(".")[0]
-            of_template = re.match(r"tpl-([0-9A-Za-z]+)", name)
-            return of_template[1] if of_template else re.sub(r"[^0-9A-Za-z]", "", name)
+            template = re.match(r"tpl-([0-9A-Za-z]+)", name)
+            return template[1] if template else re.sub(r"[^0-9A-Za-z]", "", name)
         return SPACES.get(self.fixed, re.sub(r"[^0-9A-Za-z]", "", self.fixed))
 
     def described(self) -> dict[str, Any]:
-        """Return what differs from nothing given, for people and for comparison."""
+        """Return the settings that are not None, as JSON can hold them."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image to be registered.
+    """The registration of one image.
 
     Attributes
     ----------
     moving : CohortImage
-        The image.
+        The image that is registered.
     space : str
-        BIDS' name of the space of the fixed image.
+        BIDS name of the space of the fixed image.
     fixed : CohortImage or None
         The fixed image, if it is one of the cohort.
     """
@@ -103,39 +103,39 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What tells it from the other jobs of a cohort; a name for a workflow."""
-        return f"{self.moving.stem}{self._unless_t1w('_')}_to-{self.space}"
+        """Unique name among the jobs of a cohort, also of its workflow."""
+        return f"{self.moving.stem}{self._contrast('_')}_to-{self.space}"
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the workflows that it needs: its own, and those of its images."""
+        """Names of the workflows that it depends on: those of its images, and its own."""
         images = [self.moving] if self.fixed is None else [self.moving, self.fixed]
         return (FIXED, *(image.stem for image in images), self.name)
 
     @property
     def transform(self) -> str:
-        """Name of the transform that brings the image to the fixed one, without suffix."""
+        """Name of the transform from the image to the fixed image, without suffix."""
         return self._transform(self.moving.suffix, self.space)
 
     @property
     def inverse_transform(self) -> str:
-        """The same from the fixed image to this one."""
+        """Name of the transform from the fixed image to the image, without suffix."""
         return self._transform(self.space, self.moving.suffix)
 
     def _transform(self, start: str, end: str) -> str:
         return f"{self.moving.stem}_from-{start}_to-{end}_mode-image"
 
-    def _unless_t1w(self, before: str = "") -> str:
-        """Return what tells files apart that two contrasts of one session would both have."""
-        return "" if self.moving.suffix == "T1w" else before + self.moving.suffix
+    def _contrast(self, prefix: str = "") -> str:
+        """Return the suffix of the image, for names of files; empty for T1w."""
+        return "" if self.moving.suffix == "T1w" else prefix + self.moving.suffix
 
     def in_space(self, ending: str) -> str:
         """Return the name of a file in the space of the fixed image."""
         return f"{self.moving.stem}_space-{self.space}_{ending}"
 
     def files(self) -> dict[str, str]:
-        """Return the name of each derivative by that of the output it is made of."""
-        contrast = self._unless_t1w()
+        """Return the file name of each derivative, by the name of the node's output."""
+        contrast = self._contrast()
         return {
             "composite_transform": f"{self.transform}_xfm.h5",
             "inverse_composite_transform": f"{self.inverse_transform}_xfm.h5",
@@ -148,25 +148,25 @@ class Job:
 
     @property
     def report(self) -> str:
-        """Name of the page on the registration, in the folder of all derivatives."""
+        """File name of the page on the registration, in the folder of all derivatives."""
         return f"{self.name}.html"
 
     @property
     def record(self) -> str:
-        """Name of the file of figures, which is written last."""
+        """File name of the record: measures, parameters and files; it is written last."""
         return f"{self.transform}_registration.json"
 
 
 def plan(images: Sequence[CohortImage], settings: Settings) -> list[Job]:
-    """Say what is to be registered to what.
+    """Return the registrations of a cohort.
 
     Parameters
     ----------
     images : sequence of CohortImage
         The cohort.
     settings : Settings
-        With the fixed image. Pairwise, each image is registered to all that come before it: one
-        registration gives both directions.
+        With the fixed image. With `pairwise`, each image is registered to all images before it:
+        one registration gives both directions.
 
     Returns
     -------
@@ -179,9 +179,9 @@ def plan(images: Sequence[CohortImage], settings: Settings) -> list[Job]:
 
 
 def digest(job: Job, settings: Settings) -> str:
-    """Return a short name of all that a result depends on.
+    """Return a hash of everything that a result depends on.
 
-    Files count by path, size and time of their last change.
+    Files count by path, size and modification time.
     """
     images = [job.moving] if job.fixed is None else [job.moving, job.fixed]
     files = [path for image in images for path in (image.path, image.mask, image.labels)]
@@ -189,12 +189,12 @@ def digest(job: Job, settings: Settings) -> str:
     for name in ("prediction_network", "correction_network", "fixed_labels"):
         file = getattr(settings, name)
         files.append(None if file is None else Path(file))
-    facts = [__version__, settings.described(), [_state(path) for path in files]]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    state = [__version__, settings.described(), [_state(path) for path in files]]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _state(path: Path | None) -> list[Any] | None:
     if path is None:
         return None
-    state = path.stat()
-    return [str(path), state.st_size, state.st_mtime_ns]
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]

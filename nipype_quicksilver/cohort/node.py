@@ -1,6 +1,7 @@
-"""The node that keeps a registration of a cohort as BIDS derivatives."""
+"""The node that saves a registration of a cohort as BIDS derivatives."""
 
 import os
+from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
@@ -12,18 +13,26 @@ from nipype_quicksilver.interfaces.base import LightInterface
 class SaveDerivativesInputSpec(BaseInterfaceInputSpec):
     """Inputs of `SaveDerivatives`."""
 
-    job = traits.Instance(Job, mandatory=True, desc="what was registered")
-    settings = traits.Instance(Settings, mandatory=True, desc="how it was registered")
-    place = traits.Instance(Place, mandatory=True, desc="folders of derivatives and of images")
-    composite_transform = File(exists=True, mandatory=True, desc="brings the image to the fixed")
-    inverse_composite_transform = File(exists=True, mandatory=True, desc="brings back")
-    warped_image = File(exists=True, mandatory=True, desc="image on the fixed grid")
-    log_jacobian = File(exists=True, mandatory=True, desc="on the fixed grid")
+    job = traits.Instance(Job, mandatory=True, desc="the registration")
+    settings = traits.Instance(Settings, mandatory=True, desc="how the image was registered")
+    place = traits.Instance(
+        Place, mandatory=True, desc="folders of the derivatives and of the images"
+    )
+    composite_transform = File(
+        exists=True, mandatory=True, desc="resamples the image to the fixed image"
+    )
+    inverse_composite_transform = File(
+        exists=True, mandatory=True, desc="resamples the fixed image to the image"
+    )
+    warped_image = File(exists=True, mandatory=True, desc="image on the grid of the fixed image")
+    log_jacobian = File(
+        exists=True, mandatory=True, desc="log Jacobian determinant on the grid of the fixed image"
+    )
     summary = File(exists=True, mandatory=True, desc="measures (JSON)")
-    report = File(exists=True, desc="page on the registration (HTML)")
-    warped_labels = File(exists=True, desc="labels on the fixed grid")
-    uncertainty = File(exists=True, desc="on the fixed grid, mm")
-    brain_mask = File(exists=True, desc="brain on the image's grid")
+    report = File(exists=True, desc="report on the registration (HTML)")
+    warped_labels = File(exists=True, desc="labels on the grid of the fixed image")
+    uncertainty = File(exists=True, desc="uncertainty on the grid of the fixed image, mm")
+    brain_mask = File(exists=True, desc="brain mask on the image's own grid")
 
 
 class SaveDerivativesOutputSpec(TraitedSpec):
@@ -33,23 +42,23 @@ class SaveDerivativesOutputSpec(TraitedSpec):
 
 
 class SaveDerivatives(LightInterface):
-    """Keep a registration of a cohort as BIDS derivatives.
+    """Save a registration of a cohort as BIDS derivatives.
 
-    It runs whenever its workflow does, since derivatives may be gone that once were there.
+    It runs in every run of its workflow, since derivatives may have been removed.
     """
 
     input_spec = SaveDerivativesInputSpec
     output_spec = SaveDerivativesOutputSpec
     _always_run = True
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
         names = [*inputs.job.files(), "summary", "report"]
         outputs = {n: getattr(inputs, n) for n in names if isdefined(getattr(inputs, n))}
         save(inputs.job, inputs.settings, inputs.place, outputs)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, str]:
         job = self.inputs.job
         folder = self.inputs.place.output_dir / job.moving.folder
         return {"out_file": os.fspath(folder / job.record)}

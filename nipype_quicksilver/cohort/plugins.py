@@ -1,4 +1,4 @@
-"""Nipype's plugins: image by image, and with two faults mended where batch jobs vanish."""
+"""Nipype's plugins, changed: one image after the other, and two faults with batch jobs fixed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nipype_quicksilver.execution.resources import BATCH_SYSTEMS
 
 
 class _ImageByImage:
-    """What comes before a plugin that runs several nodes at once in the order of methods."""
+    """Base class, before a plugin that runs several nodes in parallel: finishes image by image."""
 
     procs: list[Any]
     depidx: Any
 
     def _generate_dependency_list(self, graph: Any) -> None:
-        """Put the nodes of an image together, so that it is finished before others are begun.
+        """Put the nodes of an image together, so that it is finished before the next one starts.
 
-        Of the nodes that are ready Nipype takes the first; in its own order, the first step of all
-        images comes before the second one of any, and all intermediate files exist at once.
+        Nipype runs the first node that is ready. In its own order, the first step of all images
+        comes before the second one of any, and all intermediate files exist at the same time.
         """
         super()._generate_dependency_list(graph)  # type: ignore[misc]
         images = [part_of(node.fullname).split("_to-")[0] for node in self.procs]
@@ -33,21 +33,22 @@ class _ImageByImage:
 
 
 class _Batch(_ImageByImage):
-    """The same for batch systems."""
+    """Base class for batch systems."""
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> Any:
-        """Submit a node whose earlier result, if any, is out of date.
+        """Submit a node; remove its earlier result, which is out of date.
 
-        Nipype would take that for the new one if the job is cancelled before it starts.
+        Nipype would read that result if the job is cancelled before it starts.
         """
         for result in Path(node.output_dir()).glob("result_*.pklz"):
             result.unlink()
         return super()._submit_job(node, updatehash)  # type: ignore[misc]
 
     def _get_result(self, taskid: Any) -> Any:
-        """Return the result of a job, or why there is none.
+        """Return the result of a job, with the traceback as a list of lines.
 
-        Nipype 1.11 gives the latter as one text, and stops the whole run when it adds lines to it.
+        Where there is no result, Nipype 1.11 gives the traceback as one text, and then stops the
+        whole run when it adds lines to it.
         """
         result = super()._get_result(taskid)  # type: ignore[misc]
         if result is not None and isinstance(result["traceback"], str):
@@ -56,7 +57,7 @@ class _Batch(_ImageByImage):
 
 
 def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
-    """Return a plugin of Nipype's by its name.
+    """Return a plugin of Nipype by its name.
 
     Parameters
     ----------
@@ -67,6 +68,6 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
     """
     plugin = getattr(plugins, f"{name}Plugin")
     if name != "Linear":
-        before = _Batch if name in BATCH_SYSTEMS else _ImageByImage
-        plugin = type(f"{name}Plugin", (before, plugin), {})
+        base = _Batch if name in BATCH_SYSTEMS else _ImageByImage
+        plugin = type(f"{name}Plugin", (base, plugin), {})
     return plugin(plugin_args=arguments)

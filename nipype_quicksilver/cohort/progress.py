@@ -1,4 +1,4 @@
-"""How a cohort goes: images done, at work and failed, and the time left."""
+"""Progress of a cohort: images done, running and failed, and the time left."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nipype_quicksilver.cohort.jobs import FIXED, Job
 
 @dataclass(frozen=True)
 class Status:
-    """Where a cohort stands.
+    """Status of a cohort.
 
     Attributes
     ----------
     total, done, failed : int
-        Registrations of all, of those that are whole, of those that cannot be finished any more.
+        Number of all registrations, of complete ones, and of those that cannot be finished.
     running : int
-        Parts that are at work, or wait in a batch system.
+        Number of parts that run, or wait in a batch system.
     seconds_left : float
-        As the finished ones took; infinite before the first of them.
+        Estimated from the registrations done so far; infinite before the first one.
     """
 
     total: int
@@ -34,18 +34,18 @@ class Status:
 
 
 class Progress:
-    """Follows the nodes of a cohort; to be called by Nipype.
+    """Counts the nodes of a cohort; called by Nipype.
 
     Parameters
     ----------
     jobs : iterable of Job
-        All registrations of the cohort.
+        Registrations that are run.
     done : int
-        How many of them were whole before.
+        Number of further registrations that were complete before.
     show : callable, optional
-        To be called with the :class:`Status` whenever it changes.
+        Called with the :class:`Status` whenever it changes.
     unneeded : callable, optional
-        To be called with the name of a part when all registrations that need it are done.
+        Called with the name of a part when all registrations that need it are done.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Progress:
         self._active: dict[str, int] = defaultdict(int)
         self._start = time.monotonic()
 
-    def again(self, jobs: Iterable[Job]) -> None:
-        """Take back that jobs failed: they are tried again."""
+    def retry(self, jobs: Iterable[Job]) -> None:
+        """Count jobs that failed as not finished: they are started again."""
         self._failed -= {job.name for job in jobs}
         self._active.clear()
 
     def __call__(self, node: Any, event: str) -> None:
-        """Take a change of a node: ``start``, ``end`` or ``exception``."""
+        """Count an event of a node: ``start``, ``end`` or ``exception``."""
         part = part_of(node.fullname)
         if event == "start":
             self._active[part] += 1
@@ -90,7 +90,7 @@ class Progress:
 
     @property
     def status(self) -> Status:
-        """Where the cohort stands."""
+        """The status now."""
         done, failed = len(self._done), len(self._failed)
         left = len(self._jobs) - done - failed
         seconds = (time.monotonic() - self._start) / done * left if done else math.inf
@@ -104,7 +104,7 @@ class Progress:
 
 
 def part_of(fullname: str) -> str:
-    """Return which part of a cohort's workflow a node belongs to.
+    """Return the part of a cohort's workflow to which a node belongs.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from typing import Any
 
 _PROGRAM = "bids-validator-deno"
 
+_logger = logging.getLogger(__name__)
+
 
 def find_validator() -> str | None:
-    """Return the validator's program, that of this environment first; None if there is none."""
-    beside = Path(sys.executable).parent / _PROGRAM
-    return str(beside) if beside.exists() else shutil.which(_PROGRAM)
+    """Return the path of the validator, first in this Python environment; None if not installed."""
+    own = Path(sys.executable).parent / _PROGRAM
+    return str(own) if own.exists() else shutil.which(_PROGRAM)
 
 
 def validate(folder: Path) -> list[str] | None:
@@ -29,7 +32,7 @@ def validate(folder: Path) -> list[str] | None:
     Returns
     -------
     list of str or None
-        The errors, a line for each; None where the validator is not installed or does not run.
+        One line for each error; None if the validator is not installed or does not run.
     """
     program = find_validator()
     if program is None:
@@ -41,6 +44,20 @@ def validate(folder: Path) -> list[str] | None:
     except (OSError, ValueError, KeyError):
         return None
     return [_line(issue) for issue in issues if issue.get("severity") == "error"]
+
+
+def log_errors(folder: Path) -> None:
+    """Log the errors that :func:`validate` finds in a data set."""
+    errors = validate(folder)
+    if errors is None:
+        _logger.info(
+            "derivatives not validated: install the validator with pip install "
+            "'nipype-quicksilver[bids]'"
+        )
+    elif errors:
+        _logger.warning("BIDS validator: %d errors, first %s", len(errors), errors[0])
+    else:
+        _logger.info("BIDS validator: no errors")
 
 
 def _line(issue: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Crash files of Nipype: why a node failed, in one line."""
+"""Failures of Nipype's nodes: why a node failed, in one line; and Nipype's own messages."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ import logging
 import re
 from collections.abc import Iterator
 
-_OF_COMMAND = re.compile(r"quicksilver: error: (.*)$", re.MULTILINE)
-
-
-_SIGNAL = re.compile(r"-9|137")
-
-
-# Before the message of our own errors, which say all that there is to say.
-_OURS = re.compile(r"^nipype_quicksilver\.errors\.\w+: ")
-
-
-# What Nipype says where a batch job left nothing behind.
-_WITHOUT_RESULT = "results file does not exist"
-
-
+#: Reason of a failure where a batch job ended without a result.
 LOST = "its job ended without a result: cancelled, out of memory, or out of time"
+#: Lines of a program's output that :func:`last_lines` returns at most.
+LAST_LINES = 5
+
+_COMMAND_ERROR = re.compile(r"quicksilver: error: (.*)$", re.MULTILINE)
+_RETURN_CODE = re.compile(r"return ?code[: ]+(-?\d+)", re.IGNORECASE)
+_KILLED = ("-9", "137")
+# The class before the message of an error of this package: the message alone is enough.
+_OWN_ERROR = re.compile(r"^nipype_quicksilver\.errors\.\w+: ")
+# Nipype's message where a batch job wrote no result.
+_NO_RESULT = "results file does not exist"
+_NIPYPE_LOGGERS = ("nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
 
 
 def describe(text: str) -> str:
-    r"""Return the reason that a crash file gives, in one line.
+    r"""Return the reason of a failure in one line.
+
+    Parameters
+    ----------
+    text : str
+        Content of a crash file of Nipype, or the message of an error that Nipype raised.
+
+    Returns
+    -------
+    str
+        The error message of this package's command if there is one, else the last line.
 
     Examples
     --------
@@ -34,58 +42,59 @@ def describe(text: str) -> str:
     >>> describe("Traceback (most recent call last):\n  ...\nOSError: No space left on device\n\n")
     'OSError: No space left on device'
     """
-    if _WITHOUT_RESULT in text:
+    if _NO_RESULT in text:
         return LOST
-    of_command = _OF_COMMAND.findall(text)
-    if of_command:
-        return of_command[-1].strip()
-    code = re.search(r"return ?code[: ]+(-?\d+)", text, re.IGNORECASE)
-    if code is not None and _SIGNAL.fullmatch(code[1]):
-        return "its process was killed, probably for want of memory"
+    command_errors = _COMMAND_ERROR.findall(text)
+    if command_errors:
+        return str(command_errors[-1]).strip()
+    code = _RETURN_CODE.search(text)
+    if code is not None and code[1] in _KILLED:
+        return "its process was killed, probably because it ran out of memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _OURS.sub("", lines[-1]) if lines else "the crash file is empty"
+    return _OWN_ERROR.sub("", lines[-1]) if lines else "the crash file is empty"
 
 
-LAST_LINES = 5  # of a log, which are shown
-
-
-def last_lines(report: str) -> list[str]:
-    r"""Return the last lines that a program printed, of Nipype's report of its failure.
+def last_lines(text: str) -> list[str]:
+    r"""Return the last lines that a program printed before it failed.
 
     Parameters
     ----------
-    report : str
-        Sections called ``Stdout:``, ``Stderr:`` and ``Traceback:``.
+    text : str
+        Nipype's description of the failure, with sections ``Stdout:``, ``Stderr:`` and
+        ``Traceback:``.
 
     Returns
     -------
     list of str
-        At most :data:`LAST_LINES`.
+        At most :data:`LAST_LINES` lines.
 
     Examples
     --------
     >>> last_lines("Cmdline:\n\tbet\nStdout:\n\tone\nStderr:\n\ttwo\nTraceback:\n\tthree")
     ['one', 'two']
     """
-    printed = re.split(r"^Traceback", report, maxsplit=1, flags=re.MULTILINE)[0]
-    _, _, printed = printed.partition("Stdout:")
+    before_traceback = re.split(r"^Traceback", text, maxsplit=1, flags=re.MULTILINE)[0]
+    _, _, printed = before_traceback.partition("Stdout:")
     lines = [line.strip() for line in printed.splitlines()]
     return [line for line in lines if line and line != "Stderr:"][-LAST_LINES:]
 
 
-_NIPYPE_LOGGERS = ("nipype.workflow", "nipype.interface", "nipype.utils", "nipype.filemanip")
-
-
 @contextlib.contextmanager
-def nipype_is_silent(silent: bool) -> Iterator[None]:
-    """Keep Nipype's own messages off the terminal within the block, unless `silent` is False."""
+def quiet_nipype(*, verbose: bool = False) -> Iterator[None]:
+    """Hide Nipype's own messages within the block.
+
+    Parameters
+    ----------
+    verbose : bool
+        Show them nevertheless.
+    """
     loggers = [logging.getLogger(name) for name in _NIPYPE_LOGGERS]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        if silent:
+    levels = [logger.level for logger in loggers]
+    if not verbose:
+        for logger in loggers:
             logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -1,8 +1,7 @@
-"""Devices to compute on."""
+"""The device on which tensors are computed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
@@ -10,14 +9,9 @@ from nipype_quicksilver.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from nipype_quicksilver.lddmm.optimize import Iteration
-    from nipype_quicksilver.networks.predictor import Drawn
-
-    Progress = Callable[[Iteration | Drawn], None]
-
 
 def select_device(name: str | torch.device) -> torch.device:
-    """Return the device of a name.
+    """Return the device with a name.
 
     Parameters
     ----------
@@ -42,8 +36,8 @@ def select_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device {name}: is not known; use cpu or auto") from error
+        raise InputError(f"device {name}: is unknown; use cpu or auto") from error
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"torch {torch.__version__} sees {count} GPU{'' if count == 1 else 's'}"
-        raise InputError(f"device {name}: {found}; use cpu or auto")
+        available = f"torch {torch.__version__} sees {count} GPU{'' if count == 1 else 's'}"
+        raise InputError(f"device {name}: {available}; use cpu or auto")
     return device

@@ -1,4 +1,4 @@
-"""One GPU for each node that wants one, where several run on a machine at once."""
+"""GPUs shared by the nodes that run in parallel on a machine, one node on each GPU."""
 
 import contextlib
 import fcntl
@@ -7,11 +7,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-#: Folder with one empty file per GPU, named as CUDA_VISIBLE_DEVICES names it. A workflow's engine
-#: that runs several GPU nodes at once on one machine sets it, see :func:`shared`.
+#: Environment variable with a folder that has one empty file for each GPU, named as in
+#: CUDA_VISIBLE_DEVICES. Set by :func:`shared`.
 FOLDER = "QUICKSILVER_GPUS"
 
-_PAUSE = 0.5  # seconds between two looks for a free GPU
+_PAUSE = 0.5  # seconds between two attempts to find a free GPU
 
 
 @contextlib.contextmanager
@@ -21,9 +21,9 @@ def shared(devices: list[str]) -> Iterator[None]:
     Parameters
     ----------
     devices : list of str
-        GPUs as CUDA_VISIBLE_DEVICES names them.
+        GPUs, named as in CUDA_VISIBLE_DEVICES.
     """
-    before = os.environ.get(FOLDER)
+    previous = os.environ.get(FOLDER)
     with tempfile.TemporaryDirectory(prefix="quicksilver-gpus-") as folder:
         for device in devices:
             with open(os.path.join(folder, device), "x"):
@@ -33,20 +33,20 @@ def shared(devices: list[str]) -> Iterator[None]:
             yield
         finally:
             del os.environ[FOLDER]
-            if before is not None:
-                os.environ[FOLDER] = before
+            if previous is not None:
+                os.environ[FOLDER] = previous
 
 
 @contextlib.contextmanager
 def reserved() -> Iterator[dict[str, str]]:
-    """Keep a GPU for this process within the block, waiting for one if need be.
+    """Reserve a GPU for this process within the block; wait until one is free.
 
     Yields
     ------
     dict
-        The environment variable that shows this GPU alone; empty where GPUs are not shared out,
-        as when a batch system has assigned one. Files are locked: the system unlocks them when a
-        process ends, in whatever way.
+        CUDA_VISIBLE_DEVICES with this GPU alone; empty where GPUs are not shared, for example
+        because a batch system assigned one. Reservations are file locks, which the operating
+        system releases when a process ends for any reason.
     """
     folder = os.environ.get(FOLDER)
     if folder is None:

@@ -1,4 +1,4 @@
-"""Processes: they end with those that started them, and keep freed memory or give it back."""
+"""Processes: they end with their parent, and keep freed memory or return it to the system."""
 
 import contextlib
 import ctypes
@@ -9,16 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 
-#: Environment variable with the number of the process whose node a command is.
+#: Environment variable with the id of the process that runs the node of a command.
 PARENT = "QUICKSILVER_PARENT"
 
-_PAUSE = 0.5  # seconds between two looks for the parent
+_PAUSE = 0.5  # seconds between two checks of the parent
 
 
 def end_with_parent() -> None:
-    """Let this process be killed when the one that :data:`PARENT` names is gone.
+    """Kill this process when the process of :data:`PARENT` has ended.
 
-    A shell may stand between the two, so that the system's own signal would not come.
+    There may be a shell between the two, so that the signal of the operating system does not come.
     """
     parent = os.environ.pop(PARENT, "")
     if parent.isdigit():
@@ -32,35 +32,35 @@ def _watch(parent: int) -> None:
         except ProcessLookupError:
             os.kill(os.getpid(), signal.SIGKILL)
         except PermissionError:
-            pass  # it lives, as another user
+            pass  # it exists, and belongs to another user
         time.sleep(_PAUSE)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory of arrays that are freed, for the next ones.
+    """Keep freed memory in this process, to be used again.
 
-    The C library of Linux gives large blocks back at once, and the system clears them anew for
-    every temporary array: a fifth of the CPU time of a registration.
+    The C library of Linux returns large blocks to the system at once, which clears them for every
+    new temporary array: this took a fifth of the CPU time of a registration.
     """
-    no_mapped_blocks, never_give_back = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
+    no_mapped_blocks, never_trim = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
     with contextlib.suppress(OSError, AttributeError):  # another system or C library
         library = ctypes.CDLL("libc.so.6")
-        for option in (no_mapped_blocks, never_give_back):
+        for option in (no_mapped_blocks, never_trim):
             library.mallopt(*option)
 
 
-def give_back_memory() -> None:
-    """Give freed memory back to the system, also where the process keeps it (glibc)."""
+def return_freed_memory() -> None:
+    """Return freed memory to the system, also after :func:`keep_freed_memory` (glibc)."""
     with contextlib.suppress(OSError, AttributeError):  # another system or C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextlib.contextmanager
 def forked_end_with_this() -> Iterator[None]:
-    """Let every process that is forked within the block be killed when this one ends (Linux)."""
+    """Kill every process that is forked within the block when this one ends (Linux)."""
     global _forked_end
     if sys.platform == "linux" and _forked_end is None:
-        os.register_at_fork(after_in_child=_end_with_forking)  # there is no way to take it back
+        os.register_at_fork(after_in_child=_end_with_forking)  # cannot be undone
     _forked_end = True
     try:
         yield

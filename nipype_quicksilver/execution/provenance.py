@@ -1,4 +1,4 @@
-"""What a run tells about itself: versions, grids, seconds."""
+"""What a run records about itself: versions, grids, computing times, warnings."""
 
 import platform
 import time
@@ -9,18 +9,17 @@ from importlib import metadata
 from typing import Any
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.spatial.grids import Grid
 
 _LIBRARIES = ("torch", "numpy", "SimpleITK", "nibabel", "scipy")
 
 
 class Clock:
-    """Seconds spent in named parts of a run.
+    """Measures the time spent in the parts of a run.
 
     Attributes
     ----------
     seconds, cpu_seconds : dict
-        By the name of the part: on the wall clock, and of all threads of this process.
+        Wall-clock time, and CPU time of all threads of this process, by the name of the part.
 
     Examples
     --------
@@ -37,15 +36,11 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a part."""
+        """Add the time spent in the block to a part."""
         start, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + time.process_time() - cpu
-
-    def with_total(self) -> dict[str, float]:
-        """Return the seconds of all parts, and their sum as ``total``."""
-        return {**self.seconds, "total": sum(self.seconds.values())}
 
 
 def versions() -> dict[str, str]:
@@ -54,17 +49,8 @@ def versions() -> dict[str, str]:
     return {**own, **{name: metadata.version(name) for name in _LIBRARIES}}
 
 
-def describe_grid(grid: Grid) -> dict[str, Any]:
-    """Return shape, spacing (mm) and affine (RAS mm) of a grid as JSON holds them."""
-    return {
-        "shape": list(grid.shape),
-        "spacing": list(grid.spacing),
-        "affine": grid.affine.tolist(),
-    }
-
-
 def thread_counts() -> dict[str, int]:
-    """Return the threads that torch and ITK compute with."""
+    """Return the numbers of threads that torch and ITK use."""
     import SimpleITK as sitk
     import torch
 
@@ -73,29 +59,31 @@ def thread_counts() -> dict[str, int]:
 
 
 @contextmanager
-def noted_warnings() -> Iterator[list[str]]:
-    """Note what a run warns its user of; warnings are shown as ever.
+def recorded_warnings() -> Iterator[list[str]]:
+    """Record the warnings of a run; they are shown as usual.
 
     Yields
     ------
     list of str
-        Grows with every `UserWarning` of the block.
+        The messages of every `UserWarning` in the block so far.
 
     Examples
     --------
-    >>> with warnings.catch_warnings(record=True), noted_warnings() as told:
+    >>> with warnings.catch_warnings(record=True), recorded_warnings() as messages:
     ...     warnings.warn("head.nii: upside down", UserWarning)
-    >>> told
+    >>> messages
     ['head.nii: upside down']
     """
-    told: list[str] = []
+    messages: list[str] = []
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        def record(
+            message: Warning | str, category: type[Warning], *rest: Any, **more: Any
+        ) -> None:
             if category is UserWarning:
-                told.append(str(message))
+                messages.append(str(message))
             show(message, category, *rest, **more)
 
-        warnings.showwarning = note
-        yield told
+        warnings.showwarning = record
+        yield messages

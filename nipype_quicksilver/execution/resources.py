@@ -1,4 +1,4 @@
-"""What nodes are charged: the arguments of Nipype's plugins, and of each node's batch job."""
+"""Resources of nodes: the arguments of Nipype's plugins, and of each node's batch job."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from nipype_quicksilver.errors import InputError
 
 #: Plugins that run on this machine.
 LOCAL = ("MultiProc", "Linear")
-#: Jobs that wait or run in a batch system at once: Nipype asks it for each of them in turn.
+#: Largest number of jobs that wait or run in a batch system: Nipype polls each of them in turn.
 MAX_JOBS = 100
 
-# What a file of arguments may hold for every batch system: Nipype's own, and ours.
+# Names in a file of arguments for every batch system: those of Nipype, and of this package.
 _NIPYPE = ("template", "max_jobs", "max_tries", "retry_timeout")
 _REQUESTS = ("request", "gpu_request", "cpu_args", "gpu_args")
 
 
 @dataclass(frozen=True)
 class BatchSystem:
-    """How a batch system is asked for resources.
+    """How resources are requested from a batch system.
 
     Attributes
     ----------
     arguments : str
         Nipype's name for the arguments of a submission.
     request, gpu_request : str
-        What is asked for, with ``{n_procs}``, ``{mem_mb}`` (of the whole job) and
-        ``{mem_mb_per_proc}``; `gpu_request` is added to it where a node has a GPU.
+        The request, with ``{n_procs}``, ``{mem_mb}`` (of the whole job) and
+        ``{mem_mb_per_proc}``; `gpu_request` is added for nodes that use a GPU.
     more : tuple of str
-        Further arguments that its plugin of Nipype knows.
+        Further arguments of Nipype's plugin.
     """
 
     arguments: str
@@ -64,21 +64,21 @@ def read_arguments(path: Path | None, plugin: str) -> dict[str, Any]:
     Parameters
     ----------
     path : Path or None
-        JSON. For a batch system: Nipype's own arguments, such as ``sbatch_args``, which every job
-        gets; ``cpu_args`` and ``gpu_args``, which jobs without and with a GPU get besides;
-        ``request`` and ``gpu_request`` instead of those of :data:`BATCH_SYSTEMS`.
+        JSON. For a batch system: Nipype's own arguments, such as ``sbatch_args``, for every job;
+        ``cpu_args`` and ``gpu_args``, in addition for jobs without and with a GPU; ``request`` and
+        ``gpu_request`` instead of those of :data:`BATCH_SYSTEMS`.
     plugin : str
         One of :data:`PLUGINS`.
 
     Returns
     -------
     dict
-        What the file holds; nothing without a file.
+        Content of the file; empty without a file.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or holds something that the plugin does not know.
+        If the file cannot be read, or has arguments that are unknown to the plugin.
     """
     if path is None:
         return {}
@@ -87,19 +87,19 @@ def read_arguments(path: Path | None, plugin: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file") from error
     if not isinstance(arguments, dict):
-        raise InputError(f'{path}: is no JSON object; give {{"name": value}}')
-    known = _known(plugin)
+        raise InputError(f'{path}: is not a JSON object; give {{"name": value}}')
+    known = _known_arguments(plugin)
     for name in arguments.keys() - set(known):
         raise InputError(f"{path}: plugin {plugin} has no '{name}'; give {', '.join(known)}")
-    most = arguments.get("max_jobs", MAX_JOBS)
-    if not isinstance(most, int) or most < 1:
-        raise InputError(f"{path}: max_jobs is {most}; give a whole number of at least 1")
+    max_jobs = arguments.get("max_jobs", MAX_JOBS)
+    if not isinstance(max_jobs, int) or max_jobs < 1:
+        raise InputError(f"{path}: max_jobs is {max_jobs}; give a whole number of at least 1")
     for name in arguments.keys() & {"request", "gpu_request"}:
         _check_request(path, name, arguments[name])
     return arguments
 
 
-def _known(plugin: str) -> tuple[str, ...]:
+def _known_arguments(plugin: str) -> tuple[str, ...]:
     if plugin in LOCAL:
         return ("raise_insufficient", "scheduler", "mp_context") if plugin == "MultiProc" else ()
     system = BATCH_SYSTEMS[plugin]
@@ -107,17 +107,17 @@ def _known(plugin: str) -> tuple[str, ...]:
 
 
 def _check_request(path: Path, name: str, request: str) -> None:
-    known = _numbers(1, 1.0)
+    known = _request_values(1, 1.0)
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(request) if field}
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {name} is no text to fill in ({error})") from error
+        raise InputError(f"{path}: {name} is not a valid template ({error})") from error
     for field in fields - known.keys():
         raise InputError(f"{path}: {name} has {{{field}}}; give {', '.join(known)} in braces")
 
 
-def _numbers(n_procs: int, mem_gb: float) -> dict[str, int]:
-    """Return what may stand in braces in a request."""
+def _request_values(n_procs: int, mem_gb: float) -> dict[str, int]:
+    """Return the values that a request may have in braces, by name."""
     mem_mb = math.ceil(mem_gb * 1024)
     return {
         "n_procs": n_procs,
@@ -127,53 +127,55 @@ def _numbers(n_procs: int, mem_gb: float) -> dict[str, int]:
 
 
 def plugin_arguments(
-    plugin: str, given: dict[str, Any], *, n_procs: int, mem_gb: float | None, n_gpus: int
+    plugin: str, user_arguments: dict[str, Any], *, n_procs: int, mem_gb: float | None, n_gpus: int
 ) -> dict[str, Any]:
-    """Return the arguments of a plugin of Nipype's.
+    """Return the arguments of a plugin of Nipype.
 
     Parameters
     ----------
     plugin : str
         One of :data:`PLUGINS`.
-    given : dict
-        What :func:`read_arguments` read.
+    user_arguments : dict
+        Result of :func:`read_arguments`.
     n_procs, mem_gb, n_gpus
-        What all nodes together may use on this machine; memory in GB, nine tenths of it if None.
+        Limits of all nodes together on this machine; memory in GB, nine tenths of it if None.
     """
     if plugin == "Linear":
-        return dict(given)
+        return dict(user_arguments)
     if plugin == "MultiProc":
         limits: dict[str, Any] = {"n_procs": n_procs, "n_gpu_procs": n_gpus}
         if mem_gb is not None:
             limits["memory_gb"] = mem_gb
-        return {**limits, **given}
-    os.environ.setdefault("LOGNAME", getpass.getuser())  # Nipype names jobs by it
-    ours = {name: value for name, value in given.items() if name not in _REQUESTS}
-    return {"max_jobs": MAX_JOBS, **ours}
+        return {**limits, **user_arguments}
+    os.environ.setdefault("LOGNAME", getpass.getuser())  # Nipype uses it in names of jobs
+    native = {name: value for name, value in user_arguments.items() if name not in _REQUESTS}
+    return {"max_jobs": MAX_JOBS, **native}
 
 
-def charge(nodes: Iterable[Any], plugin: str, given: dict[str, Any], *, always: str = "") -> None:
-    """Give each node the arguments of its batch job: threads, memory and GPU as MultiProc has them.
+def set_job_arguments(
+    nodes: Iterable[Any], plugin: str, user_arguments: dict[str, Any], *, always: str = ""
+) -> None:
+    """Set the arguments of each node's batch job: threads, memory and GPU as in MultiProc.
 
     Parameters
     ----------
     nodes : iterable of nipype Node
-        Those that are submitted.
+        Nodes that are submitted.
     plugin : str
         One of :data:`BATCH_SYSTEMS`.
-    given : dict
-        What :func:`read_arguments` read.
+    user_arguments : dict
+        Result of :func:`read_arguments`.
     always : str
         Arguments of every job.
     """
     system = BATCH_SYSTEMS[plugin]
     for node in nodes:
         on_gpu = node.is_gpu_node()
-        parts = [always, given.get("request", system.request)]
+        parts = [always, user_arguments.get("request", system.request)]
         if on_gpu:
-            parts.append(given.get("gpu_request", system.gpu_request))
-        parts.append(given.get("gpu_args" if on_gpu else "cpu_args", ""))
-        numbers = _numbers(node.n_procs, node.mem_gb)
+            parts.append(user_arguments.get("gpu_request", system.gpu_request))
+        parts.append(user_arguments.get("gpu_args" if on_gpu else "cpu_args", ""))
+        numbers = _request_values(node.n_procs, node.mem_gb)
         text = " ".join(part for part in parts if part).format(**numbers)
         node.plugin_args = {system.arguments: text}
 
@@ -184,9 +186,9 @@ def check_limits(nodes: Iterable[Any], *, n_procs: int, mem_gb: float | None) ->
     Parameters
     ----------
     nodes : iterable of nipype Node
-        All of a workflow.
+        All nodes of a workflow.
     n_procs, mem_gb
-        What all nodes together may use; memory in GB, no limit if None.
+        Limits of all nodes together; memory in GB, no limit if None.
 
     Raises
     ------
@@ -196,17 +198,17 @@ def check_limits(nodes: Iterable[Any], *, n_procs: int, mem_gb: float | None) ->
     for node in nodes:
         if node.n_procs > n_procs:
             raise InputError(
-                f"--n-procs {n_procs}: {node.name} uses {node.n_procs} threads; give as many, or "
-                "a smaller --num-threads"
+                f"--n-procs {n_procs}: {node.name} uses {node.n_procs} threads; give at "
+                "least as many, or a smaller --num-threads"
             )
         if mem_gb is not None and node.mem_gb > mem_gb:
             raise InputError(
-                f"--mem-gb {mem_gb:g}: {node.name} needs {node.mem_gb:g} GB; give as much"
+                f"--mem-gb {mem_gb:g}: {node.name} needs {node.mem_gb:g} GB; give at least as much"
             )
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name and name != "-1"]

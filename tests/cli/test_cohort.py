@@ -1,4 +1,4 @@
-"""Cohorts through the command: done, failed, killed, started again."""
+"""Cohorts through the command: complete, failed, killed, resumed."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nipype_quicksilver.cli.main import main
-from nipype_quicksilver.cli.progress import describe
+from nipype_quicksilver.cli.progress import describe_cohort
 from nipype_quicksilver.cohort.progress import Status
 from nipype_quicksilver.cohort.validation import find_validator, validate
 from nipype_quicksilver.spatial import transforms
@@ -41,7 +41,7 @@ def arguments(cohort, out, *more):
 
 @pytest.fixture(scope="module")
 def done(cohort):
-    """Folder of the derivatives of a run of which one participant's image was broken."""
+    """Exit code and derivatives of a run in which the image of one participant is broken."""
     path, whole = break_image(cohort / "bids", "sub-02")
     out = cohort / "done"
     code = main(arguments(cohort, out))
@@ -60,24 +60,24 @@ def test_one_failure_does_not_stop_the_others(done):
     }
     (crash,) = (out / "logs").glob("crash-*.txt")
     assert "truncated or damaged" in crash.read_text()
-    assert not list((out / "work" / "cohort_wf").glob("sub-01*"))  # done: nothing is left of it
+    assert not list((out / "work" / "cohort_wf").glob("sub-01*"))  # removed when it was done
 
 
-def test_derivatives_are_what_they_say(cohort, done):
+def test_the_content_of_derivatives(cohort, done):
     anat = done[1] / "sub-01" / "anat"
     stem = "sub-01_from-T1w_to-Tiny_mode-image_"
-    facts = json.loads((anat / f"{stem}registration.json").read_text())
-    assert facts["energy"]["initial"] > 0
-    dice = {when: facts["labels"][when]["mean"]["dice"] for when in ("before", "after")}
+    record = json.loads((anat / f"{stem}registration.json").read_text())
+    assert record["energy"]["initial"] > 0
+    dice = {when: record["labels"][when]["mean"]["dice"] for when in ("before", "after")}
     assert dice["after"] > dice["before"] + 0.01
-    there, back = (
-        transforms.read_transform(anat / f"sub-01_from-{way}_mode-image_xfm.h5")
-        for way in ("T1w_to-Tiny", "Tiny_to-T1w")
+    forward, inverse = (
+        transforms.read_transform(anat / f"sub-01_from-{names}_mode-image_xfm.h5")
+        for names in ("T1w_to-Tiny", "Tiny_to-T1w")
     )
     points = np.array([[12.0, 15.0, 18.0], [20.0, 14.0, 16.0]])
-    mapped = transforms.map_points(there, points)
+    mapped = transforms.map_points(forward, points)
     assert np.abs(mapped - points).max() > 0.1
-    np.testing.assert_allclose(transforms.map_points(back, mapped), points, atol=0.2)
+    np.testing.assert_allclose(transforms.map_points(inverse, mapped), points, atol=0.2)
     fixed = read_image(cohort / "tpl-Tiny_T1w.nii.gz")
     assert read_image(anat / "sub-01_space-Tiny_desc-preproc_T1w.nii.gz").shape == fixed.shape
     labels = read_labels(anat / "sub-01_space-Tiny_dseg.nii.gz")
@@ -87,7 +87,7 @@ def test_derivatives_are_what_they_say(cohort, done):
 
 
 @pytest.mark.skipif(find_validator() is None, reason="bids-validator-deno is not installed")
-def test_the_bids_validator_has_no_objection(cohort, done):
+def test_the_bids_validator_finds_no_errors(cohort, done):
     assert validate(cohort / "bids") == []
     assert validate(done[1]) == []
     misnamed = shutil.copytree(done[1], cohort / "misnamed") / "sub-01" / "anat" / "sub-1.nii.gz"
@@ -95,13 +95,13 @@ def test_the_bids_validator_has_no_objection(cohort, done):
     assert any("sub-1.nii.gz" in error for error in validate(cohort / "misnamed"))
 
 
-def test_started_again_it_does_what_is_missing(cohort, done, capsys, tmp_path):
+def test_a_second_run_does_what_is_missing(cohort, done, capsys, tmp_path):
     out = shutil.copytree(done[1], tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in out.glob("sub-*/anat/*")}
     assert main(arguments(cohort, out, "--plugin", "Linear")) == 0
-    told = capsys.readouterr().err
-    assert "1 to register, 2 done already" in told
-    assert "3 of 3 done" in told
+    log = capsys.readouterr().err
+    assert "1 to register, 2 done already" in log
+    assert "3 of 3 done" in log
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(derivative_images(out)) == 9
     assert main(arguments(cohort, out, "--plugin", "Linear")) == 0
@@ -116,7 +116,7 @@ def test_started_again_it_does_what_is_missing(cohort, done, capsys, tmp_path):
         assert validate(out) == []
 
 
-def test_a_killed_run_finishes_from_where_it_was(cohort, done, tmp_path):
+def test_a_killed_run_is_resumed(cohort, done, tmp_path):
     out, images = tmp_path / "out", derivative_images(done[1])
     words = arguments(cohort, out, "--participant-label", "01", "03", "--n-procs", "1")
     command = [sys.executable, "-m", "nipype_quicksilver", *words]
@@ -135,13 +135,16 @@ def test_a_killed_run_finishes_from_where_it_was(cohort, done, tmp_path):
     assert derivative_images(out) == images
 
 
-def test_two_runs_do_not_share_a_working_folder(cohort, tmp_path, refused):
-    from nipype_quicksilver.cohort.running import alone
+def test_two_runs_cannot_use_the_same_working_folder(cohort, tmp_path, refused):
+    from nipype_quicksilver.cohort.running import exclusive
 
     (tmp_path / "out").mkdir()
     work = tmp_path / "work"
-    with alone(work):
-        refused(*arguments(cohort, tmp_path / "out", "--work-dir", work), told="another run works")
+    with exclusive(work):
+        refused(
+            *arguments(cohort, tmp_path / "out", "--work-dir", work),
+            told="another run uses this folder",
+        )
 
 
 def test_pairwise_from_a_table(cohort, tmp_path, capsys):
@@ -150,7 +153,7 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
         f"{name}\t{cohort / 'bids' / name / 'anat'}/{name}_T1w.nii.gz\n"
         for name in ("sub-01", "sub-03")
     ]
-    # The moving image has no labels: those of the fixed one have nothing to be compared with.
+    # The moving image has no labels: there is nothing to compare with those of the fixed image.
     labels = cohort / "bids" / "derivatives" / "labels" / "sub-01" / "anat" / "sub-01_dseg.nii.gz"
     rows = [
         row.replace("\n", f"\t{file}\n") for row, file in zip(rows, (labels, "n/a"), strict=True)
@@ -185,7 +188,7 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
         (["--plugin-args", "nothing.json"], "nothing.json: cannot be read"),
         (["--mem-gb", "0.5"], "--mem-gb 0.5: register needs 4 GB"),
         (["--n-procs", "1", "--num-threads", "2"], "--n-procs 1: register uses 2 threads"),
-        (["--n-gpus", "1"], "--n-gpus 1: 0 GPUs are seen here"),
+        (["--n-gpus", "1"], "--n-gpus 1: this machine has 0"),
         (["--device", "cpu", "--n-gpus", "1"], "leave --n-gpus out"),
         (["--mem-gb", "much"], "'much' is not a number above 0"),
         (["--plugin", "Condor"], "invalid choice: 'Condor'"),
@@ -206,7 +209,7 @@ def test_fixed_labels_need_labels_to_compare(cohort, refused, tmp_path):
 
 def test_output_folders_that_cannot_be_used(cohort, refused, tmp_path):
     (tmp_path / "file").touch()
-    refused(*arguments(cohort, tmp_path / "file"), told="is no folder")
+    refused(*arguments(cohort, tmp_path / "file"), told="is not a folder")
     refused(*arguments(cohort, cohort / "bids"), told="is the data set itself")
     refused("cohort", cohort / "bids", tmp_path, "group", told="run the participant level first")
 
@@ -216,11 +219,11 @@ def test_t2w_images_need_masks(tmp_path, refused):
     table = tmp_path / "images.tsv"
     table.write_text("participant_id\timage\n01\ta_T2w.nii.gz\n")
     words = ["cohort", table, tmp_path / "out", "participant", "--suffix", "T2w"]
-    refused(*words, told="deepbet finds brains in T1w images only")
+    refused(*words, told="deepbet extracts brains from T1w images only")
 
 
 def test_progress_is_one_line():
     status = Status(total=8, done=3, failed=1, running=2, seconds_left=61.0)
-    assert describe(status) == "3 of 8 done, 2 at work, 1 failed, 1 min 01 s left"
+    assert describe_cohort(status) == "3 of 8 done, 2 running, 1 failed, 1 min 01 s left"
     status = Status(total=8, done=0, failed=0, running=2, seconds_left=float("inf"))
-    assert describe(status) == "0 of 8 done, 2 at work"
+    assert describe_cohort(status) == "0 of 8 done, 2 running"

@@ -35,18 +35,18 @@ def test_names_are_those_of_the_package():
 
 
 def test_a_data_set_and_again(tmp_path, networks, capsys):
-    """Two methods on two pairs of Analyze images; then one method more, from where it was."""
+    """One method on two pairs of Analyze images; then a second method, with the first one kept."""
     root, work, out = tmp_path / "CUMC12", tmp_path / "work", tmp_path / "out"
     trees.cumc12(root, numbers=(1, 2))
     run = ["evaluate", "--dataset", "CUMC12", str(root), "--max-pairs=2", "--device=cpu"]
     run += ["--affine=none", "--num-threads=1", "--n-procs=1", *networks]
     run += [f"--output-dir={out}", f"--work-dir={work}"]
     assert main([*run, "--methods", "LP"]) == 0
-    told = capsys.readouterr()
-    assert "copied to NIfTI" in told.err
-    assert "has 2 of the 12 subjects" in told.err
-    assert "2 of 2 registrations" in told.err
-    assert "CUMC12: 2 pairs" in told.out
+    captured = capsys.readouterr()
+    assert "copied to NIfTI" in captured.err
+    assert "has 2 of the 12 subjects" in captured.err
+    assert "2 of 2 registrations" in captured.err
+    assert "CUMC12: 2 pairs" in captured.out
     rows = read_table(out / "measures.tsv")
     assert [row["method"] for row in rows] == ["affine"] * 2 + ["LP"] * 2
     assert all(0.3 < float(row["target_overlap"]) < 1 for row in rows)
@@ -79,11 +79,11 @@ def test_a_table_whose_affine_is_given(pair, tmp_path, networks, capsys, monkeyp
     start, predicted = read_table(out / "measures.tsv")
     assert float(start["target_overlap"]) != float(predicted["target_overlap"])
     assert [row["threads"] for row in read_table(out / "times.tsv")] == ["1"]
-    told = json.loads((out / "summary.json").read_text())
-    assert [row["method"] for row in told["methods"]] == ["affine", "LP"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["method"] for row in summary["methods"]] == ["affine", "LP"]
 
 
-def test_what_fails_is_named(tmp_path, networks, capsys):
+def test_the_step_that_fails_is_named(tmp_path, networks, capsys):
     """The header of an image is fine, its voxels are all the same."""
     root = trees.mgh10(tmp_path / "MGH10")
     nib.save(nib.Nifti1Image(np.ones(trees.SHAPE), trees.AFFINE), root / "Heads" / "g2.nii.gz")
@@ -94,7 +94,7 @@ def test_what_fails_is_named(tmp_path, networks, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("quicksilver: error: 1 step failed; the first: step brains: ")
     assert "g2.nii.gz: the image is the same value in every voxel" in error
-    assert error.endswith("mend it and run again with the same --work-dir")
+    assert error.endswith("correct it and run again with the same --work-dir")
     assert not out.exists()
 
 
@@ -103,7 +103,7 @@ def test_what_fails_is_named(tmp_path, networks, capsys):
     [
         (["--pairs=p.tsv"], "--output-dir is missing"),
         (["--pairs=p.tsv", "--dataset", "MGH10", "d", "--output-dir=o"], "give one of them"),
-        (["--pairs=p.tsv", "--output-dir=o", "--max-pairs=2"], "--max-pairs draws from a data set"),
+        (["--pairs=p.tsv", "--output-dir=o", "--max-pairs=2"], "--max-pairs needs a data set"),
         (["--pairs=p.tsv", "--output-dir=o"], "p.tsv: no such file"),
         (["--pairs=p.tsv", "--output-dir=o", "--mask=m.nii"], "--mask is for one registration"),
         (["--displacement=d.nii", "--methods", "LP"], "--methods is for a comparison"),
@@ -114,7 +114,7 @@ def test_what_fails_is_named(tmp_path, networks, capsys):
         (["--dataset", "MGH10", "none", "--output-dir=o"], "none: no such folder"),
         (
             ["--pairs=p.tsv", "--output-dir=o", "--num-threads=4", "--n-procs=2"],
-            "--num-threads 4: a registration cannot have more threads",
+            "--num-threads 4: a registration cannot use more threads",
         ),
         (["--pairs=p.tsv", "--output-dir=/dev/null/o"], "choose another output folder"),
     ],
@@ -124,12 +124,12 @@ def test_wrong_usage(arguments, told, refused):
 
 
 def test_one_gpu_of_several_is_refused(refused, monkeypatch):
-    monkeypatch.setattr(common, "start_torch", lambda args: None)  # as if it were there
+    monkeypatch.setattr(common, "start_torch", lambda args: None)  # as if there were one
     arguments = ["--pairs=p.tsv", "--output-dir=o", "--device=cuda:1"]
-    refused("evaluate", *arguments, told="--device cuda:1: an evaluation shares GPUs out")
+    refused("evaluate", *arguments, told="--device cuda:1: an evaluation may use several GPUs")
 
 
-def test_files_that_are_missing_are_told_at_once(tmp_path, refused, pair):
+def test_missing_files_are_reported_before_anything_runs(tmp_path, refused, pair):
     table = tmp_path / "pairs.tsv"
     columns = ("fixed", "moving", "fixed_labels", "moving_labels")
     cells = [str(getattr(pair, name)) for name in columns]

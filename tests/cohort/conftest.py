@@ -6,19 +6,19 @@ import pytest
 
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import Settings, plan
-from nipype_quicksilver.spatial import images
+from nipype_quicksilver.spatial.images import write_image
 
 
 @pytest.fixture
 def cohort(tmp_path):
     """Three images in files of one byte each."""
-    found = []
+    images = []
     for name in ("01", "02", "03"):
         path = tmp_path / "data" / f"sub-{name}_T1w.nii.gz"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-        found.append(CohortImage(path, name, None, f"sub-{name}", "T1w"))
-    return found
+        images.append(CohortImage(path, name, None, f"sub-{name}", "T1w"))
+    return images
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ def job(cohort, settings):
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Files such as a registration's node gives."""
+    """Files such as the outputs of a registration's node."""
     folder = tmp_path / "outputs"
     folder.mkdir()
-    image = images.write_image(folder / "image.nii.gz", np.ones((4, 4, 4)), np.eye(4))
+    image = write_image(folder / "image.nii.gz", np.ones((4, 4, 4)), np.eye(4))
     composite, summary = folder / "composite.h5", folder / "summary.json"
     composite.write_bytes(bytes(range(200)))
-    facts = {
+    content = {
         "similarity": {"before": 0.5, "after": 0.75},
         "jacobian": {"folded": 3, "log_jacobian": {"mean": 0.25, "sd": 0.5}},
         "seconds": {"total": 8.0},
     }
-    summary.write_text(json.dumps(facts))
+    summary.write_text(json.dumps(content))
     names = {"warped_image": image, "log_jacobian": image, "summary": summary}
     for name in ("composite_transform", "inverse_composite_transform"):
         names[name] = composite

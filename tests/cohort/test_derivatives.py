@@ -1,4 +1,4 @@
-"""Derivatives count as a whole or not at all."""
+"""A set of derivatives is complete, or counts as missing."""
 
 import gzip
 import json
@@ -10,37 +10,37 @@ from pathlib import Path
 import pytest
 
 from nipype_quicksilver.cohort import derivatives
-from nipype_quicksilver.cohort.derivatives import Place, is_whole, prepare, save
+from nipype_quicksilver.cohort.derivatives import Place, is_complete, prepare, save
 from nipype_quicksilver.cohort.jobs import PAIRWISE, plan
 
 
 @pytest.fixture
 def place(tmp_path):
-    found = Place(tmp_path / "out", tmp_path / "data")
-    prepare(found, [])
-    return found
+    place = Place(tmp_path / "out", tmp_path / "data")
+    prepare(place, [])
+    return place
 
 
 def anat(place):
     return sorted((place.output_dir / "sub-01" / "anat").iterdir())
 
 
-def test_saved_derivatives_are_whole(job, settings, place, outputs):
-    assert not is_whole(job, settings, place.output_dir)
+def test_saved_derivatives_are_complete(job, settings, place, outputs):
+    assert not is_complete(job, settings, place.output_dir)
     record = save(job, settings, place, outputs)
-    assert is_whole(job, settings, place.output_dir)
-    assert not is_whole(job, replace(settings, seed=2), place.output_dir)
+    assert is_complete(job, settings, place.output_dir)
+    assert not is_complete(job, replace(settings, seed=2), place.output_dir)
     names = {path.name for path in anat(place)}
-    images = {name for what, name in job.files().items() if what in outputs}
+    images = {name for output, name in job.files().items() if output in outputs}
     assert names == images | {f"{name.split('.')[0]}.json" for name in images} | {record.name}
-    facts = json.loads(record.read_text())
-    assert facts["similarity"]["after"] == 0.75
-    assert facts["job"]["participant_id"] == "sub-01"
+    content = json.loads(record.read_text())
+    assert content["similarity"]["after"] == 0.75
+    assert content["job"]["participant_id"] == "sub-01"
     job.moving.path.write_bytes(b"another image")
-    assert not is_whole(job, settings, place.output_dir)
+    assert not is_complete(job, settings, place.output_dir)
 
 
-def test_sidecars_tell_sources_and_parameters(job, cohort, settings, place, outputs):
+def test_sidecars_have_sources_and_parameters(job, cohort, settings, place, outputs):
     save(job, settings, place, outputs)
     sidecar = json.loads(
         (anat(place)[0].parent / job.in_space("desc-preproc_T1w.json")).read_text()
@@ -62,8 +62,8 @@ def test_the_same_voxels_give_the_same_bytes(job, settings, place, outputs, tmp_
     for level in (1, 9):
         data = gzip.compress(gzip.decompress(Path(outputs["warped_image"]).read_bytes()), level)
         (tmp_path / f"{level}.nii.gz").write_bytes(data)
-        given = {**outputs, "warped_image": str(tmp_path / f"{level}.nii.gz")}
-        save(job, settings, place, given)
+        changed = {**outputs, "warped_image": str(tmp_path / f"{level}.nii.gz")}
+        save(job, settings, place, changed)
         stored.append((place.output_dir / job.moving.folder / image).read_bytes())
     assert stored[0] == stored[1]
     assert gzip.decompress(stored[0]) == gzip.decompress(data)
@@ -79,14 +79,14 @@ def test_a_damaged_file_makes_the_set_incomplete(damage, job, settings, place, o
         else:
             file.write_bytes(whole[:-1])
         if file != record or damage == "remove":
-            assert not is_whole(job, settings, place.output_dir), file
+            assert not is_complete(job, settings, place.output_dir), file
         file.write_bytes(whole)
-        assert is_whole(job, settings, place.output_dir)
+        assert is_complete(job, settings, place.output_dir)
     record.write_text(record.read_text()[:100])
-    assert not is_whole(job, settings, place.output_dir)
+    assert not is_complete(job, settings, place.output_dir)
 
 
-def test_a_run_that_ends_midway_leaves_no_whole_set(
+def test_a_run_that_ends_early_leaves_no_complete_set(
     job, settings, place, outputs, monkeypatch, tmp_path
 ):
     save(job, settings, place, outputs)
@@ -103,13 +103,13 @@ def test_a_run_that_ends_midway_leaves_no_whole_set(
     with pytest.raises(KeyboardInterrupt):
         save(job, settings, place, outputs)
     monkeypatch.undo()
-    assert not is_whole(job, settings, place.output_dir)
+    assert not is_complete(job, settings, place.output_dir)
     assert not [path for path in anat(place) if path.name.startswith(".")]
     save(job, settings, place, outputs)
-    assert is_whole(job, settings, place.output_dir)
+    assert is_complete(job, settings, place.output_dir)
 
 
-def test_what_a_killed_run_left_half_written_is_removed(job, settings, place, outputs):
+def test_temporary_files_of_a_killed_run_are_removed(job, settings, place, outputs):
     save(job, settings, place, outputs)
     left = anat(place)[0].parent / ".0123456789abcdef.nii.gz"
     own = left.with_name(".hidden")
@@ -118,10 +118,10 @@ def test_what_a_killed_run_left_half_written_is_removed(job, settings, place, ou
     prepare(place, [job])
     assert not left.exists()
     assert own.exists()
-    assert is_whole(job, settings, place.output_dir)
+    assert is_complete(job, settings, place.output_dir)
 
 
-def test_what_another_run_writes_at_the_moment_is_left_alone(cohort, settings, place):
+def test_temporary_files_of_another_run_are_kept(cohort, settings, place):
     mine, other, _ = plan(cohort, settings)
     image = place.output_dir / other.moving.folder / ".0123456789abcdef.nii.gz"
     page, old = (place.output_dir / f".{n}123456789abcdef.html" for n in range(2))
@@ -135,7 +135,7 @@ def test_what_another_run_writes_at_the_moment_is_left_alone(cohort, settings, p
     assert not old.exists()
 
 
-def test_what_is_not_made_any_more_goes_with_the_last_set(
+def test_files_of_an_earlier_set_that_are_not_written_again_are_removed(
     job, settings, place, outputs, monkeypatch
 ):
     monkeypatch.setattr(derivatives, "_is_stripped", lambda image, mask: True)
@@ -143,10 +143,10 @@ def test_what_is_not_made_any_more_goes_with_the_last_set(
     save(job, settings, place, {**outputs, "uncertainty": image, "brain_mask": image})
     names = {path.name for path in anat(place)}
     save(job, settings, place, outputs)
-    gone = names - {path.name for path in anat(place)}
+    removed = names - {path.name for path in anat(place)}
     uncertainty = job.files()["uncertainty"]
-    assert gone == {uncertainty, uncertainty.replace(".nii.gz", ".json")}
-    assert is_whole(job, settings, place.output_dir)
+    assert removed == {uncertainty, uncertainty.replace(".nii.gz", ".json")}
+    assert is_complete(job, settings, place.output_dir)
 
 
 def test_a_label_table_goes_with_the_labels(job, settings, place, outputs, tmp_path):
@@ -164,6 +164,6 @@ def test_a_report_belongs_to_the_set(job, settings, place, outputs, tmp_path):
     save(job, settings, place, {**outputs, "report": str(tmp_path / "report.html")})
     page = place.output_dir / "sub-01_to-MNI152NLin2009aSym.html"
     assert page.read_text() == "<html></html>"
-    assert is_whole(job, settings, place.output_dir)
+    assert is_complete(job, settings, place.output_dir)
     page.unlink()
-    assert not is_whole(job, settings, place.output_dir)
+    assert not is_complete(job, settings, place.output_dir)

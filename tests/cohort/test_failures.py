@@ -1,4 +1,4 @@
-"""Reasons of failures, from what Nipype writes."""
+"""Reasons of failures, read from Nipype's crash files."""
 
 import os
 
@@ -7,11 +7,10 @@ from nipype import Function, Node, Workflow
 
 from nipype_quicksilver.cohort.failures import failure_of, lost_jobs, read_failures
 from nipype_quicksilver.cohort.jobs import Settings, plan
-from nipype_quicksilver.execution.crashes import describe
 
 
 def complain(text):
-    """Fail; Nipype runs this function on its own."""
+    """Fail; Nipype runs this function without its module."""
     raise OSError(text)
 
 
@@ -42,17 +41,3 @@ def test_crash_files_that_nipype_writes(cohort, tmp_path):
     for path in tmp_path.glob("crash-*"):
         os.utime(path, (1, 1))
     assert read_failures(tmp_path, since=2) == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("Stderr:\n\tquicksilver: error: a: b\n\tReturn code: 2\n", "a: b"),
-        ("Return code: -9\n", "its process was killed, probably for want of memory"),
-        ("Return code: 1\nlast words\n", "last words"),
-        ("Traceback:\nnipype_quicksilver.errors.InputError: a: is full\n", "a: is full"),
-        ("", "the crash file is empty"),
-    ],
-)
-def test_reasons(text, reason):
-    assert describe(text) == reason

@@ -1,4 +1,4 @@
-"""The figures of all registrations, as a table."""
+"""The table of all registrations."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nipype_quicksilver.cohort.derivatives import Place, save
-from nipype_quicksilver.cohort.group import gather
+from nipype_quicksilver.cohort.group import write_table
 from nipype_quicksilver.cohort.jobs import plan
 from nipype_quicksilver.errors import InputError
 
@@ -15,20 +15,20 @@ def test_a_row_for_each_registration(cohort, settings, outputs, tmp_path):
     place = Place(tmp_path / "out")
     for job in plan(cohort, settings)[:2]:
         save(job, settings, place, outputs)
-    assert len(gather(place.output_dir)) == 2
+    assert len(write_table(place.output_dir)) == 2
     with open(place.output_dir / "group_registration.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["participant_id"] for row in rows] == ["sub-01", "sub-02"]
     assert rows[0]["similarity_after"] == "0.75"
     assert rows[0]["log_jacobian_sd"] == "0.5"
     assert rows[1]["folded_voxels"] == "3"
-    assert "dice_after" not in rows[0]  # nobody has labels
-    described = json.loads((place.output_dir / "group_registration.json").read_text())
-    assert set(described) == set(rows[0])
-    assert described["seconds"]["Units"] == "s"
-    assert described["similarity_after"]["Median"] == 0.75
+    assert "dice_after" not in rows[0]  # no image has labels
+    columns = json.loads((place.output_dir / "group_registration.json").read_text())
+    assert set(columns) == set(rows[0])
+    assert columns["seconds"]["Units"] == "s"
+    assert columns["similarity_after"]["Median"] == 0.75
 
 
-def test_nothing_to_gather(tmp_path):
+def test_a_folder_without_registrations(tmp_path):
     with pytest.raises(InputError, match="run the participant level first"):
-        gather(tmp_path)
+        write_table(tmp_path)

@@ -1,4 +1,4 @@
-"""Images found by BIDS names or listed in a table."""
+"""Images of a BIDS data set or a table."""
 
 import json
 
@@ -49,8 +49,8 @@ def test_label_maps_of_a_data_set(bids, tmp_path):
     for name in ("sub-01_desc-aseg_dseg.nii.gz", "sub-01_space-MNI_dseg.nii.gz"):
         (labels / "sub-01" / "anat").mkdir(parents=True, exist_ok=True)
         (labels / "sub-01" / "anat" / name).touch()
-    found = find_images(bids, participants=["01"], labels_dir=labels)
-    assert found[0].labels == labels / "sub-01" / "anat" / "sub-01_desc-aseg_dseg.nii.gz"
+    images = find_images(bids, participants=["01"], labels_dir=labels)
+    assert images[0].labels == labels / "sub-01" / "anat" / "sub-01_desc-aseg_dseg.nii.gz"
     with pytest.raises(InputError, match=r"sub-02_ses-a_run-1_dseg\.nii\.gz: no such file"):
         find_images(bids, labels_dir=labels)
     (labels / "sub-01" / "anat" / "sub-01_dseg.nii.gz").touch()
@@ -75,7 +75,7 @@ def test_images_of_a_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "no column participant_id"),
         ("participant_id\timage\n", "no rows"),
@@ -87,10 +87,10 @@ def test_images_of_a_table(tmp_path):
         ("participant_id\timage\tmask\n01\ta.nii.gz\tm.nii\n", "m.nii: no such file"),
     ],
 )
-def test_tables_that_cannot_be_used(text, told, tmp_path):
+def test_tables_that_cannot_be_used(text, message, tmp_path):
     (tmp_path / "a.nii.gz").touch()
     (tmp_path / "images.tsv").write_text(text)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         find_images(tmp_path / "images.tsv")
 
 
@@ -100,5 +100,5 @@ def test_data_sets_that_cannot_be_used(bids, tmp_path):
     with pytest.raises(InputError, match="no T1w image of participant 07"):
         find_images(bids, participants=["01", "07"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="is no BIDS data set"):
+    with pytest.raises(InputError, match="is not a BIDS data set"):
         find_images(tmp_path / "empty")

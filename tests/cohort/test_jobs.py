@@ -1,4 +1,4 @@
-"""What is registered to what, and the names of what comes of it."""
+"""Jobs of a cohort, and the names of their results."""
 
 import os
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Images done, at work and failed, as Nipype's events tell."""
+"""Images done, running and failed, counted from Nipype's events."""
 
 import math
 from types import SimpleNamespace
@@ -15,36 +15,36 @@ def node(part, name="register"):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass as a test says."""
+    """A clock that a test advances."""
     now = SimpleNamespace(seconds=100.0)
     monkeypatch.setattr("nipype_quicksilver.cohort.progress.time.monotonic", lambda: now.seconds)
     return now
 
 
 def test_one_done_one_failed_one_left(cohort, clock):
-    jobs, seen, unneeded = plan(cohort, Settings()), [], []
-    progress = Progress(jobs, done=5, show=seen.append, unneeded=unneeded.append)
+    jobs, statuses, unneeded = plan(cohort, Settings()), [], []
+    progress = Progress(jobs, done=5, show=statuses.append, unneeded=unneeded.append)
     first, second, _ = (job.name for job in jobs)
     progress(node("sub-01", "extract"), "start")
-    assert (seen[-1].total, seen[-1].done, seen[-1].running) == (8, 5, 1)
-    assert seen[-1].seconds_left == math.inf
+    assert (statuses[-1].total, statuses[-1].done, statuses[-1].running) == (8, 5, 1)
+    assert statuses[-1].seconds_left == math.inf
     progress(node("sub-01", "extract"), "end")
     progress(node(first), "start")
     progress(node(second), "start")
-    assert (seen[-1].done, seen[-1].running) == (5, 2)
+    assert (statuses[-1].done, statuses[-1].running) == (5, 2)
     progress(node(first), "end")
     clock.seconds += 10
     progress(node(first, "save"), "start")
     progress(node(first, "save"), "end")
-    assert (seen[-1].done, seen[-1].running, seen[-1].seconds_left) == (6, 1, 20.0)
+    assert (statuses[-1].done, statuses[-1].running, statuses[-1].seconds_left) == (6, 1, 20.0)
     assert sorted(unneeded) == ["sub-01", first]
     progress(node(second), "exception")
-    assert (seen[-1].failed, seen[-1].running, seen[-1].seconds_left) == (1, 0, 10.0)
-    progress.again([jobs[1]])
+    assert (statuses[-1].failed, statuses[-1].running, statuses[-1].seconds_left) == (1, 0, 10.0)
+    progress.retry([jobs[1]])
     assert progress.status.failed == 0
 
 
-def test_an_image_that_fails_takes_all_its_pairs_along(cohort):
+def test_all_pairs_of_an_image_that_fails_are_failed(cohort):
     progress = Progress(plan(cohort, Settings(PAIRWISE)))
     progress(node("sub-03", "extract"), "exception")
     assert progress.status.failed == 2

@@ -1,4 +1,4 @@
-"""Workflows of a cohort, started in turn; Nipype itself is left out."""
+"""Workflows of a cohort, run in batches; Nipype itself is replaced."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from nipype_quicksilver.cohort.progress import Progress
 
 @pytest.fixture
 def run(cohort, settings, tmp_path):
-    """A function that runs many jobs with an engine; returns sizes of workflows, and failures."""
+    """A function that runs many jobs with run options; returns sizes of workflows, and failures."""
 
     def run(jobs, raised=None, **options):
         def start(plugin):
@@ -26,8 +26,8 @@ def run(cohort, settings, tmp_path):
 
         sizes = []
         options = {"plugin": "MultiProc", **options}
-        engine = running.Engine(work_dir=tmp_path, crash_dir=tmp_path / "logs", **options)
-        failures = running.run(jobs, settings, tmp_path, build, engine, Progress(jobs))
+        options = running.RunOptions(work_dir=tmp_path, crash_dir=tmp_path / "logs", **options)
+        failures = running.run(jobs, settings, tmp_path, build, options, Progress(jobs))
         return sizes, failures
 
     return run
@@ -40,7 +40,7 @@ def run(cohort, settings, tmp_path):
         ({"plugin": "Linear"}, [1] * 450),
         ({"n_procs": 64}, [256, 194]),
         ({"plugin": "SLURM"}, [400, 50]),
-        ({"plugin": "SLURM", "given": {"max_jobs": 200}}, [450]),
+        ({"plugin": "SLURM", "plugin_args": {"max_jobs": 200}}, [450]),
     ],
 )
 def test_large_cohorts_are_run_in_batches(options, expected, run, cohort, settings):
@@ -55,14 +55,14 @@ def test_images_are_finished_one_after_the_other(tmp_path):
     fixed.add_nodes([source])
     for part in ("sub-01_to-X", "sub-02_to-X", "sub-03_to-X"):
         inner = Workflow(name=part)
-        steps = [Node(Function(["x"], ["out"], go_on), name=f"step_{n}") for n in (1, 2)]
+        steps = [Node(Function(["x"], ["out"], increase), name=f"step_{n}") for n in (1, 2)]
         inner.connect(steps[0], "out", steps[1], "x")
         workflow.connect(fixed, "select_template.out", inner, "step_1.x")
-    seen = []
+    events = []
     workflow.config["execution"] = {"poll_sleep_duration": "0.05"}
-    arguments = {"n_procs": 1, "status_callback": lambda node, event: seen.append((node, event))}
+    arguments = {"n_procs": 1, "status_callback": lambda node, event: events.append((node, event))}
     workflow.run(plugin=make_plugin("MultiProc", arguments))
-    ended = [node.fullname for node, event in seen if event == "end"]
+    ended = [node.fullname for node, event in events if event == "end"]
     assert ended[0] == "cohort_wf.fixed.select_template"
     parts = [name.split(".")[1] for name in ended[1:]]
     assert parts == sorted(parts)
@@ -70,11 +70,11 @@ def test_images_are_finished_one_after_the_other(tmp_path):
 
 
 def begin():
-    """Return a number; Nipype runs this function on its own."""
+    """Return a number; Nipype runs this function without its module."""
     return 1
 
 
-def go_on(x):
+def increase(x):
     """Return the next number."""
     return x + 1
 

@@ -1,4 +1,4 @@
-"""Processes that end with those that started them."""
+"""Processes that end with their parent, and memory that is kept or returned."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-# Starts a command in a shell, as Nipype does, and a forked process; writes their numbers.
+# Starts a command in a shell, as Nipype does, and a forked process; writes their ids.
 _PARENT = """
 import os, subprocess, sys, time
 from nipype_quicksilver.execution.processes import PARENT, forked_end_with_this
@@ -26,14 +26,14 @@ with forked_end_with_this():
 if forked == 0:
     time.sleep(60)
     os._exit(0)
-time.sleep(0.2)  # the forked one is told by then
+time.sleep(0.2)  # until the forked process has set its signal
 print(number, forked, flush=True)
 time.sleep(60)
 """
 
 
 def is_running(number):
-    """Tell whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         with open(f"/proc/{number}/stat") as file:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"
@@ -56,12 +56,12 @@ def test_all_end_when_the_parent_is_killed():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_what_was_kept_is_given_back():
-    """A process that keeps freed memory has it again only until it is told to give it back."""
+def test_kept_memory_is_returned():
+    """A process that keeps freed memory has it until it returns it."""
     code = """
 import numpy as np
 from nipype_quicksilver.execution.processes import keep_freed_memory
-from nipype_quicksilver.execution.processes import give_back_memory
+from nipype_quicksilver.execution.processes import return_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -71,7 +71,7 @@ before = resident()
 arrays = [np.ones(1 << 20) for _ in range(32)]
 del arrays
 kept = resident() - before
-give_back_memory()
+return_freed_memory()
 assert kept > 200e6 and resident() - before < 0.2 * kept, (kept, resident() - before)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""What nodes are charged, on this machine and in batch systems."""
+"""Resources of nodes, on this machine and in batch systems."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nipype_quicksilver.cohort.derivatives import Place
+from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import Settings, plan
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution import resources
@@ -13,38 +14,41 @@ from nipype_quicksilver.workflows import init_cohort_wf
 
 
 @pytest.fixture
-def nodes(cohort):
+def nodes(tmp_path):
     """A function that returns the nodes of a cohort's workflow by their names."""
+
+    image = CohortImage(tmp_path / "sub-01_T1w.nii.gz", "01", None, "sub-01", "T1w")
+    image.path.touch()
 
     def build(**options):
         workflow = init_cohort_wf(
-            jobs=plan(cohort[:1], Settings()),
+            jobs=plan([image], Settings()),
             settings=Settings(),
             place=Place(Path("/out")),
             omp_nthreads=4,
             **options,
         )
-        found = (workflow.get_node(name) for name in workflow.list_node_names())
-        return {node.name: node for node in found}
+        nodes = (workflow.get_node(name) for name in workflow.list_node_names())
+        return {node.name: node for node in nodes}
 
     return build
 
 
-def test_slurm_jobs_ask_for_what_multiproc_counts(nodes):
-    given = {"cpu_args": "--partition=cpu", "gpu_args": "--partition=gpu"}
-    found = nodes(use_gpu=True)
-    resources.charge(found.values(), "SLURM", given, always="--comment=x")
-    arguments = {name: node.plugin_args["sbatch_args"] for name, node in found.items()}
-    assert found["register"].is_gpu_node()
+def test_slurm_jobs_request_what_multiproc_counts(nodes):
+    partitions = {"cpu_args": "--partition=cpu", "gpu_args": "--partition=gpu"}
+    by_name = nodes(use_gpu=True)
+    resources.set_job_arguments(by_name.values(), "SLURM", partitions, always="--comment=x")
+    arguments = {name: node.plugin_args["sbatch_args"] for name, node in by_name.items()}
+    assert by_name["register"].is_gpu_node()
     assert arguments["register"] == (
         "--comment=x --cpus-per-task=1 --mem=4096M --gres=gpu:1 --partition=gpu"
     )
     assert arguments["extract"] == "--comment=x --cpus-per-task=4 --mem=2048M --partition=cpu"
     for name in ("extract", "align", "register", "save"):
-        node = found[name]
+        node = by_name[name]
         assert f"--cpus-per-task={node.n_procs} --mem={node.mem_gb * 1024:.0f}M" in arguments[name]
     on_cpu = nodes()
-    resources.charge(on_cpu.values(), "SLURM", given)
+    resources.set_job_arguments(on_cpu.values(), "SLURM", partitions)
     register = on_cpu["register"].plugin_args["sbatch_args"]
     assert register == "--cpus-per-task=4 --mem=4096M --partition=cpu"
 
@@ -58,63 +62,65 @@ def test_slurm_jobs_ask_for_what_multiproc_counts(nodes):
     ],
 )
 def test_other_batch_systems(plugin, name, expected, nodes):
-    found = nodes()
-    resources.charge(found.values(), plugin, {})
-    assert found["register"].plugin_args == {name: expected}
-    resources.charge(found.values(), plugin, {"request": "-x {n_procs}:{mem_mb_per_proc}"})
-    assert found["register"].plugin_args == {name: "-x 4:1024"}
+    by_name = nodes()
+    resources.set_job_arguments(by_name.values(), plugin, {})
+    assert by_name["register"].plugin_args == {name: expected}
+    resources.set_job_arguments(
+        by_name.values(), plugin, {"request": "-x {n_procs}:{mem_mb_per_proc}"}
+    )
+    assert by_name["register"].plugin_args == {name: "-x 4:1024"}
 
 
 def test_a_gpu_node_takes_one_slot(nodes):
-    found = nodes(use_gpu=True)
-    on_gpu = [node.name for node in found.values() if node.is_gpu_node()]
+    by_name = nodes(use_gpu=True)
+    on_gpu = [node.name for node in by_name.values() if node.is_gpu_node()]
     assert on_gpu == ["register"]
-    assert found["register"].n_procs == 1  # Nipype charges a GPU slot for each
+    assert by_name["register"].n_procs == 1  # Nipype charges a GPU slot for each
 
 
 def test_arguments_of_plugins(monkeypatch):
     monkeypatch.delenv("LOGNAME", raising=False)
     limits = {"n_procs": 8, "mem_gb": 16.0, "n_gpus": 2}
-    found = resources.plugin_arguments("MultiProc", {"mp_context": "fork"}, **limits)
+    arguments = resources.plugin_arguments("MultiProc", {"mp_context": "fork"}, **limits)
     expected = {"n_procs": 8, "n_gpu_procs": 2, "memory_gb": 16.0, "mp_context": "fork"}
-    assert found == expected
-    given = {"sbatch_args": "--account=lab", "gpu_args": "--partition=gpu"}
-    found = resources.plugin_arguments("SLURM", given, **limits)
-    assert found == {"max_jobs": resources.MAX_JOBS, "sbatch_args": "--account=lab"}
+    assert arguments == expected
+    user_arguments = {"sbatch_args": "--account=lab", "gpu_args": "--partition=gpu"}
+    arguments = resources.plugin_arguments("SLURM", user_arguments, **limits)
+    assert arguments == {"max_jobs": resources.MAX_JOBS, "sbatch_args": "--account=lab"}
     assert "LOGNAME" in resources.os.environ
     assert resources.plugin_arguments("Linear", {}, **limits) == {}
 
 
 @pytest.mark.parametrize(
-    ("plugin", "text", "told"),
+    ("plugin", "text", "message"),
     [
         ("SLURM", "{", "cannot be read as JSON"),
-        ("SLURM", "[1]", "is no JSON object"),
+        ("SLURM", "[1]", "is not a JSON object"),
         ("SLURM", {"sbatch": "x"}, "plugin SLURM has no 'sbatch'; give sbatch_args"),
         ("SLURM", {"qsub_args": "x"}, "plugin SLURM has no 'qsub_args'"),
         ("SLURM", {"max_jobs": "many"}, "max_jobs is many; give a whole number"),
         ("Linear", {"n_procs": 1}, "plugin Linear has no 'n_procs'"),
         ("SGE", {"request": "-pe {cpus}"}, r"request has \{cpus\}; give n_procs"),
-        ("SGE", {"request": "-pe {"}, "is no text to fill in"),
+        ("SGE", {"request": "-pe {"}, "is not a valid template"),
     ],
 )
-def test_files_of_arguments_that_cannot_be_used(plugin, text, told, tmp_path):
+def test_files_of_arguments_that_cannot_be_used(plugin, text, message, tmp_path):
     path = tmp_path / "arguments.json"
     path.write_text(text if isinstance(text, str) else json.dumps(text))
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         resources.read_arguments(path, plugin)
 
 
 def test_limits_under_which_nothing_could_run(nodes):
-    found = nodes().values()
-    resources.check_limits(found, n_procs=4, mem_gb=4.0)
+    every = nodes().values()
+    resources.check_limits(every, n_procs=4, mem_gb=4.0)
     with pytest.raises(InputError, match=r"--n-procs 2: .* uses 4 threads"):
-        resources.check_limits(found, n_procs=2, mem_gb=None)
+        resources.check_limits(every, n_procs=2, mem_gb=None)
     with pytest.raises(InputError, match="--mem-gb 3: register needs 4 GB"):
-        resources.check_limits(found, n_procs=4, mem_gb=3.0)
+        resources.check_limits(every, n_procs=4, mem_gb=3.0)
 
 
-def test_gpus_that_are_seen(monkeypatch, tmp_path):
+def test_visible_gpus(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert resources.visible_gpus() == ["3", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

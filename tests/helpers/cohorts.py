@@ -16,7 +16,7 @@ FAST += ("--method", "optimize", "--iterations", "8x2x0x0")
 
 
 def tiny_brain(number):
-    """Return the image and the labels of a brain; each number differs."""
+    """Return the image and the labels of a brain, which differ with the number."""
     means = np.zeros(50)
     for code, mean in _MEANS.items():
         means[[code, _OTHER_SIDE.get(code, code)]] = mean
@@ -33,13 +33,13 @@ def write_data_set(folder, participants):
     for number in range(1, participants + 1):
         image, labels = tiny_brain(number)
         name = f"sub-{number:02d}"
-        for root, ending, data in (
+        for root, suffix, data in (
             (folder, "T1w", image),
             (folder / "derivatives" / "labels", "dseg", labels),
         ):
-            place = root / name / "anat"
-            place.mkdir(parents=True)
-            images.write_image(place / f"{name}_{ending}.nii.gz", data, np.eye(4))
+            anat = root / name / "anat"
+            anat.mkdir(parents=True)
+            images.write_image(anat / f"{name}_{suffix}.nii.gz", data, np.eye(4))
     return folder
 
 
@@ -53,7 +53,7 @@ def write_fixed(folder):
 
 
 def break_image(folder, participant):
-    """Cut the image of a participant off; return its bytes."""
+    """Truncate the image of a participant; return its path and its bytes before."""
     path = folder / participant / "anat" / f"{participant}_T1w.nii.gz"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -61,6 +61,6 @@ def break_image(folder, participant):
 
 
 def derivative_images(folder):
-    """Return the bytes of all images among derivatives, by their names."""
+    """Return the bytes of all images among the derivatives, by their names."""
     files = folder.glob("sub-*/**/*.nii.gz")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A SLURM cluster of this one machine, on its loopback interface, for tests:
+# A SLURM cluster on this machine alone, on its loopback interface, for tests:
 #
 #     sudo tests/slurm/cluster.sh start FOLDER    # installs SLURM and munge (Debian), starts them
 #     export SLURM_CONF=FOLDER/slurm.conf
 #     sudo tests/slurm/cluster.sh stop FOLDER
 #
-# Nothing outside FOLDER is configured, no service is registered, and the daemons of this cluster
-# alone are stopped. Exit code 75: this machine cannot have such a cluster, and the reason.
+# Nothing outside FOLDER is configured, no service is registered, and only the daemons of this cluster
+# are stopped. Exit code 75: this machine cannot run such a cluster; the reason is printed.
 set -euo pipefail
 
 readonly UNABLE=75
@@ -36,7 +36,7 @@ configure() {
     cpus=$(nproc)
     memory=$(awk '/^MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
     mkdir -p "$folder"/{state,spool,log,run}
-    # One node has a made-up GPU: a file that is none, which jobs are given in turn.
+    # The node has an imaginary GPU, the file /dev/null, which is assigned to one job at a time.
     printf 'NodeName=%s Name=gpu File=/dev/null\n' "$host" >"$folder/gres.conf"
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=quicksilver

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests of a cohort on SLURM, on a cluster of this one machine that it starts and stops:
+# Runs the tests of a cohort on SLURM, on a cluster of this machine that it starts and stops:
 #
 #     sudo tests/slurm/run.sh [PYTHON]
 #
-# Where the machine cannot have such a cluster, it says why and ends with 0.
+# If the machine cannot run such a cluster, it prints the reason and exits with 0.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 python=${1:-python}
@@ -22,8 +22,8 @@ run_tests() {
         "$python" -m pytest -q "$here/test_slurm.py"
 }
 code=0
-# They wait for daemons of a machine that may be busy: one failure is looked at again.
-run_tests || { printf 'failed once; again\n' && run_tests; } || code=$?
+# The tests wait for daemons on a machine that may be busy: after a failure they run once more.
+run_tests || { printf 'failed; running again\n' && run_tests; } || code=$?
 if [ "$code" -ne 0 ]; then
     tail -n 20 "$folder"/log/slurmctld.log
 fi

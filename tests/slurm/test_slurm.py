@@ -1,4 +1,4 @@
-"""A cohort on a real SLURM; `run.sh` starts one and runs this."""
+"""A cohort on a real SLURM cluster; `run.sh` starts one and runs these tests."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import Settings, plan
-from nipype_quicksilver.execution.resources import charge
+from nipype_quicksilver.execution.resources import set_job_arguments
 from nipype_quicksilver.workflows import init_cohort_wf
 from tests.helpers.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
 
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-_SECONDS = 90  # for anything that is waited for
+_SECONDS = 90  # time limit of anything that is waited for
 
 
 def slurm(*command):
-    """Run a program of SLURM's; return what it prints."""
+    """Run a program of SLURM; return what it prints."""
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -34,13 +34,13 @@ def wait_for(condition):
     """Return the first true value of a condition."""
     deadline = time.monotonic() + _SECONDS
     while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "time limit exceeded"
         time.sleep(0.1)
     return value
 
 
 def running(name):
-    """Return the numbers of the jobs that run, whose names contain a text."""
+    """Return the ids of the running jobs whose names contain a text."""
     listed = slurm("squeue", "--noheader", "--states=RUNNING", "--format=%i %j").splitlines()
     return [line.split()[0] for line in listed if name in line]
 
@@ -69,30 +69,30 @@ def start_on_slurm(cohort, out, *more):
 
 @pytest.fixture(scope="module")
 def on_slurm(cohort):
-    """A run during which a job is cancelled: its exit code, what it told, the derivatives."""
+    """A run during which a job is cancelled: exit code, log, derivatives, and SLURM's job."""
     out = cohort / "slurm"
     run = start_on_slurm(cohort, out)
     (job,) = wait_for(lambda: running("register.sub-01"))
-    asked = slurm("scontrol", "show", "job", job)
+    requested = slurm("scontrol", "show", "job", job)
     slurm("scancel", job)
-    told = run.communicate(timeout=3 * _SECONDS)[1]
-    return run.returncode, told, out, asked
+    log = run.communicate(timeout=3 * _SECONDS)[1]
+    return run.returncode, log, out, requested
 
 
-def test_jobs_ask_for_what_nodes_need(on_slurm):
-    asked = on_slurm[3]
-    assert re.search(r"Partition=cpu\b", asked)
-    assert re.search(r"CPUs/Task=1\b", asked)
-    assert re.search(r"MinMemoryNode=4G\b", asked)
-    assert re.search(r"TimeLimit=04:00:00\b", asked)
+def test_jobs_request_what_nodes_need(on_slurm):
+    requested = on_slurm[3]
+    assert re.search(r"Partition=cpu\b", requested)
+    assert re.search(r"CPUs/Task=1\b", requested)
+    assert re.search(r"MinMemoryNode=4G\b", requested)
+    assert re.search(r"TimeLimit=04:00:00\b", requested)
 
 
 def test_a_cancelled_job_is_started_again_and_a_broken_image_reported(on_slurm):
-    code, told, out, _ = on_slurm
-    assert code == 1, told
-    assert "1 jobs ended without a result: they are started again" in told
-    assert "2 of 3 done" in told
-    assert re.search(r"failed: sub-02_to-Tiny: .* truncated or damaged", told)
+    code, log, out, _ = on_slurm
+    assert code == 1, log
+    assert "1 jobs ended without a result: they are started again" in log
+    assert "2 of 3 done" in log
+    assert re.search(r"failed: sub-02_to-Tiny: .* truncated or damaged", log)
     assert {path.parts[-3] for path in out.glob("sub-*/anat/*.h5")} == {"sub-01", "sub-03"}
 
 
@@ -107,30 +107,30 @@ def test_the_same_bytes_as_on_one_machine(cohort, on_slurm):
 def test_jobs_of_a_killed_run_are_cancelled(cohort, tmp_path):
     run = start_on_slurm(cohort, tmp_path, "--participant-label", "01")
     (left,) = wait_for(lambda: running("register.sub-01"))
-    slurm("scontrol", "suspend", left)  # else it may end before the next run looks for it
+    slurm("scontrol", "suspend", left)  # otherwise it may end before the next run finds it
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     again = start_on_slurm(cohort, tmp_path, "--participant-label", "01")
-    told = again.communicate(timeout=3 * _SECONDS)[1]
-    assert again.returncode == 0, told
+    log = again.communicate(timeout=3 * _SECONDS)[1]
+    assert again.returncode == 0, log
     assert "JobState=CANCELLED" in slurm("scontrol", "show", "job", left)
     assert len(derivative_images(tmp_path)) == 2
 
 
-def test_the_example_gathers_what_is_done(cohort, on_slurm, tmp_path):
+def test_the_example_script(cohort, on_slurm, tmp_path):
     words = [cohort / "bids", on_slurm[2], "--participant-label", "01", "03", *FAST]
     words += ["--fixed", cohort / "tpl-Tiny_T1w.nii.gz"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["sbatch", "--wait", f"--output={tmp_path}/log", EXAMPLES / "cohort_slurm.sh", *words]
     done = subprocess.run(list(map(str, command)), cwd=EXAMPLES, env={**os.environ, "PATH": path})
-    told = wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text())
-    assert done.returncode == 0, told
-    assert "0 to register, 2 done already" in told
+    log = wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text())
+    assert done.returncode == 0, log
+    assert "0 to register, 2 done already" in log
     assert len((on_slurm[2] / "group_registration.tsv").read_text().splitlines()) == 3
 
 
 def test_slurm_gives_a_gpu_node_its_gpu(tmp_path):
-    """The GPU of the cluster is made up: what its job would see is looked at."""
+    """The GPU of the cluster is imaginary: the environment of the job is checked."""
     image = CohortImage(tmp_path / "a.nii.gz", "01", None, "sub-01", "T1w")
     image.path.touch()
     settings = Settings(brain_extraction="none")
@@ -139,8 +139,8 @@ def test_slurm_gives_a_gpu_node_its_gpu(tmp_path):
         jobs=jobs, settings=settings, place=place, omp_nthreads=2, use_gpu=True
     )
     register = workflow.get_node(f"{jobs[0].name}.register")
-    charge([register], "SLURM", {"gpu_args": "--partition=gpu"})
-    out = tmp_path / "seen.txt"
+    set_job_arguments([register], "SLURM", {"gpu_args": "--partition=gpu"})
+    out = tmp_path / "environment.txt"
     words = register.plugin_args["sbatch_args"].split()
     show = "echo $CUDA_VISIBLE_DEVICES $SLURM_JOB_PARTITION $SLURM_CPUS_PER_TASK"
     slurm("sbatch", "--wait", *words, f"--output={out}", f"--wrap={show}")

@@ -1,0 +1,208 @@
+"""The request for a cohort: what is derived from it, and checks before anything is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from nipype_quicksilver.cohort.derivatives import Place
+from nipype_quicksilver.cohort.images import CohortImage, find_images
+from nipype_quicksilver.cohort.jobs import PAIRWISE, Settings
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.execution.resources import LOCAL, visible_gpus
+from nipype_quicksilver.options import METHODS, OPTIONS, check_method
+from nipype_quicksilver.preprocessing.templates import find_template, is_template
+from nipype_quicksilver.registration.method import choose_settings
+from nipype_quicksilver.spatial.files import check_readable
+from nipype_quicksilver.spatial.folders import check_output_dir
+
+
+def default_similarity(method: str, fixed: str, suffix: str) -> str | None:
+    """Return the similarity measure that suits the contrasts of a cohort.
+
+    Parameters
+    ----------
+    method : str
+        A key of :data:`nipype_quicksilver.options.METHODS`.
+    fixed : str
+        What the images are registered to.
+    suffix : {'T1w', 'T2w'}
+        Contrast of the images.
+
+    Returns
+    -------
+    str or None
+        ``mind`` for T2w images and the template MNI152, which is T1w; else None, for the default.
+    """
+    two_contrasts = suffix == "T2w" and fixed == "MNI152"
+    return "mind" if two_contrasts and METHODS[method].optimizes else None
+
+
+def choose_place(source: Path, output_dir: Path) -> Place:
+    """Return the folders of a cohort.
+
+    Parameters
+    ----------
+    source : Path
+        Folder of a BIDS data set, or a table of images.
+    output_dir : Path
+        Folder of the derivatives.
+
+    Raises
+    ------
+    InputError
+        If the derivatives cannot be written there.
+    """
+    output = output_dir.absolute()
+    source_dir = source.absolute() if source.is_dir() else None
+    if source_dir == output:
+        raise InputError(f"{output_dir}: is the data set itself; choose another OUT")
+    check_output_dir(output)
+    return Place(output, source_dir)
+
+
+def choose_images(
+    source: Path,
+    settings: Settings,
+    *,
+    suffix: str,
+    participants: Collection[str],
+    labels_dir: Path | None,
+) -> list[CohortImage]:
+    """Find the images of a cohort, and check that they can be registered with the settings.
+
+    Parameters
+    ----------
+    source, suffix, participants, labels_dir
+        See :func:`nipype_quicksilver.cohort.images.find_images`.
+    settings : Settings
+        How the images are registered.
+
+    Returns
+    -------
+    list of CohortImage
+        The images, sorted by name.
+
+    Raises
+    ------
+    InputError
+        If there are too few images, or brains cannot be extracted.
+    """
+    images = find_images(
+        source.absolute(), suffix=suffix, participants=participants, labels_dir=labels_dir
+    )
+    if settings.fixed == PAIRWISE and len(images) < 2:
+        raise InputError(f"{source}: has one image; pairwise needs two")
+    unmasked = [image for image in images if image.mask is None and image.suffix != "T1w"]
+    if unmasked and settings.brain_extraction == "deepbet":
+        raise InputError(
+            f"{unmasked[0].path}: deepbet extracts brains from T1w images only; give masks in a "
+            "table, another --brain-extraction, or none for images without skull"
+        )
+    return images
+
+
+def choose_gpus(device: str, plugin: str, n_gpus: int | None) -> int:
+    """Return the number of GPUs to use at the same time.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    plugin : str
+        One of :data:`nipype_quicksilver.execution.resources.PLUGINS`.
+    n_gpus : int or None
+        What the user asked for.
+
+    Raises
+    ------
+    InputError
+        If the values contradict each other, or there are fewer GPUs.
+    """
+    if device.startswith("cuda:"):
+        raise InputError(
+            f"--device {device}: a cohort may use several GPUs; give --device cuda and choose them "
+            "with CUDA_VISIBLE_DEVICES"
+        )
+    if device == "cpu":
+        if n_gpus:
+            raise InputError("--device cpu: leave --n-gpus out, or give --device cuda")
+        return 0
+    if plugin not in LOCAL:
+        return int(device == "cuda") if n_gpus is None else n_gpus
+    visible = len(visible_gpus())
+    if n_gpus is not None and n_gpus > visible:
+        raise InputError(f"--n-gpus {n_gpus}: this machine has {visible}; give at most {visible}")
+    if n_gpus is not None:
+        return n_gpus
+    return visible if device == "cuda" or (visible and _torch_uses_gpus()) else 0
+
+
+def _torch_uses_gpus() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def check_settings(settings: Settings, images: Sequence[CohortImage]) -> None:
+    """Refuse settings with which no image could be registered.
+
+    Parameters
+    ----------
+    settings : Settings
+        How the images are registered.
+    images : sequence of CohortImage
+        The cohort.
+
+    Raises
+    ------
+    InputError
+        If the method has no use for an option, or a file or template is missing.
+    """
+    networks = {
+        "prediction_network": settings.prediction_network,
+        "correction_network": settings.correction_network,
+    }
+    options = {
+        "similarity": settings.similarity,
+        "iterations": settings.iterations,
+        "samples": settings.samples,
+        "corrections": settings.corrections,
+    }
+    check_method(settings.method, {**options, **networks})
+    affine = OPTIONS["affine"]
+    if not affine.is_name(settings.affine):
+        names = ", ".join(affine.choices)
+        raise InputError(f"--affine {settings.affine}: is not known to a cohort; give {names}")
+    choose_settings(METHODS[settings.method].schedule, settings.similarity, settings.iterations)
+    _check_fixed_labels(settings, images)
+    if settings.fixed_file is not None:
+        check_readable(settings.fixed_file, "fixed image")
+    elif settings.fixed != PAIRWISE and not is_template(settings.fixed):
+        _fetch_template(settings.fixed)
+    for name, file in networks.items():
+        if file is not None:
+            check_readable(file, name.replace("_", " "))
+
+
+def _check_fixed_labels(settings: Settings, images: Sequence[CohortImage]) -> None:
+    if settings.fixed_labels is None:
+        return
+    if settings.fixed == PAIRWISE:
+        raise InputError(
+            "--fixed-labels: in pairwise registration, the images have their own labels; leave it "
+            "out"
+        )
+    check_readable(settings.fixed_labels, "fixed labels")
+    if not any(image.labels for image in images):
+        raise InputError(
+            "--fixed-labels: no image has labels to compare with; give --labels, or a table "
+            "with a column labels"
+        )
+
+
+def _fetch_template(name: str) -> None:
+    """Let TemplateFlow download a template once; refuse a name that it does not know."""
+    with tempfile.TemporaryDirectory() as folder:
+        find_template(name, folder)
