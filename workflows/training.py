@@ -1,4 +1,4 @@
-"""Training of networks in the way of the 2017 paper."""
+"""Training of networks as in the 2017 paper."""
 
 from nipype.interfaces.utility import Function, IdentityInterface
 from nipype.pipeline.engine import MapNode, Node, Workflow
@@ -13,7 +13,7 @@ from nipype_quicksilver.interfaces import (
     TrainNetwork,
 )
 
-#: Recipes that come with the package, by name.
+#: Files of the recipes in the package, by name.
 RECIPES = {name: str(shipped_recipe(name)) for name in SHIPPED}
 
 _DESCRIPTION = f"""\
@@ -22,10 +22,21 @@ Networks that predict the initial momentum of a registration were trained as des
 """
 
 
-def sample_pairs(images, number, seed):
-    """Return fixed and moving images of pairs drawn at random, none of them twice.
+def sample_pairs(images: list[str], number: int, seed: int) -> tuple[list[str], list[str]]:
+    """Draw pairs of images at random, without repetition.
 
-    Nipype runs this function on its own.
+    Nipype runs the source of this function on its own.
+
+    Parameters
+    ----------
+    images : list of str
+    number : int
+        Number of pairs; if there are fewer, all are returned.
+    seed : int
+
+    Returns
+    -------
+    fixed, moving : list of str
 
     Examples
     --------
@@ -37,9 +48,9 @@ def sample_pairs(images, number, seed):
     count = len(images)
     if count < 2:
         raise ValueError(f"pairs need two images, not {count}")
-    numbers = range(count * (count - 1))
-    chosen = random.Random(seed).sample(numbers, min(number, len(numbers)))
-    # Every number is a pair of two different images.
+    indices = range(count * (count - 1))
+    chosen = random.Random(seed).sample(indices, min(number, len(indices)))
+    # Every index stands for a pair of two different images.
     pairs = [(k // (count - 1), k % (count - 1)) for k in chosen]
     pairs = [(i, j + (j >= i)) for i, j in pairs]
     return [images[i] for i, _ in pairs], [images[j] for _, j in pairs]
@@ -57,7 +68,7 @@ def init_training_wf(
 ) -> Workflow:
     """Build a workflow that trains a prediction and a correction network on optimised momenta.
 
-    The momenta of the pairs are found by parallel nodes, on as many processors as there are.
+    The momenta of the pairs are optimised by parallel nodes.
 
     Workflow Graph
         ::
@@ -73,18 +84,19 @@ def init_training_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Threads of each node that can use more than one.
     n_pairs : int
-        Pairs of images, drawn at random; all there are if these are fewer.
+        Number of pairs of images, drawn at random; if there are fewer, all are used.
     recipe : str
-        File of the recipe of both networks; of the architecture ``patch``.
+        File of the recipe of both networks, whose architecture is ``patch``.
     iterations : list of int, optional
-        Of each stage of the optimisation, coarse to fine.
+        Iterations of each stage of the optimisation, coarse to fine. Default: those of the
+        schedule.
     use_gpu : bool
-        Optimise, predict and train on a GPU. Nipype charges such a node `n_procs` GPU slots: it
-        gets one thread.
+        Optimise, predict and train on a GPU. Since Nipype counts `n_procs` GPU slots for such a
+        node, it gets one thread.
     seed : int
-        Of the choice of pairs and of the training.
+        Seed of the choice of pairs and of the training.
     name : str
         Name of the workflow.
 
@@ -98,17 +110,17 @@ def init_training_wf(
     images
         Brains without skull, aligned by their headers to `template` (list).
     template
-        Brain, on the working grid of which all images are brought: 1 mm, RAS, sides multiples of
-        8, as `ConformToGrid` makes it.
+        Brain whose grid is the working grid of all images: 1 mm, RAS, sides that are multiples of
+        8, as `ConformToGrid` writes it.
 
     Outputs
     -------
     prediction, correction
         Checkpoints of the two networks.
     prediction_card, correction_card
-        Their cards, which are to lie beside them.
+        Their cards, which have to be next to them.
     prediction_curve, correction_curve
-        How they learnt, as pictures.
+        Plots of their losses and validations.
     dataset
         Folder of the pairs and their momenta.
 
@@ -184,7 +196,7 @@ def init_training_wf(
 def _connect_network(
     workflow: Workflow, role: str, recipe: str, seed: int, n_procs: int, use_gpu: bool
 ) -> None:
-    """Build the data set of a network and train it."""
+    """Add the nodes that build the data set of a network and train it."""
     dataset = Node(
         BuildMomentumDataset(use_gpu=use_gpu), n_procs=n_procs, mem_gb=2.0, name=f"{role}_dataset"
     )
@@ -202,5 +214,5 @@ def _connect_network(
         (workflow.get_node("optimize"), dataset, [("momentum", "momenta")]),
         (dataset, train, [("dataset", "momenta")]),
     ])  # fmt: skip
-    # Nipype would remove the card, which belongs to the weights but goes nowhere by itself.
+    # Nipype would remove the card, which is not connected to the nodes that use the weights.
     train.config = {"execution": {"remove_unnecessary_outputs": "false"}}

@@ -1,7 +1,8 @@
-"""Nodes that train networks, and put the data of the paper's way of training together."""
+"""Nodes that train networks, and build data sets of momenta for training."""
 
 import os
 from hashlib import md5
+from typing import Any
 
 from nipype.interfaces.base import (
     Directory,
@@ -59,7 +60,7 @@ class BuildMomentumDatasetOutputSpec(TraitedSpec):
 
 
 class BuildMomentumDataset(QuicksilverCommand):
-    """Put pairs of images and their momenta together, to train a patch network on.
+    """Build a data set of pairs of images and their momenta, for training patch networks.
 
     Examples
     --------
@@ -77,7 +78,7 @@ class BuildMomentumDataset(QuicksilverCommand):
     input_spec = BuildMomentumDatasetInputSpec
     output_spec = BuildMomentumDatasetOutputSpec
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         folder = os.path.abspath(self.inputs.output_dir)
         return {"dataset": folder, "index": os.path.join(folder, "index.tsv")}
 
@@ -89,14 +90,13 @@ class TrainNetworkInputSpec(SeededInputSpec):
         exists=True,
         mandatory=True,
         argstr="--recipe %s",
-        desc="recipe (JSON); `nipype_quicksilver.workflows.training.RECIPES` names those that come "
-        "with the package",
+        desc="recipe (JSON); those in the package: `nipype_quicksilver.workflows.training.RECIPES`",
     )
     labels = InputMultiObject(
-        File(exists=True), argstr="--labels %s", desc="label maps to make images from"
+        File(exists=True), argstr="--labels %s", desc="label maps to synthesise images from"
     )
     validation_labels = InputMultiObject(
-        File(exists=True), argstr="--validation %s", desc="label maps to be judged on"
+        File(exists=True), argstr="--validation %s", desc="label maps for validation"
     )
     images = InputMultiObject(
         File(exists=True),
@@ -104,7 +104,7 @@ class TrainNetworkInputSpec(SeededInputSpec):
         desc="brains without skull, aligned to each other by their headers",
     )
     validation_images = InputMultiObject(
-        File(exists=True), argstr="--validation-images %s", desc="brains to be judged on"
+        File(exists=True), argstr="--validation-images %s", desc="brains for validation"
     )
     image_labels = InputMultiObject(
         File(exists=True),
@@ -115,23 +115,27 @@ class TrainNetworkInputSpec(SeededInputSpec):
         exists=True, argstr="--momenta %s", desc="data set of `BuildMomentumDataset`"
     )
     validation_momenta = Directory(
-        exists=True, argstr="--validation-momenta %s", desc="data set to be judged on"
+        exists=True, argstr="--validation-momenta %s", desc="data set for validation"
     )
-    tissues = File(exists=True, argstr="--tissues %s", desc="table of the labels")
-    role = traits.Enum(*ROLES, usedefault=True, argstr="--role %s", desc="what the network is for")
+    tissues = File(exists=True, argstr="--tissues %s", desc="table of the labels and their tissues")
+    role = traits.Enum(*ROLES, usedefault=True, argstr="--role %s", desc="role of the network")
     before = InputMultiObject(
         File(exists=True),
         argstr="--before %s...",
-        desc="checkpoints whose momentum a correction network corrects, in their order",
+        desc="checkpoints that a correction network corrects, in their order",
     )
     start = File(
         exists=True,
         argstr="--start %s",
-        desc="checkpoint whose weights the training begins with; random ones otherwise",
+        desc="checkpoint with the initial weights (default: random weights)",
     )
-    iterations = traits.Range(low=1, argstr="--iterations %d", desc="instead of the recipe's")
+    iterations = traits.Range(
+        low=1, argstr="--iterations %d", desc="iterations (default: the recipe's)"
+    )
     patience = traits.Range(
-        low=0, argstr="--patience %d", desc="validations without improvement before it stops"
+        low=0,
+        argstr="--patience %d",
+        desc="stop after this number of validations without improvement",
     )
     licence = traits.Str(argstr="--licence %s", desc="licence of the weights, for the card")
     half = traits.Bool(argstr="--half", desc="store the weights as float16")
@@ -139,12 +143,12 @@ class TrainNetworkInputSpec(SeededInputSpec):
         "training",
         usedefault=True,
         argstr="--output-dir %s",
-        desc="folder of the training; one outside the node's own lets it go on when the node is "
-        "run again, which empties that",
+        desc="folder of the training; in a folder outside the node's, which Nipype empties, the "
+        "training is resumed when the node is run again",
     )
 
-    def get_hashval(self, hash_method=None):
-        """Return what Nipype compares; of a data set, what it holds and not only its name."""
+    def get_hashval(self, hash_method: str | None = None) -> Any:
+        """Return what Nipype compares, with the files of data sets in addition to their names."""
         listed, digest = super().get_hashval(hash_method)
         for name in ("momenta", "validation_momenta"):
             folder = getattr(self, name)
@@ -161,18 +165,18 @@ class TrainNetworkInputSpec(SeededInputSpec):
 class TrainNetworkOutputSpec(TraitedSpec):
     """Outputs of `TrainNetwork`."""
 
-    checkpoint = File(exists=True, desc="weights, with their card beside them")
+    checkpoint = File(exists=True, desc="weights, next to their card")
     card = File(exists=True, desc="the card (JSON)")
     log = File(exists=True, desc="losses of every iteration (CSV)")
-    validation = File(exists=True, desc="what each validation measured (CSV)")
-    curve = File(exists=True, desc="both as a picture")
+    validation = File(exists=True, desc="numbers of every validation (CSV)")
+    curve = File(exists=True, desc="plot of losses and validations (PNG)")
 
 
 class TrainNetwork(QuicksilverCommand):
     """Train a network on label maps, images or momenta.
 
-    The checkpoint needs its card beside it. Nipype removes outputs that no other node asks for, so
-    connect `card` too, or give the node an `output_dir` of its own.
+    The checkpoint needs its card next to it. Nipype removes outputs that are not connected, so
+    connect `card` too, or set `output_dir` to a folder outside the node's.
 
     Examples
     --------
@@ -190,7 +194,7 @@ class TrainNetwork(QuicksilverCommand):
     input_spec = TrainNetworkInputSpec
     output_spec = TrainNetworkOutputSpec
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         folder = os.path.abspath(self.inputs.output_dir)
         files = {
             "checkpoint": f"{self.inputs.role}.safetensors",
