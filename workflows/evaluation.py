@@ -12,6 +12,7 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.evaluation import ants
 from nipype_quicksilver.evaluation.methods import (
+    AFFINES,
     DEFAULT,
     OWN,
     REFERENCE,
@@ -36,7 +37,6 @@ from nipype_quicksilver.interfaces.peers import (
     SynRegistration,
 )
 
-AFFINES = ("simpleitk", "none")
 SIDES = ("fixed", "moving")
 #: Of each prediction whose time is taken.
 RUNS = 3

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.progress import comparison_progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.evaluation.datasets import DATASETS
+from nipype_quicksilver.evaluation.methods import AFFINES, DEFAULT, METHODS
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
 from nipype_quicksilver.options import ROLES
 
@@ -20,13 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nipype_quicksilver.evaluation.pairs import Pair
-
-#: As `nipype_quicksilver.evaluation` and `nipype_quicksilver.workflows` know them, which are
-#: heavy to import.
-METHODS = ("LP", "LPP", "LPC", "LPC2", "LPC3", "refine", "LO", "greedy", "SyN")
-DEFAULT_METHODS = ("LP", "LPC", "LO")
-DATASETS = ("LPBA40", "IBSR18", "CUMC12", "MGH10")
-AFFINES = ("simpleitk", "none")
 
 _logger = logging.getLogger(__name__)
 
@@ -57,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
         metavar="METHOD",
         help="LP: predict; LPC, LPC2, LPC3: correct once, twice, three times; LPP: correct with "
         "the prediction network; refine; LO: optimize; greedy and SyN (ANTs) if they are "
-        f"installed (default: {' '.join(DEFAULT_METHODS)})",
+        f"installed (default: {' '.join(DEFAULT)})",
     )
     group.add_argument(
         "--max-pairs",
@@ -167,7 +162,7 @@ def _workflow(args: argparse.Namespace, pairs: list[Pair], use_gpu: bool) -> Any
     return init_evaluation_wf(
         pairs=pairs,
         omp_nthreads=args.num_threads,
-        methods=args.methods or DEFAULT_METHODS,
+        methods=args.methods or DEFAULT,
         affine=args.affine or AFFINES[0],
         timed_threads=_powers_of_two(args.n_procs) if args.time_prediction else (),
         use_gpu=use_gpu,
@@ -204,7 +199,7 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
         "poll_sleep_duration": 0.2,
     }
     failed: list[Any] = []
-    total = len(pairs) * len(args.methods or DEFAULT_METHODS)
+    total = len(pairs) * len(args.methods or DEFAULT)
     with quiet_nipype(verbose=args.verbose), comparison_progress(args.quiet, total) as advance:
 
         def on_event(node: Any, event: str) -> None:

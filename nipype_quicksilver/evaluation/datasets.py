@@ -1,15 +1,20 @@
 """The labelled data sets of Klein et al. (NeuroImage 2009) as their users have them on disk."""
 
+from __future__ import annotations
+
 import random
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.evaluation.pairs import Pair, named
-from nipype_quicksilver.spatial.files import PathLike
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.evaluation.pairs import Pair
+    from nipype_quicksilver.spatial.files import PathLike
 
 #: Endings of image files, the one that is taken first where there are several.
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz")
@@ -181,6 +186,8 @@ def ordered_pairs(
     list of Pair
         With names.
     """
+    from nipype_quicksilver.evaluation.pairs import Pair, named
+
     orders = list(permutations(subjects, 2))
     if max_pairs is not None:
         random.Random(seed).shuffle(orders)

@@ -27,6 +27,8 @@ DEFAULT = ("LP", "LPC", "LO")
 REFERENCE = "LO"
 #: The start of all methods, which is measured as well.
 START = "affine"
+#: How that affine is estimated; the first one is the default.
+AFFINES = ("simpleitk", "none")
 
 
 def check_methods(names: Sequence[str]) -> None:

@@ -7,9 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from nipype_quicksilver.cli import common, comparing
+from nipype_quicksilver.cli import common
 from nipype_quicksilver.cli.main import main
-from nipype_quicksilver.evaluation import datasets, methods
 from nipype_quicksilver.workflows import evaluation
 from tests.helpers import trees
 
@@ -25,13 +24,6 @@ def networks(tiny_networks):
 def read_table(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
-
-
-def test_names_are_those_of_the_package():
-    assert comparing.METHODS == methods.METHODS
-    assert comparing.DEFAULT_METHODS == methods.DEFAULT
-    assert tuple(datasets.DATASETS) == comparing.DATASETS
-    assert comparing.AFFINES == evaluation.AFFINES
 
 
 def test_a_data_set_and_again(tmp_path, networks, capsys):
