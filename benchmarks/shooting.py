@@ -18,7 +18,8 @@ from benchmarks.data import Pair, pairs
 from benchmarks.registration import register
 from benchmarks.tables import show
 from nipype_quicksilver.execution.processes import keep_freed_memory
-from nipype_quicksilver.lddmm.fields import compose, pool, upsample
+from nipype_quicksilver.lddmm.fields import compose
+from nipype_quicksilver.lddmm.grids import pool, upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.reference import shoot_by_runge_kutta

@@ -288,7 +288,8 @@ def _test_registration(device: torch.device) -> tuple[bool, str]:
     """Register an image to itself, bent by a bump, which must be found."""
     import torch
 
-    from nipype_quicksilver.lddmm.fields import sample, upsample
+    from nipype_quicksilver.lddmm.fields import sample
+    from nipype_quicksilver.lddmm.grids import upsample
     from nipype_quicksilver.lddmm.optimize import optimize
     from nipype_quicksilver.lddmm.settings import Settings, Stage
     from nipype_quicksilver.lddmm.shooting import shoot

@@ -150,7 +150,7 @@ def registered(pair, tiny_networks, tmp_path_factory):
     arguments = [str(item) for name, value in options.items() for item in (f"--{name}", value)]
     with pytest.MonkeyPatch.context() as patch:
         # The network is untrained: its prediction would be made smaller and smaller.
-        patch.setattr("nipype_quicksilver.networks.predictor._likeness", lambda *_: 1.0)
+        patch.setattr("nipype_quicksilver.networks.predictor._similarity", lambda *_: 1.0)
         assert main(["register", *arguments, "--quiet", "--device", "cpu"]) == 0
     return out
 
@@ -158,4 +158,4 @@ def registered(pair, tiny_networks, tmp_path_factory):
 @pytest.fixture
 def anything_goes(monkeypatch):
     """Predictions of untrained networks are taken whole, whatever they do to the images."""
-    monkeypatch.setattr("nipype_quicksilver.networks.predictor._likeness", lambda *_: 1.0)
+    monkeypatch.setattr("nipype_quicksilver.networks.predictor._similarity", lambda *_: 1.0)

@@ -26,7 +26,7 @@ def gradient(field: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        (B, C, 3, X, Y, Z): the last of the three leading axes is the direction.
+        (B, C, 3, X, Y, Z), with the direction of the derivative as third axis.
     """
     return torch.stack(
         [
@@ -38,14 +38,14 @@ def gradient(field: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
 
 
 def jacobian(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return ``D(id + u)``, (B, 3, 3, X, Y, Z): row is the component, column the direction."""
+    """Return ``D(id + u)``, (B, 3, 3, X, Y, Z), with rows of components, columns of directions."""
     eye = torch.eye(3, dtype=displacement.dtype, device=displacement.device)
     return gradient(displacement, spacing) + eye[None, :, :, None, None, None]
 
 
 def determinant(matrix: torch.Tensor) -> torch.Tensor:
     """Return the determinants (B, 1, X, Y, Z) of matrices (B, 3, 3, X, Y, Z)."""
-    # Unbinding, not indexing: the gradient of an index is a whole field of zeros.
+    # Unbinding instead of indexing, whose gradient would be a whole field of zeros each time.
     (a, b, c), (d, e, f), (g, h, i) = (row.unbind(1) for row in matrix.unbind(1))
     return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[:, None]
 
@@ -58,9 +58,9 @@ def jacobian_determinant(displacement: torch.Tensor, spacing: Spacing = 1.0) -> 
 def corner_determinants(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
     """Return the Jacobians at the eight corners of every cell, by one-sided differences.
 
-    A map that is trilinear between voxels is checked for folds at its cells' corners: a voxel's
-    eight combinations of forward and backward differences are the corners of the eight cells
-    that meet in it.
+    A map that is trilinear between voxels is checked for folds at the corners of its cells. The
+    eight combinations of forward and backward differences at a voxel are the corners of the eight
+    cells that meet there.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def corner_determinants(displacement: torch.Tensor, spacing: Spacing = 1.0) -> t
 
 
 def smallest_corner(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return the smallest of a cell's eight :func:`corner_determinants`; NaN if one is.
+    """Return the smallest of the eight :func:`corner_determinants` of each cell; NaN if any is.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def smallest_corner(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch
 
 
 def _each_corner(displacement: torch.Tensor, spacing: Spacing) -> Iterator[torch.Tensor]:
-    """Yield the Jacobians at one corner of all cells after the other."""
+    """Yield the Jacobians of all cells, (B, X - 1, Y - 1, Z - 1), for one corner at a time."""
     edges = [
         displacement.diff(dim=axis + 2) / h + _unit(axis, displacement).reshape(1, 3, 1, 1, 1)
         for axis, h in enumerate(spacing_tuple(spacing))
@@ -106,13 +106,14 @@ def jacobian_shortfall(
         (1, 3, X, Y, Z).
     spacing : float or sequence of float
     margin : float
+        Jacobian below which a corner counts.
 
     Returns
     -------
     shortfall : torch.Tensor
-        The sum over the corners of ``x^2 / (1 + x)`` with ``x = max(0, 1 - J / margin)``,
-        differentiable: quadratic at first, linear in deep folds so that its slope stays bounded.
-        Only the few corners below the margin are gone through again with gradients.
+        The sum over the corners of ``x^2 / (1 + x)`` with ``x = max(0, 1 - J / margin)``. It is
+        differentiable: quadratic for small ``x``, linear in deep folds so that its gradient stays
+        bounded. Gradients are computed for the few corners below the margin only.
     smallest : torch.Tensor
         The smallest Jacobian.
     """
@@ -130,8 +131,8 @@ def jacobian_shortfall(
             ends.append(displacement[0, :, at[0], at[1], at[2]][None])
         unit = _unit(axis, displacement).reshape(1, 3, 1)
         columns.append((ends[1] - ends[0]) / h + unit)
-    part = 1 - _determinant_of_columns(columns[0], columns[1], columns[2]) / margin
-    return (part.square() / (1 + part)).sum(), smallest
+    shortfall = 1 - _determinant_of_columns(columns[0], columns[1], columns[2]) / margin
+    return (shortfall.square() / (1 + shortfall)).sum(), smallest
 
 
 def _unit(axis: int, like: torch.Tensor) -> torch.Tensor:
@@ -146,6 +147,7 @@ def _determinant_of_columns(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -
 
 
 def _difference(field: torch.Tensor, axis: int, spacing: float) -> torch.Tensor:
+    """Return the central differences along one axis, one-sided at the border."""
     size = field.shape[axis]
     inner = (field.narrow(axis, 2, size - 2) - field.narrow(axis, 0, size - 2)) / (2 * spacing)
     first = (field.narrow(axis, 1, 1) - field.narrow(axis, 0, 1)) / spacing

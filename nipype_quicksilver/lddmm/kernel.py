@@ -1,8 +1,8 @@
 """The smoothing kernel ``K`` that turns momentum into velocity, applied in Fourier space.
 
 ``K = L^-power`` with ``L = -alpha Lap - beta grad div + gamma`` (Yang et al. 2017, section 2.1).
-``L`` is the finite-difference operator on a periodic grid, so its symbol is exact for the
-discrete operator at every spacing: along axis ``d``, with ``theta = 2 pi j / N_d`` and spacing
+``L`` is a finite-difference operator on a periodic grid, so that its symbol is exact at every
+spacing: along axis ``d``, with ``theta = 2 pi j / N_d`` and spacing
 ``h_d``, the second difference is ``-C_d = -(2 - 2 cos theta) / h_d^2`` and the mixed central
 differences are ``-S_d S_e`` with ``S_d = sin theta / h_d``.
 """
@@ -19,7 +19,7 @@ AXES = (-3, -2, -1)
 
 
 class KernelOperator:
-    """A `Kernel` on one grid: ``K``, its inverse and its root as spectral multiplications.
+    """A `Kernel` on one grid: ``K``, its inverse and its square root as spectral multiplications.
 
     Parameters
     ----------
@@ -28,13 +28,15 @@ class KernelOperator:
         Grid size (X, Y, Z).
     spacing : float or sequence of float
         Grid spacing along each axis.
-    dtype, device
-        Of the fields that the operator is applied to.
+    dtype : torch.dtype
+    device : torch.device or str
+        Data type and device of the fields that the operator is applied to.
 
     Notes
     -----
-    The root is the symmetric one, ``K = R R``. With ``m = R^-1 w`` the norm ``<m, K m>`` is the
-    plain ``<w, w>``, which is what makes ``w`` the right variable for first-order optimisers.
+    The square root is the symmetric one, ``K = R R``. With ``m = R^-1 w`` the energy ``<m, K m>``
+    is ``<w, w>``, so that ``w``, the *whitened momentum*, is well scaled for first-order
+    optimisers.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class KernelOperator:
 
     @property
     def cell_volume(self) -> float:
-        """Volume of one voxel, in the cube of the spacing's unit."""
+        """Volume of one voxel, in cubic units of the spacing."""
         return self.spacing[0] * self.spacing[1] * self.spacing[2]
 
     def smooth(self, momentum: torch.Tensor) -> torch.Tensor:
@@ -98,7 +100,7 @@ def _symbol(
     dtype: torch.dtype,
     device: str,
 ) -> torch.Tensor:
-    """Return the symbol of ``K^exponent``: (X, Y, Z') if scalar, (3, 3, X, Y, Z') if ``beta``."""
+    """Return the symbol of ``K^exponent``: (X, Y, Z'), or (3, 3, X, Y, Z') if beta is not 0."""
     thetas = [2 * torch.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in shape[:2]]
     thetas.append(2 * torch.pi * torch.fft.rfftfreq(shape[2], dtype=torch.float64))
     power = -kernel.power * exponent
@@ -111,7 +113,7 @@ def _symbol(
     first = torch.meshgrid(
         *[t.sin() / h for t, h in zip(thetas, spacing, strict=True)], indexing="ij"
     )
-    # At the Nyquist frequency the sine is zero only up to rounding; that is what it should be.
+    # At the Nyquist frequency the sine is zero up to rounding, as it should be.
     rows = []
     for d in range(3):
         for e in range(3):

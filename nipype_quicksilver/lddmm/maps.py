@@ -1,20 +1,21 @@
-"""The two maps of a registration, ready to be stored: zero at the border, inverse to each other."""
+"""The two maps of a registration as files hold them: zero at the border, mutually inverse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import invert, upsample
+from nipype_quicksilver.lddmm.grids import upsample
+from nipype_quicksilver.lddmm.inversion import invert
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.shooting import Geodesic
 
 # Width of the rim over which the displacement falls to zero, in the unit of the spacing (mm).
-# A transform file means "no displacement" outside its grid, so a jump there would be a tear.
+# Outside its grid a transform file implies zero displacement, so the map would jump at the border.
 RIM = 10.0
 
-# Newton's iterations at most from the shot map, which is a fraction of a voxel away, and the part
-# of a voxel below which none is needed: linear interpolation between voxels is not as accurate.
+# Newton iterations, at most, from the shot map, which is off by a fraction of a voxel, and the
+# residual in voxels below which none is needed: linear interpolation is not as accurate.
 ITERATIONS = 5
 TOLERANCE = 0.01
 
@@ -26,10 +27,10 @@ class Maps:
     Attributes
     ----------
     inverse : torch.Tensor
-        Displacement of ``phi^-1``: fixed to moving points, (B, 3, X, Y, Z), in the unit of the
-        spacing, to be interpolated linearly between voxels.
+        Displacement of ``phi^-1``, from fixed to moving points, (B, 3, X, Y, Z), in the unit of
+        the spacing, to be interpolated linearly between voxels.
     forward : torch.Tensor
-        Displacement of ``phi``: moving to fixed points.
+        Displacement of ``phi``, from moving to fixed points.
     energies : list of float
         ``<m, K m>`` along the path, mean over the batch.
     """
@@ -41,21 +42,22 @@ class Maps:
 
 @torch.no_grad()
 def registration_maps(geodesic: Geodesic, operator: KernelOperator, *, factor: int = 1) -> Maps:
-    """Make the maps at the end of a geodesic fit for a file.
+    """Return the maps at the end of a geodesic as they are written to files.
 
-    Between the voxels of the momentum's grid the displacement of ``phi^-1`` is trilinear, as the
-    optimiser saw it. It falls smoothly to zero over the grid's outer rim. ``phi``, which comes
-    from the same shoot, is brought from the accuracy of the time steps to that of the finer grid
-    by Newton's method.
+    The displacement of ``phi^-1`` is interpolated linearly from the momentum's grid, as in the
+    optimisation. It falls smoothly to zero over the outer rim of the grid. ``phi``, from the same
+    geodesic, is refined by Newton's method from the accuracy of the time steps to that of the finer
+    grid.
 
     Parameters
     ----------
     geodesic : Geodesic
         With both maps and the energies.
     operator : KernelOperator
-        Of its grid.
+        On its grid.
     factor : int
-        The maps are given on the cell-centred grid so many times finer than the momentum's.
+        The maps are returned on a cell-centred grid that is finer than the momentum's by this
+        factor.
 
     Returns
     -------
@@ -74,16 +76,21 @@ def registration_maps(geodesic: Geodesic, operator: KernelOperator, *, factor: i
 def on_working_grid(
     displacement: torch.Tensor, operator: KernelOperator, factor: int
 ) -> torch.Tensor:
-    """Return a displacement as files hold it: trilinear on the finer grid, zero at its border.
+    """Return a displacement as files hold it: interpolated on a finer grid, zero at its border.
 
     Parameters
     ----------
     displacement : torch.Tensor
         (B, 3, x, y, z), on the momentum's grid.
     operator : KernelOperator
-        Of that grid.
+        On that grid.
     factor : int
-        From the finer grid to that one.
+        By how much the returned grid is finer.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 3, factor x, factor y, factor z).
     """
     shape = [n * factor for n in operator.shape]
     spacing = tuple(h / factor for h in operator.spacing)
@@ -91,7 +98,7 @@ def on_working_grid(
 
 
 def taper(shape: Sequence[int], spacing: Sequence[float], like: torch.Tensor) -> torch.Tensor:
-    """Return a window (X, Y, Z): 0 on the border, 1 from `RIM` inwards, a raised cosine between."""
+    """Return a window (X, Y, Z): 0 at the border, 1 from `RIM` inwards, a raised cosine between."""
     window = torch.ones(shape, dtype=like.dtype, device=like.device)
     for axis, (size, h) in enumerate(zip(shape, spacing, strict=True)):
         index = torch.arange(size, dtype=like.dtype, device=like.device)

@@ -1,8 +1,8 @@
-"""The original shooting scheme, plain and slow: what the fast one is tested against.
+"""The original shooting scheme, simple and slow: a reference to test the fast one against.
 
-Fourth-order Runge-Kutta on ``d phi / dt = v o phi`` on the full grid, the momentum by coadjoint
-transport at every stage, and ``phi^-1`` kept beside ``phi`` by fixed-point iterations on what
-each step adds (Yang et al. 2017, section 2.1; ten steps there).
+Fourth-order Runge-Kutta for ``d phi / dt = v o phi`` on the full grid, with coadjoint transport of
+the momentum at every stage. ``phi^-1`` is updated together with ``phi``, by fixed-point iterations
+on the increment of each step (Yang et al. 2017, section 2.1, with ten steps).
 """
 
 import torch
@@ -43,26 +43,26 @@ def shoot_by_runge_kutta(
     inverse = torch.zeros_like(momentum)
     energies = []
 
-    def slope_after(increment: torch.Tensor) -> torch.Tensor:
-        """Return ``v o phi`` once an increment is added to ``phi``."""
+    def velocity_after(increment: torch.Tensor) -> torch.Tensor:
+        """Return ``v o phi`` after adding an increment to ``phi``."""
         backward = _advanced_inverse(inverse, increment, spacing, inverse_iterations)
         velocity = operator.smooth(coadjoint(momentum, backward, spacing))
         return sample(velocity, forward + increment, spacing)
 
     for _ in range(steps):
-        carried = coadjoint(momentum, inverse, spacing)
-        velocity = operator.smooth(carried)
-        energies.append(operator.inner(carried, velocity))
+        transported = coadjoint(momentum, inverse, spacing)
+        velocity = operator.smooth(transported)
+        energies.append(operator.inner(transported, velocity))
         first = sample(velocity, forward, spacing)
-        second = slope_after(0.5 * dt * first)
-        third = slope_after(0.5 * dt * second)
-        fourth = slope_after(dt * third)
+        second = velocity_after(0.5 * dt * first)
+        third = velocity_after(0.5 * dt * second)
+        fourth = velocity_after(dt * third)
         increment = dt / 6 * (first + 2 * second + 2 * third + fourth)
         inverse = _advanced_inverse(inverse, increment, spacing, inverse_iterations)
         forward = forward + increment
-    carried = coadjoint(momentum, inverse, spacing)
-    energies.append(operator.inner(carried, operator.smooth(carried)))
-    return Geodesic(inverse, forward, carried, energies)
+    transported = coadjoint(momentum, inverse, spacing)
+    energies.append(operator.inner(transported, operator.smooth(transported)))
+    return Geodesic(inverse, forward, transported, energies)
 
 
 def _advanced_inverse(
@@ -70,9 +70,9 @@ def _advanced_inverse(
 ) -> torch.Tensor:
     """Return the inverse of ``phi + w``, given that of ``phi``.
 
-    It is the fixed point of ``h = phi^-1 o (id - w o h)``, and reached where ``w`` is small.
-    To invert ``phi`` itself like this would need a ``phi`` that nowhere stretches to more than
-    twice the length.
+    It is the fixed point of ``h = phi^-1 o (id - w o h)``, and the iteration converges for small
+    ``w``. Inverting ``phi`` itself in this way would converge only if ``phi`` nowhere stretches
+    lengths by more than a factor of two.
     """
     advanced = inverse
     for _ in range(iterations):
@@ -81,7 +81,7 @@ def _advanced_inverse(
 
 
 def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: Spacing) -> torch.Tensor:
-    """Return ``det(Dh) Dh^T (m o h)`` for the map ``h = id + inverse``: the transported momentum.
+    """Return the transported momentum ``det(Dh) Dh^T (m o h)`` of the map ``h = id + inverse``.
 
     Parameters
     ----------
@@ -90,8 +90,13 @@ def coadjoint(momentum: torch.Tensor, inverse: torch.Tensor, spacing: Spacing) -
     inverse : torch.Tensor
         Displacement of ``h``, (B, 3, X, Y, Z).
     spacing : float or sequence of float
+
+    Returns
+    -------
+    torch.Tensor
+        (B, 3, X, Y, Z).
     """
     matrix = jacobian(inverse, spacing)
-    carried = sample(momentum, inverse, spacing)
-    rows, (x, y, z) = matrix.unbind(1), carried[:, :, None].unbind(1)
+    transported = sample(momentum, inverse, spacing)
+    rows, (x, y, z) = matrix.unbind(1), transported[:, :, None].unbind(1)
     return determinant(matrix) * (rows[0] * x + rows[1] * y + rows[2] * z)

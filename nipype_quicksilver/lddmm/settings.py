@@ -1,32 +1,34 @@
-"""What LO does, and in which stages."""
+"""Settings of the optimisation: similarity measure, kernel and coarse-to-fine stages."""
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Literal, get_args
 
 MeasureName = Literal["lncc", "ssd", "mind"]
-MEASURES: tuple[MeasureName, ...] = ("lncc", "ssd", "mind")
+
+#: Names of the similarity measures; see `nipype_quicksilver.lddmm.similarity`.
+MEASURES: tuple[MeasureName, ...] = get_args(MeasureName)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Parameters of the operator ``L`` and its power.
+    """Parameters of the kernel ``K = L^-power`` with ``L = -alpha Lap - beta grad div + gamma``.
 
-    Lengths are in the unit of the grid's spacing (millimetres on a working grid of 1 mm), so one
-    kernel means the same smoothing on the full, the half and the quarter grid.
+    Lengths are in the unit of the grid's spacing (millimetres on a working grid of 1 mm), so that
+    one kernel smooths equally on the full, the half and the quarter grid.
 
     Parameters
     ----------
     alpha : float
-        Weight of the Laplacian; ``sqrt(alpha / gamma)`` is the kernel's length.
+        Weight of the Laplacian; ``sqrt(alpha / gamma)`` is the length scale of the kernel.
     beta : float
         Weight of ``grad div``; positive values resist compression more than shear.
     gamma : float
         Weight of the identity, positive; ``gamma ** -power`` is the gain at zero frequency.
-    power : int
+    power : float
         Power of ``L``. Power 1 is the kernel of the original paper, whose Green's function has a
-        kink at its centre; higher powers are smoother. The default, power 2 with a length of
-        3 mm, gave the best overlap without folds.
+        kink at its centre; higher powers are smoother. The default, power 2 with a length scale
+        of 3 mm, gave the best overlap without folds.
 
     Examples
     --------
@@ -57,6 +59,10 @@ class Kernel:
         return asdict(self)
 
 
+#: Names of the parameters of a kernel, in their order.
+KERNEL_PARAMETERS = tuple(parameter.name for parameter in fields(Kernel))
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of the coarse-to-fine schedule.
@@ -66,11 +72,11 @@ class Stage:
     image : int
         The images are pooled by this factor; 1 is the working grid itself.
     velocity : int
-        Momentum and velocity live on the working grid pooled by this factor, no finer than
-        the images.
+        Momentum and velocity are on the working grid pooled by this factor, a multiple of
+        `image`.
     iterations : int
-        At most so many looks at the images, with a step between each and the next: one alone
-        only measures.
+        Largest number of evaluations of the loss, with a step between each and the next: with 1
+        the loss is evaluated, but the momentum is not changed.
     """
 
     image: int
@@ -79,36 +85,39 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.velocity % self.image:
-            raise ValueError("a stage's velocity grid is a whole multiple of its image grid")
+            raise ValueError(
+                "the velocity factor of a stage must be a multiple of its image factor"
+            )
         if self.iterations < 1:
-            raise ValueError("a stage has at least one iteration")
+            raise ValueError("a stage needs at least one iteration")
 
 
 DEFAULT_STAGES = (Stage(4, 4, 20), Stage(2, 4, 15), Stage(2, 2, 20), Stage(1, 2, 16))
 
-# From a predicted momentum, what is left is fine.
+# From a predicted momentum: what remains to be corrected is fine detail.
 REFINEMENT_STAGES = (Stage(1, 2, 2),)
 
 
-def stages_onward(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]:
-    """Return a schedule that can go on from a momentum.
+def stages_from(stages: tuple[Stage, ...], velocity: int) -> tuple[Stage, ...]:
+    """Return a schedule that can start from a momentum.
 
     Parameters
     ----------
     stages : tuple of Stage
     velocity : int
-        The momentum lives on the working grid pooled by this factor.
+        The momentum is on the working grid pooled by this factor.
 
     Returns
     -------
     tuple of Stage
-        The same; if the momentum is finer than all of it, its last stage on the momentum's grid.
+        The given stages; if the momentum is on a finer grid than all of them, only the last stage,
+        moved to the momentum's grid.
 
     Examples
     --------
-    >>> stages_onward(REFINEMENT_STAGES, 4) == REFINEMENT_STAGES
+    >>> stages_from(REFINEMENT_STAGES, 4) == REFINEMENT_STAGES
     True
-    >>> stages_onward(REFINEMENT_STAGES, 1)
+    >>> stages_from(REFINEMENT_STAGES, 1)
     (Stage(image=1, velocity=1, iterations=2),)
     """
     if any(velocity % stage.velocity == 0 for stage in stages):
@@ -130,15 +139,16 @@ class Settings:
     similarity : {'lncc', 'ssd', 'mind'}
     regularization : float
         Weight of the energy ``<m0, K m0>``, relative to a dissimilarity of 1 per cubic
-        millimetre of the similarity's weight.
+        millimetre in which the images are compared.
     learning_rate : float
-        Of Adam on ``w`` when a velocity grid is entered; it falls to a tenth on that grid.
+        Initial learning rate of Adam for the whitened momentum on each velocity grid; it decays to
+        a tenth on that grid.
     largest_step : float
-        The part of a voxel of its grid by which an iteration changes the velocity at most, and no
-        more than half as much again anywhere.
+        Bound on the change of the velocity in one iteration, in voxels of its grid; it may be
+        exceeded by a factor of `descent.OVERSHOOT`.
     tolerance : float
-        A stage ends early when the loss fell by less than this fraction of itself over
-        the last `PATIENCE` iterations.
+        A stage ends early if the relative decrease of the loss over the last
+        `optimize.PATIENCE` iterations is not larger.
     """
 
     stages: tuple[Stage, ...] = DEFAULT_STAGES
@@ -152,12 +162,12 @@ class Settings:
 
     @property
     def velocity(self) -> int:
-        """Factor from the working grid to the grid of the momentum that comes out."""
+        """Factor by which the grid of the resulting momentum is coarser than the working grid."""
         return self.stages[-1].velocity
 
 
-#: Schedules by name: from nothing, and from a predicted momentum, of which longer first steps
-#: would lose what was predicted.
+#: Schedules by name: ``full`` starts from the identity, ``refine`` from a predicted momentum, which
+#: longer first steps would destroy.
 SCHEDULES = {
     "full": Settings(),
     "refine": Settings(stages=REFINEMENT_STAGES, learning_rate=0.1, largest_step=0.2),

@@ -1,4 +1,4 @@
-"""Fields between grids of different spacing, by their Fourier series."""
+"""Resampling of fields between grids of different spacing, by their Fourier series."""
 
 import math
 
@@ -8,10 +8,10 @@ AXES = (-3, -2, -1)
 
 
 def resize_spectrally(field: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Return a periodic field on the cell-centred grid of another size over the same box.
+    """Return a periodic field on a cell-centred grid of another size over the same box.
 
-    Exact for fields without the frequencies that the smaller of the two grids cannot hold;
-    those are left out.
+    Exact for fields without frequencies beyond the Nyquist frequency of either grid; those are
+    dropped.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def resize_spectrally(field: torch.Tensor, shape: tuple[int, int, int]) -> torch
 
 
 def _resize_axis(spectrum: torch.Tensor, axis: int, new: int) -> torch.Tensor:
-    """Pad or cut the spectrum along one axis and move it by the offset of the voxel centres."""
+    """Pad or cut the spectrum along one axis and shift it by the offset of the voxel centres."""
     old = spectrum.shape[axis]
     if old == new:
         return spectrum
@@ -46,7 +46,7 @@ def _resize_axis(spectrum: torch.Tensor, axis: int, new: int) -> torch.Tensor:
         gap,
         spectrum.narrow(axis, old - kept, kept),
     ]
-    # Voxel 0 is centred half a voxel inside the box on both grids: these places differ.
+    # Voxel 0 is half a voxel inside the box on both grids, which are different positions.
     offset = 0.5 / new - 0.5 / old
     frequencies = torch.fft.fftfreq(new, 1 / new, dtype=spectrum.real.dtype)
     phase = torch.exp(2j * math.pi * offset * frequencies).to(spectrum)

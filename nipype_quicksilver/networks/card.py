@@ -1,7 +1,7 @@
-"""The card of a checkpoint: what has to be known to use the weights, and where they come from.
+"""The card of a checkpoint: what is needed to use the weights, and how they were trained.
 
-The card is a JSON file beside the weights, with the same name but for its ending. Nothing here
-needs torch.
+The card is a JSON file next to the weights, with the same name except for the suffix. This module
+does not import torch.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.momentum import KERNEL_KEYS
+from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel
 
 FORMAT = "quicksilver-checkpoint"
 VERSION = 1
 WEIGHTS_SUFFIX = ".safetensors"
 CARD_SUFFIX = ".json"
-IMPORT_HINT = "'quicksilver checkpoint import' makes one of a file of the original project"
+IMPORT_HINT = "'quicksilver checkpoint import' converts a file of the original project"
 
 _Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What belongs to the weights of a network.
+    """Description of the weights of a network.
 
     Parameters
     ----------
@@ -36,31 +36,32 @@ class Card:
     parameters : dict
         Keyword arguments of the architecture's class.
     role : str
-        ``prediction`` for a network of moving and target image, ``correction`` for one of the
-        moving image and the target in the moving image's space.
+        ``prediction`` for a network whose input is the moving and the target image, ``correction``
+        for one whose input is the moving image and the target warped to its space.
     spacing : float
         Voxel size of the working grid, in millimetres.
     velocity_factor : int
-        Momentum and velocity live on the working grid pooled by this factor.
+        Momentum and velocity are on the working grid pooled by this factor.
     kernel : dict
-        Operator of the LDDMM model: alpha, beta, gamma and power.
+        Parameters of the LDDMM kernel: alpha, beta, gamma and power.
     steps : int
-        Time steps of the shoot.
+        Time steps of the shooting.
     percentile : float
         Percentile of the brain's intensities that is scaled to 1.
     equalize : bool
-        Whether the histogram of the brain is equalised then.
+        Whether the histogram of the brain is equalised afterwards.
     training : dict
         Data and recipe.
     validation : dict
-        Numbers measured on data that training did not see.
+        Measures on data not used for training.
     licence : str
-        Licence of the weights, as an SPDX expression where there is one.
-    like_contrast : bool
-        Whether images of opposite contrasts are given like ones first, see
-        :func:`nipype_quicksilver.spatial.intensity.with_like_contrast`.
+        Licence of the weights, as an SPDX expression if there is one.
+    match_contrast : bool
+        Whether images of opposite contrasts are brought to matching contrasts first, by
+        :func:`nipype_quicksilver.spatial.intensity.with_matching_contrast`. Its key in the file is
+        ``like_contrast``.
     sha256 : str
-        Of the file of the weights; filled in when a checkpoint is saved.
+        Of the file of the weights; set when a checkpoint is saved.
     """
 
     architecture: str
@@ -75,11 +76,11 @@ class Card:
     training: dict[str, Any]
     validation: dict[str, Any]
     licence: str
-    like_contrast: bool = False
+    match_contrast: bool = False
     sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the card as its file holds it."""
+        """Return the contents of the card's file."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -89,7 +90,7 @@ class Card:
             "intensity": {
                 "percentile": self.percentile,
                 "equalize": self.equalize,
-                "like_contrast": self.like_contrast,
+                "like_contrast": self.match_contrast,
             },
             "lddmm": {"kernel": self.kernel, "steps": self.steps},
             "training": self.training,
@@ -99,59 +100,56 @@ class Card:
         }
 
     @classmethod
-    def from_json(cls, facts: Any) -> Card:
-        """Return the card that :meth:`as_json` described.
+    def from_json(cls, content: Any) -> Card:
+        """Return the card of the contents of a file, the inverse of :meth:`as_json`.
 
         Raises
         ------
         ValueError
-            If something is missing or cannot be; the text says what.
+            If an entry is missing or invalid; the message names it.
         """
-        whole = _Facts(facts, "")
-        if whole.get("format", str) != FORMAT:
-            raise ValueError("it is no card of a checkpoint")
-        if whole.get("version", int) != VERSION:
-            raise ValueError("it is of a later format; update nipype-quicksilver")
-        architecture, grid = whole.part("architecture"), whole.part("grid")
-        intensity, lddmm = whole.part("intensity"), whole.part("lddmm")
+        root = _JsonObject(content, "")
+        if root.get("format", str) != FORMAT:
+            raise ValueError("it is not the card of a checkpoint")
+        if root.get("version", int) != VERSION:
+            raise ValueError("it has a newer format; update nipype-quicksilver")
+        architecture, grid = root.part("architecture"), root.part("grid")
+        intensity, lddmm = root.part("intensity"), root.part("lddmm")
         kernel = lddmm.part("kernel")
         card = cls(
             architecture=architecture.get("name", str),
             parameters=architecture.get("parameters", dict),
-            role=whole.get("role", str),
+            role=root.get("role", str),
             spacing=grid.number("spacing", above=0),
-            velocity_factor=grid.whole("velocity_factor"),
-            kernel={key: kernel.number(key) for key in KERNEL_KEYS},
-            steps=lddmm.whole("steps"),
+            velocity_factor=grid.positive_integer("velocity_factor"),
+            kernel={key: kernel.number(key) for key in KERNEL_PARAMETERS},
+            steps=lddmm.positive_integer("steps"),
             percentile=intensity.number("percentile", above=0),
             equalize=intensity.get("equalize", bool),
-            training=whole.get("training", dict),
-            validation=whole.get("validation", dict),
-            licence=whole.get("licence", str),
-            # Older cards do not have it.
-            like_contrast="like_contrast" in intensity.facts
+            training=root.get("training", dict),
+            validation=root.get("validation", dict),
+            licence=root.get("licence", str),
+            # Older cards lack it.
+            match_contrast="like_contrast" in intensity.content
             and intensity.get("like_contrast", bool),
-            sha256=whole.get("sha256", str),
+            sha256=root.get("sha256", str),
         )
         card.check()
         return card
 
     def check(self) -> None:
-        """Refuse values that cannot be.
+        """Raise an error if a value is invalid.
 
         Raises
         ------
         ValueError
-            The text says what is wrong.
+            The message says what is wrong.
         """
-        if set(self.kernel) != set(KERNEL_KEYS):
-            raise ValueError(f"its kernel lacks one of {', '.join(KERNEL_KEYS)}")
-        if min(self.kernel["alpha"], self.kernel["beta"]) < 0:
-            raise ValueError("its kernel has a negative alpha or beta")
-        if min(self.kernel["gamma"], self.kernel["power"]) <= 0:
-            raise ValueError("its kernel lacks a positive gamma and power")
+        if set(self.kernel) != set(KERNEL_PARAMETERS):
+            raise ValueError(f"its kernel must have {', '.join(KERNEL_PARAMETERS)}")
+        Kernel(**self.kernel)
         if not 0 < self.percentile <= 100:
-            raise ValueError("its percentile is none")
+            raise ValueError("its percentile must be above 0 and at most 100")
         if not (self.spacing > 0 and self.velocity_factor >= 1 and self.steps >= 1):
             raise ValueError("its spacing, velocity factor and steps must be positive")
         if not self.role:
@@ -159,12 +157,12 @@ class Card:
 
 
 def card_path(path: str | os.PathLike[str]) -> Path:
-    """Return where the card of a checkpoint is.
+    """Return the path of the card of a checkpoint.
 
     Raises
     ------
     InputError
-        If `path` is no name of a checkpoint.
+        If `path` does not have the suffix of a checkpoint.
 
     Examples
     --------
@@ -175,7 +173,7 @@ def card_path(path: str | os.PathLike[str]) -> Path:
     if path.suffix != WEIGHTS_SUFFIX:
         raise InputError(
             f"{path}: a checkpoint is a {WEIGHTS_SUFFIX} file, with its card, a {CARD_SUFFIX} file "
-            f"of the same name, beside it; {IMPORT_HINT}"
+            f"of the same name, next to it; {IMPORT_HINT}"
         )
     return path.with_suffix(CARD_SUFFIX)
 
@@ -195,67 +193,76 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     Raises
     ------
     InputError
-        If there is no card, or it is damaged.
+        If the card is missing or damaged.
     """
     file = card_path(path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(
-            f"{file}: no such file; {Path(path).name} needs its card beside it, under this name"
+            f"{file}: no such file; {Path(path).name} needs its card next to it, under this name"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: the card cannot be read; get it again") from error
     try:
         return Card.from_json(json.loads(text))
     except json.JSONDecodeError as error:
-        raise InputError(f"{file}: the card is no JSON; get it again") from error
+        raise InputError(f"{file}: the card is not JSON; get it again") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: this card cannot be used: {error}") from error
 
 
-class _Facts:
-    """Entries of a JSON object, checked as they are taken."""
+class _JsonObject:
+    """Entries of a JSON object, checked when they are read.
 
-    def __init__(self, facts: Any, where: str) -> None:
-        if not isinstance(facts, dict):
-            raise ValueError(f"{where or 'the whole'} is no JSON object")
-        self.facts = facts
-        self.where = where
+    Parameters
+    ----------
+    content : dict
+    name : str
+        Dotted path of the object in its file, for messages; empty for the file as a whole.
+    """
+
+    def __init__(self, content: Any, name: str) -> None:
+        if not isinstance(content, dict):
+            raise ValueError(f"{name or 'its content'} is not a JSON object")
+        self.content = content
+        self.name = name
 
     def get(self, key: str, kind: type[_Kind]) -> _Kind:
-        """Return an entry of some kind; `bool` is not taken for a number."""
-        name = f"{self.where}.{key}" if self.where else key
-        if key not in self.facts:
-            raise ValueError(f"{name} is missing")
-        value = self.facts[key]
+        """Return an entry of a type; `bool` is not accepted as a number."""
+        if key not in self.content:
+            raise ValueError(f"{self._path(key)} is missing")
+        value = self.content[key]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{name} is no {_KINDS[kind]}")
+            raise ValueError(f"{self._path(key)} is not {_KINDS[kind]}")
         return value
 
-    def part(self, key: str) -> _Facts:
-        """Return the entries of an object inside this one."""
-        return _Facts(self.get(key, dict), f"{self.where}.{key}" if self.where else key)
+    def part(self, key: str) -> _JsonObject:
+        """Return an object inside this one."""
+        return _JsonObject(self.get(key, dict), self._path(key))
 
     def number(self, key: str, above: float = -math.inf) -> float:
-        """Return a finite number that is larger than another."""
-        value = float(self.get(key, int if isinstance(self.facts.get(key), int) else float))
+        """Return a finite number that is larger than `above`."""
+        value = float(self.get(key, int if isinstance(self.content.get(key), int) else float))
         if not math.isfinite(value) or value <= above:
-            raise ValueError(f"{self.where}.{key} is {value}")
+            raise ValueError(f"{self._path(key)} is {value}")
         return value
 
-    def whole(self, key: str) -> int:
-        """Return a whole number of at least 1."""
+    def positive_integer(self, key: str) -> int:
+        """Return an integer of at least 1."""
         value = self.get(key, int)
         if value < 1:
-            raise ValueError(f"{self.where}.{key} is {value}")
+            raise ValueError(f"{self._path(key)} is {value}")
         return value
+
+    def _path(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
 
 
 _KINDS: dict[type, str] = {
-    str: "text",
-    int: "whole number",
-    float: "number",
+    str: "a string",
+    int: "an integer",
+    float: "a number",
     bool: "true or false",
-    dict: "JSON object",
+    dict: "a JSON object",
 }

@@ -1,7 +1,7 @@
-"""Networks on disk: weights as safetensors, with their card beside them.
+"""Networks on disk: weights as safetensors, with their card next to them.
 
-A checkpoint is two files of one name: ``NAME.safetensors`` holds the weights, ``NAME.json`` the
-card (:mod:`nipype_quicksilver.networks.card`) with the SHA-256 of the weights. Neither can hold
+A checkpoint is two files of one name: ``NAME.safetensors`` contains the weights, ``NAME.json`` the
+card (:mod:`nipype_quicksilver.networks.card`) with the SHA-256 of the weights. Neither can contain
 code.
 """
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Where the class of each architecture is; a card's `parameters` are its keyword arguments.
+#: Module and class of each architecture; the `parameters` of a card are its keyword arguments.
 ARCHITECTURES = {
     "patch": "nipype_quicksilver.networks.patch_network:PatchNetwork",
     "force-unet": "nipype_quicksilver.networks.unet:ForceUNet",
 }
 
-# A longer header is none: safetensors refuses it too.
+# In bytes; safetensors rejects longer headers too.
 _LONGEST_HEADER = 100_000_000
 
 
@@ -49,7 +49,7 @@ def build_network(architecture: str, parameters: dict[str, Any]) -> nn.Module:
     Raises
     ------
     InputError
-        If there is no such architecture, or it has no such parameters.
+        If the architecture is not known or does not accept the parameters.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def build_network(architecture: str, parameters: dict[str, Any]) -> nn.Module:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"architecture '{architecture}': its parameters are no good: {reason}"
+            f"architecture '{architecture}': its parameters are not valid: {reason}"
         ) from error
     return network
 
@@ -80,29 +80,29 @@ def save_checkpoint(
     Parameters
     ----------
     path : path-like
-        ``NAME.safetensors``; the card is written to ``NAME.json``. Each file appears under its name
-        when both are complete.
+        ``NAME.safetensors``; the card is written to ``NAME.json``. The files get their names when
+        both are complete.
     network : nn.Module
-        Of the architecture and the parameters that the card names.
+        Of the architecture and parameters in the card.
     card : Card
-        Its `sha256` is filled in.
+        Its `sha256` is set.
     dtype : torch.dtype, optional
-        Of the weights in the file, for instance `torch.float16`, which halves it; they are loaded
-        as float32 in any case. Their own unless given.
+        Data type of the weights in the file, for instance `torch.float16`, which halves its size;
+        they are always loaded as float32. Default: that of the network.
 
     Returns
     -------
     Card
-        The card as it was written.
+        The card as written.
 
     Raises
     ------
     InputError
-        If a file cannot be written, or the name has another ending.
+        If a file cannot be written, or the name has another suffix.
     QuicksilverError
         If weights are not finite.
     ValueError
-        If the card is not that of the network, or cannot be written as JSON.
+        If the card does not describe the network, or cannot be written as JSON.
     """
     from safetensors.torch import save
 
@@ -128,18 +128,18 @@ def load_checkpoint(path: PathLike) -> tuple[nn.Module, Card]:
     Parameters
     ----------
     path : path-like
-        ``NAME.safetensors``, with ``NAME.json`` beside it.
+        ``NAME.safetensors``, with ``NAME.json`` next to it.
 
     Returns
     -------
     network : nn.Module
-        On the CPU, float32, in evaluation mode. No random number is drawn.
+        On the CPU, float32, in evaluation mode. Random number generators are not changed.
     card : Card
 
     Raises
     ------
     InputError
-        If a file is missing, truncated, damaged or no safetensors file, if the weights are not
+        If a file is missing, truncated, damaged or not a safetensors file, if the weights are not
         those of the card, or if the architecture is not known.
     """
     import torch
@@ -179,7 +179,7 @@ def count_weights(network: nn.Module) -> int:
 
 
 def _stored(weights: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """Return weights as a file holds them: in plain order, and no two in the same memory."""
+    """Return weights as written to a file: contiguous, and without shared memory."""
     weights = weights.detach().cpu()
     if dtype is not None and weights.is_floating_point():
         weights = weights.to(dtype)
@@ -189,15 +189,16 @@ def _stored(weights: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
 def _check_finite(
     state: dict[str, torch.Tensor], path: PathLike, kind: type[QuicksilverError]
 ) -> None:
+    """Raise an error of some kind if weights are not finite."""
     for name, weights in state.items():
         if not weights.isfinite().all():
             raise kind(
-                f"{path}: weights {name} hold NaN or infinite values; train the network again"
+                f"{path}: weights {name} contain NaN or infinite values; train the network again"
             )
 
 
 def _misfit(card: Card, state: dict[str, torch.Tensor]) -> str:
-    """Return what does not fit between the weights and the architecture, or nothing."""
+    """Return the first mismatch between weights and architecture; empty if they match."""
     import torch
 
     with torch.device("meta"):  # shapes only: a wrong card must not allocate gigabytes
@@ -208,11 +209,12 @@ def _misfit(card: Card, state: dict[str, torch.Tensor]) -> str:
         if state[name].shape != weights.shape:
             return f"{name} is {tuple(state[name].shape)}, not {tuple(weights.shape)}"
         if state[name].is_floating_point() != weights.is_floating_point():
-            return f"{name} holds {state[name].dtype}"
+            return f"{name} has type {state[name].dtype}"
     return next((f"{name} is not part of it" for name in state if name not in expected), "")
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -223,9 +225,9 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse what is no whole safetensors file, and say what it is instead.
+    """Raise an error if a file is not a complete safetensors file.
 
-    Such a file is the length of its header in eight bytes, the header as JSON, and the data.
+    Such a file consists of the length of its header in eight bytes, the header as JSON, and data.
     """
     try:
         size = path.stat().st_size
@@ -240,15 +242,20 @@ def _check_header(path: Path) -> None:
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a folder; give the {path.suffix} file in it") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
-    whole = 8 + length
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+    expected = 8 + length
     if len(header) == length:
-        whole += _data_size(header, path)
-    if size < whole:
-        raise InputError(f"{path}: is truncated ({size} bytes of at least {whole}); get it again")
+        expected += _data_size(header, path)
+    if size < expected:
+        raise InputError(
+            f"{path}: is truncated ({size} bytes of at least {expected}); get it again"
+        )
 
 
 def _data_size(header: bytes, path: Path) -> int:
+    """Return the number of bytes of data according to a header."""
     try:
         entries = json.loads(header)
         ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
@@ -258,6 +265,7 @@ def _data_size(header: bytes, path: Path) -> int:
 
 
 def _refuse(path: Path, size: int) -> NoReturn:
+    """Raise the error for a file that is not a safetensors file."""
     if size == 0:
         raise InputError(f"{path}: is empty; get it again")
-    raise InputError(f"{path}: is no safetensors file, whatever its name; {IMPORT_HINT}")
+    raise InputError(f"{path}: is not a safetensors file, despite its name; {IMPORT_HINT}")

@@ -1,10 +1,10 @@
-"""The network of the 2017 paper: a patch of both images in, its initial momentum out.
+"""The network of the 2017 paper: from a patch of both images to its initial momentum.
 
 Two encoders, one for the moving and one for the target patch, whose features are concatenated, and
 one decoder for each component of the momentum (Yang et al. 2017, section 2.2). Each of them has two
-blocks. A block of an encoder is three convolutions and a strided one in place of pooling; a block
-of a decoder is a transposed convolution and three more. Every activation is a PReLU; there is no
-normalisation of features.
+blocks. A block of an encoder consists of three convolutions and a strided one instead of pooling, a
+block of a decoder of a transposed convolution and three others. Every activation is a PReLU;
+features are not normalised.
 """
 
 from collections import OrderedDict
@@ -15,12 +15,12 @@ from torch.nn import functional
 
 
 class SamplingDropout(nn.Module):
-    """Dropout that also acts when the network is evaluated, which makes each pass a sample.
+    """Dropout that is also active in evaluation mode, so that each pass is a sample.
 
     Parameters
     ----------
     p : float
-        Share of the values that become 0; the others are scaled up to keep the mean.
+        Fraction of the values set to 0; the others are scaled up to keep the mean.
     """
 
     def __init__(self, p: float) -> None:
@@ -28,11 +28,11 @@ class SamplingDropout(nn.Module):
         self.p = p
 
     def extra_repr(self) -> str:
-        """Return the parameters as `print` shows them."""
+        """Return the parameters for `repr`."""
         return f"p={self.p}"
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Drop values at random; with `p` of 0 nothing is drawn."""
+        """Drop values at random; without using random numbers if `p` is 0."""
         return functional.dropout(values, self.p, training=True) if self.p else values
 
 
@@ -44,11 +44,11 @@ class PatchNetwork(nn.Module):
     features : int
         Features of the first block; the second has twice as many.
     dropout : float
-        0 for the deterministic network; 0.2 for the paper's probabilistic one, in which it follows
-        every activation but those of the strided and the transposed convolutions and the output.
-        Both have the same weights, so that one checkpoint serves both.
+        0 for the deterministic network, 0.2 for the probabilistic one of the paper, in which it
+        follows every activation except those of the strided and the transposed convolutions and
+        the output. Both have the same weights, so that one checkpoint suits both.
     patch_size : int
-        Side of a patch, 3 more than a multiple of 4: other sizes do not come back through the
+        Side of a patch, 3 more than a multiple of 4: other sizes are not restored after the
         strided convolutions.
 
     Examples
@@ -66,9 +66,9 @@ class PatchNetwork(nn.Module):
         if features < 1:
             raise ValueError("a patch network needs at least one feature")
         if not 0 <= dropout < 1:
-            raise ValueError("dropout is at least 0 and less than 1")
+            raise ValueError("dropout must be at least 0 and less than 1")
         if patch_size < 3 or patch_size % 4 != 3:
-            raise ValueError("the side of a patch is 3 more than a multiple of 4")
+            raise ValueError("the side of a patch must be 3 more than a multiple of 4")
         self.features = features
         self.dropout = dropout
         self.patch_size = patch_size
@@ -102,8 +102,8 @@ def _encoder(features: int, dropout: float) -> nn.Sequential:
 
 
 def _decoder(features: int, dropout: float) -> nn.Sequential:
-    # Sides of 15 became 8 and then 5. A transposed convolution of 2 voxels brings 5 back to 8, but
-    # only one of 3 voxels brings 8 back to 15.
+    # The encoder reduces sides of 15 to 8 and then 5. A transposed convolution of 2 voxels restores
+    # 8 from 5, but only one of 3 voxels restores 15 from 8.
     return nn.Sequential(
         _decoder_block(4 * features, 2 * features, 2, dropout),
         _decoder_block(2 * features, 1, 3, dropout, last=True),

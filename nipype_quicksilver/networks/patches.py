@@ -1,7 +1,7 @@
 """The momentum of whole images from a network that predicts it patch by patch.
 
-A window slides over both images (Yang et al. 2017, section 2.2). Windows that show nothing of
-either image are left out, where the momentum is zero; where windows overlap, their predictions are
+A window slides over both images (Yang et al. 2017, section 2.2). Windows in which both images are
+zero are skipped, and the momentum there is zero; where windows overlap, their predictions are
 averaged.
 """
 
@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from nipype_quicksilver.errors import InputError, is_out_of_memory
 
-#: Told the windows done and the windows in all.
+#: Called with the number of finished windows and the number of all windows.
 Progress = Callable[[int, int], None]
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
-#: What convolutions can be computed in.
+#: Data types in which convolutions can be computed.
 PRECISIONS = ("float32", *_HALF)
 
 _logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass
 class _Replica:
-    """The network on one device, and how many windows it takes at once."""
+    """A copy of the network on one device, and the number of windows in a batch there."""
 
     network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     device: torch.device
@@ -39,31 +39,32 @@ class _Replica:
 
 
 class PatchPredictor:
-    """A network of patches, made ready to predict whole images on one device or several.
+    """Predict the momentum of whole images with a network of patches, on one or more devices.
 
     Parameters
     ----------
     network : nn.Module
         Called with moving and target patches (B, 1, P, P, P), it returns their momentum
-        (B, 3, P, P, P). It is copied, and left as it is.
+        (B, 3, P, P, P). It is copied, not modified.
     patch_size : int, optional
-        Side P of a window; the network's own unless given.
+        Side P of a window, in voxels. Default: that of the network.
     stride : int, optional
-        Voxels from one window to the next; one less than the side unless given, which is the
-        paper's.
+        Distance in voxels from one window to the next. Default: one less than the side, as in the
+        paper.
     batch_size : int
-        Windows that a device takes at once; fewer where its memory does not suffice.
+        Number of windows in a batch; it is reduced if the memory of a device does not suffice.
     devices : sequence of torch.device or str, optional
-        Where to compute; the network's own device unless given. The windows are dealt out evenly,
-        and each device has a copy of the network.
+        Devices to compute on; each has a copy of the network, and windows are distributed evenly.
+        Default: the device of the network.
     precision : {'float32', 'bfloat16', 'float16'}
-        What the convolutions are computed in; sums are float32.
+        Data type of the convolutions; sums are float32.
     channels_last : bool, optional
-        Keep the features of a voxel side by side in memory. Unless given, so where it helps: on
-        CPUs, and on GPUs in half precision.
+        Store the features of a voxel contiguously. Default: where it is faster, on CPUs, and on
+        GPUs in half precision.
     compiled : bool
-        Compile the network with `torch.compile`, for many images on a GPU: compiling takes a minute
-        and needs a C++ compiler. On a CPU nothing is gained: convolutions take nearly all the time.
+        Compile the network with `torch.compile`, for many images on a GPU: compilation takes a
+        minute and needs a C++ compiler. On a CPU it is not faster, since nearly all time is spent
+        in convolutions.
     """
 
     def __init__(
@@ -83,19 +84,23 @@ class PatchPredictor:
         )
         self.stride = max(self.patch_size - 1, 1) if stride is None else stride
         if not 1 <= self.stride <= self.patch_size:
-            raise ValueError("windows must touch: the stride is at least 1 and at most their side")
+            raise ValueError(
+                "windows must touch: the stride must be at least 1 and at most their side"
+            )
         if batch_size < 1:
-            raise ValueError("a batch holds at least one window")
+            raise ValueError("a batch must contain at least one window")
         if precision not in PRECISIONS:
-            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision}")
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
         self.precision = precision
         self.compiled = compiled
-        places = [_home(network)] if devices is None else [torch.device(name) for name in devices]
-        if not places:
+        chosen = (
+            [_device_of(network)] if devices is None else [torch.device(name) for name in devices]
+        )
+        if not chosen:
             raise ValueError("give at least one device")
         self._replicas = [
-            _Replica(self._copy(network, place, channels_last), place, batch_size)
-            for place in places
+            _Replica(self._copy(network, device, channels_last), device, batch_size)
+            for device in chosen
         ]
 
     def _copy(
@@ -119,15 +124,15 @@ class PatchPredictor:
         Parameters
         ----------
         moving, target : torch.Tensor
-            (B, 1, X, Y, Z), on one grid, zero where there is nothing.
+            (B, 1, X, Y, Z), on one grid, zero in the background.
         progress : callable, optional
-            Called after every batch with the number of windows done and that of all. With several
-            devices, threads call it, one at a time.
+            Called after every batch with the number of finished windows and that of all windows.
+            With several devices it is called from threads, one at a time.
 
         Returns
         -------
         torch.Tensor
-            (B, 3, X, Y, Z), float32, on the device of `moving`; zero where no window was.
+            (B, 3, X, Y, Z), float32, on the device of `moving`; zero outside all windows.
 
         Raises
         ------
@@ -136,7 +141,7 @@ class PatchPredictor:
         """
         if moving.shape != target.shape or moving.dim() != 5 or moving.shape[1] != 1:
             raise ValueError(
-                f"images are (B, 1, X, Y, Z) on one grid, not {tuple(moving.shape)} "
+                f"images must be (B, 1, X, Y, Z) on one grid, not {tuple(moving.shape)} "
                 f"and {tuple(target.shape)}"
             )
         size = moving.shape[2:]
@@ -155,28 +160,28 @@ class PatchPredictor:
         """Return the sum of the predictions of all windows, (B, 3, X, Y, Z)."""
         count = _Counter(len(windows), progress)
         if len(self._replicas) == 1:
-            return self._share(self._replicas[0], images, windows, count).to(images.device)
+            return self._sum_on(self._replicas[0], images, windows, count).to(images.device)
         total = images.new_zeros((len(images), 3, *images.shape[2:]))
         with ThreadPoolExecutor(len(self._replicas)) as pool:
             try:
-                shares = [
+                parts = [
                     pool.submit(
-                        self._share, replica, images, windows[i :: len(self._replicas)], count
+                        self._sum_on, replica, images, windows[i :: len(self._replicas)], count
                     )
                     for i, replica in enumerate(self._replicas)
                 ]
                 # In the order of the devices, so that rounding does not depend on their speed.
-                for share in shares:
-                    total += share.result().to(total.device)
+                for part in parts:
+                    total += part.result().to(total.device)
             finally:
-                count.stop()  # else the other threads would go on after an error
+                count.stop()  # otherwise the other threads would continue after an error
         return total
 
     @torch.no_grad()  # threads do not inherit it
-    def _share(
+    def _sum_on(
         self, replica: _Replica, images: torch.Tensor, windows: torch.Tensor, count: "_Counter"
     ) -> torch.Tensor:
-        """Return the sum of the predictions of some windows, on the replica's device."""
+        """Return the sum of the predictions of some windows, computed on one device."""
         images = images.to(replica.device)
         total = images.new_zeros((len(images), 3, *images.shape[2:]))
         done = 0
@@ -186,7 +191,7 @@ class PatchPredictor:
             if predicted is None:
                 continue
             for (image, *start), patch in zip(batch.tolist(), predicted, strict=True):
-                total[(image, slice(None), *_box(start, self.patch_size))] += patch
+                total[(image, slice(None), *_slices(start, self.patch_size))] += patch
             done += len(batch)
             count.add(len(batch))
         return total
@@ -194,17 +199,17 @@ class PatchPredictor:
     def _predict(
         self, replica: _Replica, images: torch.Tensor, windows: torch.Tensor
     ) -> torch.Tensor | None:
-        """Return the momentum in windows, (N, 3, P, P, P), or None after taking fewer at once."""
+        """Return the momentum in windows, (N, 3, P, P, P); None if the batch had to be reduced."""
         half = torch.autocast(
             replica.device.type,
             dtype=_HALF.get(self.precision),
             enabled=self.precision in _HALF,
         )
         size = len(windows)
-        # A network is compiled for one size of batch, and another one would take a minute.
+        # A network is compiled for one batch size; compiling for another would take a minute.
         missing = replica.batch_size - size if self.compiled else 0
         try:
-            patches = cut(images, windows, self.patch_size)
+            patches = cut_patches(images, windows, self.patch_size)
             if missing:
                 patches = functional.pad(patches, (0,) * 9 + (missing,))
             with half:
@@ -212,13 +217,13 @@ class PatchPredictor:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Out of the handler: the error holds the tensors of the failed pass alive.
+        # Outside the handler, since the exception keeps the tensors of the failed pass in memory.
         _shrink(replica, size + missing)
         return None
 
 
 def window_starts(length: int, patch_size: int, stride: int) -> list[int]:
-    """Return where windows start along one axis; the last one ends with the axis.
+    """Return the first voxels of the windows along one axis; the last one ends with the axis.
 
     Examples
     --------
@@ -233,30 +238,30 @@ def window_starts(length: int, patch_size: int, stride: int) -> list[int]:
 
 
 def select_windows(images: torch.Tensor, patch_size: int, stride: int) -> torch.Tensor:
-    """Return the windows that show something.
+    """Return the windows in which an image is not zero.
 
     Parameters
     ----------
     images : torch.Tensor
-        (B, C, X, Y, Z), zero where there is nothing; each side at least that of a window.
+        (B, C, X, Y, Z), zero in the background; each side at least that of a window.
     patch_size, stride : int
-        Side of a window, and voxels from one to the next.
+        Side of a window, and distance from one to the next, in voxels.
 
     Returns
     -------
     torch.Tensor
-        (N, 4), on the CPU: which of the B entries, and the first voxel along each axis, of the
-        windows in which any of the C images is not zero.
+        (N, 4), on the CPU: index in the batch and first voxel along each axis of every window in
+        which any of the C images is not zero.
     """
     axes = [torch.arange(len(images))]
     axes += [torch.tensor(window_starts(n, patch_size, stride)) for n in images.shape[2:]]
     windows = torch.cartesian_prod(*axes)
-    shown = (images != 0).any(dim=1, keepdim=True)
-    inside = cut(shown, windows, patch_size).flatten(start_dim=1).any(dim=1)
+    nonzero = (images != 0).any(dim=1, keepdim=True)
+    inside = cut_patches(nonzero, windows, patch_size).flatten(start_dim=1).any(dim=1)
     return windows[inside.cpu()]
 
 
-def cut(images: torch.Tensor, windows: torch.Tensor, patch_size: int) -> torch.Tensor:
+def cut_patches(images: torch.Tensor, windows: torch.Tensor, patch_size: int) -> torch.Tensor:
     """Return the patches of images.
 
     Parameters
@@ -280,13 +285,13 @@ def cut(images: torch.Tensor, windows: torch.Tensor, patch_size: int) -> torch.T
     return views[image, :, x, y, z]
 
 
-def _home(network: nn.Module) -> torch.device:
+def _device_of(network: nn.Module) -> torch.device:
     """Return the device of a network's weights."""
     return next((weights.device for weights in network.parameters()), torch.device("cpu"))
 
 
 def _pad(images: torch.Tensor, side: int) -> torch.Tensor:
-    """Return images with zeros at the end of each axis that is shorter than a window."""
+    """Return images padded with zeros at the end of each axis that is shorter than a window."""
     missing = [max(side - n, 0) for n in images.shape[2:]]
     x, y, z = missing
     return functional.pad(images, (0, z, 0, y, 0, x)) if any(missing) else images
@@ -296,16 +301,17 @@ def _coverage(images: torch.Tensor, windows: torch.Tensor, patch_size: int) -> t
     """Return the number of windows over each voxel, (B, 1, X, Y, Z)."""
     count = torch.zeros((len(images), 1, *images.shape[2:]))
     for image, *start in windows.tolist():
-        count[(image, 0, *_box(start, patch_size))] += 1
+        count[(image, 0, *_slices(start, patch_size))] += 1
     return count.to(images.device)
 
 
-def _box(start: Sequence[int], side: int) -> tuple[slice, ...]:
+def _slices(start: Sequence[int], side: int) -> tuple[slice, ...]:
+    """Return the slices of a window along the axes."""
     return tuple(slice(first, first + side) for first in start)
 
 
 def _shrink(replica: _Replica, size: int) -> None:
-    """Halve the batches of a device whose memory did not suffice for one of `size` windows."""
+    """Halve the batches of a device that ran out of memory for `size` windows."""
     if size == 1:
         raise InputError(
             f"device {replica.device}: its memory does not suffice for one patch; free some, or "
@@ -315,7 +321,7 @@ def _shrink(replica: _Replica, size: int) -> None:
     if replica.device.type == "cuda":
         torch.cuda.empty_cache()
     _logger.warning(
-        "device %s: its memory does not suffice for %d patches at once; going on with %d",
+        "device %s: its memory does not suffice for %d patches at once; continuing with %d",
         replica.device,
         size,
         replica.batch_size,
@@ -323,7 +329,7 @@ def _shrink(replica: _Replica, size: int) -> None:
 
 
 class _Counter:
-    """Windows done, counted from several threads."""
+    """Number of finished windows, counted from several threads."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total = total

@@ -1,9 +1,10 @@
 """From two images to an initial momentum: prediction (LP) and its corrections (LPC).
 
-The prediction network sees the two images, affinely aligned. Its momentum is shot; the target is
-carried back to the moving image by ``phi``, and the correction network sees what is left between
-the two (Yang et al. 2017, section 2.4). Both predict momenta at the start of the flow, so they add
-up. A *state* here is a whitened momentum ``w``, ``m0 = K^(-1/2) w``, with the operator of its grid.
+The input of the prediction network is two affinely aligned images. Its momentum is shot, the
+target is warped to the space of the moving image by ``phi``, and the correction network predicts
+from the remaining difference (Yang et al. 2017, section 2.4). Both predict momenta at the start of
+the flow, which are added. A *state* is a whitened momentum ``w``, ``m0 = K^(-1/2) w``, with the
+operator of its grid.
 """
 
 from collections.abc import Sequence
@@ -12,45 +13,52 @@ from typing import Protocol
 
 import torch
 
-from nipype_quicksilver.lddmm.fields import (
+from nipype_quicksilver.lddmm.fields import Spacing, compose, sample, shape_of, spacing_tuple
+from nipype_quicksilver.lddmm.folding import damp
+from nipype_quicksilver.lddmm.grids import (
     Box,
-    Spacing,
     bounding_box,
-    compose,
-    placed,
+    embed,
     pool,
-    sample,
-    shape_of,
-    spacing_tuple,
     upsample,
     upsample_within,
 )
-from nipype_quicksilver.lddmm.folding import calm
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.shooting import shoot
-from nipype_quicksilver.networks.forces import Moving
+from nipype_quicksilver.networks.forces import MovingImage
 
 State = tuple[torch.Tensor, KernelOperator]
 
-# Passes of a prediction after which a correction on finer grids gets farther than another pass.
-UNTIL_CORRECTION = 4
+# Number of passes of a prediction after which a correction on finer grids improves the result more
+# than another pass.
+PASSES_BEFORE_CORRECTION = 4
 
 
 class Network(Protocol):
-    """What predicts a whitened momentum; see `unet.ForceUNet`."""
+    """A network that predicts whitened momenta; see `unet.ForceUNet`.
+
+    Attributes
+    ----------
+    image, velocity : int
+        Images and momentum are on the working grid pooled by these factors.
+    turns : int
+        Number of times that it is applied between two shoots.
+    """
 
     image: int
     velocity: int
     turns: int
 
-    def __call__(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """Return what is to be added to a whitened momentum (B, 3, x, y, z)."""
+    def __call__(
+        self, moving: MovingImage, target: torch.Tensor, state: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the change of a whitened momentum (B, 3, x, y, z)."""
 
-    def in_passes(self, finest: int = 1) -> "Sequence[Network]":
-        """Return the network as often in a row as it is made to be applied.
+    def unroll(self, finest: int = 1) -> "Sequence[Network]":
+        """Return the network once for each of its passes.
 
-        Images are pooled by `finest` already, and it looks at none that are finer.
+        Images are pooled by `finest` already; finer ones are not available.
         """
 
 
@@ -60,13 +68,13 @@ class Images:
     Parameters
     ----------
     fixed, moving : torch.Tensor
-        (B, 1, X, Y, Z), on the working grid or one that is coarser by `factor`.
+        (B, 1, X, Y, Z), on the working grid pooled by `factor`.
     weight : torch.Tensor
-        (B, 1, X, Y, Z): how much each voxel of the fixed image counts.
+        (B, 1, X, Y, Z): weight of each voxel of the fixed image.
     moving_weight : torch.Tensor, optional
-        The same on the moving image's side.
+        The same for the moving image. Default: 1.
     factor : int
-        By which the images are pooled already.
+        The images are pooled by this factor already.
     spacing : float or sequence of float
         Of the working grid, in millimetres.
     """
@@ -91,7 +99,7 @@ class Images:
     def at(self, factor: int) -> tuple[torch.Tensor, ...]:
         """Return fixed, moving and both weights on the working grid pooled by a factor."""
         if factor % self._factor:
-            raise ValueError(f"these images are pooled by {self._factor} already, not by {factor}")
+            raise ValueError(f"the images are already pooled by {self._factor}, not by {factor}")
         if factor not in self._pooled:
             self._pooled[factor] = pool(self._images, factor // self._factor)
         return self._pooled[factor].split(1, dim=1)
@@ -115,61 +123,62 @@ def run_networks(
     steps: int,
     start: State | None = None,
 ) -> State | None:
-    """Apply networks in their order: the first predicts unless there is a start; others correct.
+    """Apply networks in order: the first one predicts, or corrects a given start; others correct.
 
     Parameters
     ----------
     networks : sequence of Network
-        The velocity grid of each is that of the one before or finer.
+        The velocity grid of each is that of the previous one or finer.
     images : Images
     kernel : Kernel
     steps : int
-        Time steps of the shoots in between.
+        Time steps of the shooting in between.
     start : State, optional
-        Where to go on from.
+        State to start from. Default: the first network predicts it.
 
     Returns
     -------
     State or None
-        On the last network's velocity grid; the start if there are no networks.
+        On the last network's velocity grid; `start` if there are no networks.
     """
     for network in networks:
         operator = images.operator(kernel, network.velocity)
         if start is None:
             start = predict(network, images, operator), operator
         else:
-            start = correct(network, images, on_grid(start, operator), operator, steps), operator
+            state = correct(network, images, interpolate_state(start, operator), operator, steps)
+            start = state, operator
     return start
 
 
-def repeated(networks: Sequence[Network], finest: int = 1) -> list[Network]:
-    """Return networks with each as often in a row as it is made to be applied.
+def unroll_networks(networks: Sequence[Network], finest: int = 1) -> list[Network]:
+    """Return networks with each of them once for each of its passes.
 
     Images are pooled by `finest` already.
     """
-    return [*before_correction(networks[:-1], finest), *networks[-1].in_passes(finest)]
+    return [*unroll_before_correction(networks[:-1], finest), *networks[-1].unroll(finest)]
 
 
-def before_correction(networks: Sequence[Network], finest: int = 1) -> list[Network]:
-    """Return networks as :func:`repeated` does, where another one corrects what they leave.
+def unroll_before_correction(networks: Sequence[Network], finest: int = 1) -> list[Network]:
+    """Return networks as :func:`unroll_networks` does, for another network that follows.
 
-    The first one, which predicts, is applied `UNTIL_CORRECTION` times at most.
+    The first one, which predicts, has `PASSES_BEFORE_CORRECTION` passes at most.
     """
-    passes = [list(network.in_passes(finest)) for network in networks]
-    return list(chain(*(part[:UNTIL_CORRECTION] for part in passes[:1]), *passes[1:]))
+    passes = [list(network.unroll(finest)) for network in networks]
+    return list(chain(*(part[:PASSES_BEFORE_CORRECTION] for part in passes[:1]), *passes[1:]))
 
 
 def predict(network: Network, images: Images, operator: KernelOperator) -> torch.Tensor:
-    """Return the whitened momentum that a network sees in two images (LP)."""
+    """Return the whitened momentum that a network predicts from two images (LP)."""
     fixed, moving, weight, moving_weight = images.at(network.image)
-    nothing = moving.new_zeros((moving.shape[0], 3, *operator.shape))
-    return network(Moving(moving, weight * moving_weight, operator), fixed, nothing)
+    zero = moving.new_zeros((moving.shape[0], 3, *operator.shape))
+    return network(MovingImage(moving, weight * moving_weight, operator), fixed, zero)
 
 
 def correct(
     network: Network, images: Images, state: torch.Tensor, operator: KernelOperator, steps: int
 ) -> torch.Tensor:
-    """Return a whitened momentum with the correction that a network sees after shooting it (LPC).
+    """Return a whitened momentum with the correction that a network predicts (LPC).
 
     Parameters
     ----------
@@ -180,29 +189,29 @@ def correct(
     operator : KernelOperator
         On that grid.
     steps : int
-        Time steps of the shoot.
+        Time steps of the shooting.
 
     Returns
     -------
     torch.Tensor
-        The corrected momentum. Gradients flow to all that the network adds to it, not through what
-        it looks at.
+        The corrected momentum. Gradients are propagated through the output of the network, not
+        through its input.
     """
     fixed, moving, weight, moving_weight = images.at(network.image)
     with torch.no_grad():
         momentum, velocity = operator.apply(state, -0.5), operator.apply(state, 0.5)
         geodesic = shoot(momentum, operator, steps=steps, velocity=velocity, both=True)
         assert geodesic.forward is not None
-        state = calm(state, geodesic, operator)
+        state = damp(state, geodesic, operator)
         forward = geodesic.forward
-        # Nearly the same from turn to turn.
-        carried = _carried(weight, forward, network, images, bounding_box(moving_weight))
-        seen = Moving(moving, moving_weight * carried, operator)
-        box = bounding_box(seen.weight)
+        # The weight hardly changes between turns.
+        warped_weight = _warped(weight, forward, network, images, bounding_box(moving_weight))
+        source = MovingImage(moving, moving_weight * warped_weight, operator)
+        box = bounding_box(source.weight)
     for turn in range(network.turns):
         with torch.no_grad():
-            target = _carried(fixed, forward, network, images, box)
-        step = network(seen, target, state.detach())
+            target = _warped(fixed, forward, network, images, box)
+        step = network(source, target, state.detach())
         state = state + step
         if turn + 1 < network.turns:
             with torch.no_grad():
@@ -211,17 +220,17 @@ def correct(
     return state
 
 
-def _carried(
+def _warped(
     image: torch.Tensor, forward: torch.Tensor, network: Network, images: Images, box: Box
 ) -> torch.Tensor:
-    """Return an image in fixed space carried back to the moving one, in a box; zeros around it."""
+    """Return an image of fixed space warped to moving space, in a box; zero outside."""
     fine = upsample_within(forward, network.velocity // network.image, box)
-    carried = sample(image, fine, images.spacing(network.image), box=box)
-    return placed(carried, box, shape_of(image))
+    warped = sample(image, fine, images.spacing(network.image), box=box)
+    return embed(warped, box, shape_of(image))
 
 
-def on_grid(state: State, operator: KernelOperator) -> torch.Tensor:
-    """Return a whitened momentum on the same or a finer grid: the same velocity, interpolated."""
+def interpolate_state(state: State, operator: KernelOperator) -> torch.Tensor:
+    """Return a whitened momentum on the same or a finer grid, with interpolated velocity."""
     momentum, old = state
     factor = operator.shape[0] // old.shape[0]
     if factor == 1:

@@ -1,9 +1,9 @@
-"""Samples of a probabilistic network, and how far off their mean may be.
+"""Samples of a probabilistic network, and the uncertainty of their mean.
 
-A network trained with dropout that is kept on gives another momentum each time. Their mean is the
-prediction; the spread of the maps that they lead to tells how sure the network is (Yang et al.
-2017, section 2.5). It does not tell what the network cannot know, which shows in what is left
-between the images once they are warped.
+A network trained with dropout, which stays active, predicts another momentum each time. Their mean
+is the prediction; the variance of the resulting maps measures the uncertainty of the network (Yang
+et al. 2017, section 2.5). It does not include errors that all samples have in common, which are
+estimated from the difference that remains between the images after warping.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from nipype_quicksilver.networks.card import Card
 from nipype_quicksilver.networks.checkpoint import build_network
 from nipype_quicksilver.networks.prediction import Images
 
-# Of the windows in which images are compared, in voxels of the working grid, and of those in which
-# what they tell is averaged: an error of a smooth map is smooth.
+# Radius, in voxels of the working grid, of the windows in which images are compared, and of those
+# in which the estimate is averaged: the error of a smooth map is smooth.
 RADIUS = 2
-SMOOTHNESS = 3
+SMOOTHING_RADIUS = 3
 
-# Gradient, per millimetre, of an image whose robust maximum is 1, at which it tells as much of a
-# displacement as is known without it.
+# Gradient, per millimetre, of an image whose robust maximum is 1, at which the image contributes as
+# much information on the displacement as is known without it.
 FLAT = 0.2
 
-# From the displacement that explains what is left to the mean error, as measured on pairs whose
-# deformation is known: much of an error can be explained by less.
-TYPICAL_ERROR = 4.6
+# Ratio of the mean error to the displacement that explains the remaining difference, as measured on
+# pairs with known deformations: smaller displacements than the error often explain it.
+ERROR_RATIO = 4.6
 
 
 class RunningMoments:
-    """Mean and variance of tensors that come one after the other (Welford 1962).
+    """Mean and variance of a sequence of tensors, without keeping them (Welford 1962).
 
     Examples
     --------
@@ -50,7 +50,7 @@ class RunningMoments:
         self._squares = torch.zeros(())
 
     def add(self, values: torch.Tensor) -> None:
-        """Take a tensor in; it is not kept."""
+        """Include a tensor."""
         self.count += 1
         if self.count == 1:
             self.mean, self._squares = values.clone(), torch.zeros_like(values)
@@ -60,21 +60,21 @@ class RunningMoments:
         self._squares.addcmul_(before, values - self.mean)
 
     def variance(self) -> torch.Tensor:
-        """Return the unbiased variance of each element; of at least two tensors."""
+        """Return the unbiased variance of each element, for at least two tensors."""
         if self.count < 2:
-            raise ValueError("a variance needs two samples at least")
+            raise ValueError("a variance needs at least two samples")
         return self._squares / (self.count - 1)
 
 
 def is_probabilistic(card: Card) -> bool:
-    """Return whether the network of a card draws samples."""
+    """Return whether the network of a card was trained with dropout."""
     return bool(card.parameters.get("dropout", 0.0))
 
 
 def without_dropout(network: nn.Module, card: Card) -> nn.Module:
-    """Return the deterministic network of the same weights.
+    """Return the deterministic network with the same weights.
 
-    Dropout scales up what it keeps, so that the weights serve both.
+    Dropout scales up the values that it keeps, so that both networks have the same weights.
     """
     if not is_probabilistic(card):
         return network
@@ -86,13 +86,13 @@ def without_dropout(network: nn.Module, card: Card) -> nn.Module:
 
 @torch.no_grad()
 def residual_variance(images: Images, displacement: torch.Tensor) -> torch.Tensor:
-    """Return the squared error of a map that what is left between the images tells of.
+    """Return the squared error of a map, estimated from the remaining image difference.
 
-    In a window, ``(1 - cc^2) var(T)`` of the target ``T`` is left unexplained by the warped image.
-    A displacement ``d`` would explain about ``(d grad T)^2`` of it, so that the left-over divided
-    by the mean of ``|grad T|^2`` is the square of the displacement that is missing (the normal flow
-    of Horn and Schunck 1981), damped where there is no gradient to tell. It is averaged around
-    every voxel.
+    In a window, the warped image leaves ``(1 - cc^2) var(T)`` of the target ``T`` unexplained. A
+    displacement ``d`` would explain about ``(d grad T)^2`` of it, so that the unexplained variance
+    divided by the mean of ``|grad T|^2`` is the square of the missing displacement (the normal
+    flow of Horn and Schunck 1981), damped where the gradient is small. It is averaged around every
+    voxel.
 
     Parameters
     ----------
@@ -112,10 +112,10 @@ def residual_variance(images: Images, displacement: torch.Tensor) -> torch.Tenso
         torch.cat([moving, moving_weight], 1), displacement, spacing
     ).split(1, dim=1)
     weight = weight * moving_weight
-    unexplained = 1 - LocalCorrelation(fixed, RADIUS).squared(moving, weight)
-    slope = gradient(fixed, spacing)[:, 0].square().sum(dim=1, keepdim=True)
-    parts = torch.cat([fixed, fixed.square(), slope], dim=1)
-    mean, square, slope = local_mean(parts, weight, RADIUS).split(1, dim=1)
-    left = unexplained.clamp_min(0) * (square - mean.square()).clamp_min(0)
-    missing = TYPICAL_ERROR**2 * left / (slope + FLAT**2)
-    return local_mean(missing, weight, SMOOTHNESS)
+    fraction = 1 - LocalCorrelation(fixed, RADIUS).squared(moving, weight)
+    steepness = gradient(fixed, spacing)[:, 0].square().sum(dim=1, keepdim=True)
+    parts = torch.cat([fixed, fixed.square(), steepness], dim=1)
+    mean, square, steepness = local_mean(parts, weight, RADIUS).split(1, dim=1)
+    unexplained = fraction.clamp_min(0) * (square - mean.square()).clamp_min(0)
+    missing = ERROR_RATIO**2 * unexplained / (steepness + FLAT**2)
+    return local_mean(missing, weight, SMOOTHING_RADIUS)

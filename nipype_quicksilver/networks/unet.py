@@ -1,8 +1,8 @@
-"""The shipped family: a U-shaped network that sees both images whole, and the forces between.
+"""The shipped architecture: a U-shaped network of whole images and the forces between them.
 
-Where the paper's network looks at patches of 15 voxels, this one is convolutional throughout:
-its tile is the whole image, its context the whole brain. It predicts the whitened momentum ``w``
-(``m0 = K^(-1/2) w``) on the grid where the velocity lives.
+While the network of the paper processes patches of 15 voxels, this one is fully convolutional: its
+input is the whole image, its context the whole brain. It predicts the whitened momentum ``w``
+(``m0 = K^(-1/2) w``) on the velocity grid.
 """
 
 import itertools
@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nipype_quicksilver.lddmm.fields import pool
-from nipype_quicksilver.networks.forces import Moving, descent_directions
+from nipype_quicksilver.lddmm.grids import pool
+from nipype_quicksilver.networks.forces import MovingImage, descent_directions
 
-# Standard deviation and largest value of the whitened momenta that the optimiser finds.
-TYPICAL = 0.1
-LARGEST = 1.0
+# Standard deviation and largest value of the whitened momenta that the optimiser estimates.
+MOMENTUM_STD = 0.1
+LARGEST_MOMENTUM = 1.0
 
-# Largest logarithm of a gain, and the part of the step that is free of the forces: how far a
-# network with arbitrary weights can go astray.
-LARGEST_GAIN = 2.0
-BESIDE = 0.3
+# Largest logarithm of a gain, and fraction of the step that does not depend on the forces. They
+# bound the output for arbitrary weights.
+LARGEST_LOG_GAIN = 2.0
+FREE_STEP_FRACTION = 0.3
 
 SLOPE = 0.1  # of the rectifiers, for negative values
 
@@ -33,34 +33,35 @@ class ForceUNet(nn.Module):
     Parameters
     ----------
     image : int
-        The network looks at the images on the working grid pooled by this factor.
+        The images are on the working grid pooled by this factor.
     velocity : int
-        It predicts on the working grid pooled by this factor, a multiple of `image`.
+        The prediction is on the working grid pooled by this factor, a multiple of `image`.
     scales : sequence of int
         Forces are computed on the working grid pooled by these factors.
     widths : sequence of int
-        Features at each level, from fine to coarse; each level halves the grid.
+        Number of features at each level, from fine to coarse; each level halves the grid.
     passes : int
-        Times in a row that the network is applied, each time to what the last has left.
+        Number of times that the network is applied in a row, each time to the remaining
+        difference.
     turns : int
-        Times that it looks again in each pass, between two shoots: what it saw is then composed
-        with the map instead of shot.
+        Number of times that it is applied in each pass, between two shoots: its step is then
+        composed with the map instead of shot.
     tile : int
-        Blocks of so many voxels of the velocity grid an axis go through the network as channels:
-        a coarser and cheaper grid, whose gains are fine again.
+        Blocks of this number of voxels of the velocity grid per axis are channels inside the
+        network: it runs on a coarser grid, at lower cost, and returns gains on the fine one.
     normalized : bool
-        Go along the descent of image match and energy, brought to the same size everywhere in the
-        brain, instead of along the forces as they are: what is left after a pass is small.
+        Step along the descent direction of similarity and energy, normalised everywhere in the
+        brain, instead of along the plain forces: suits a correction, whose forces are small.
     last_image : int, optional
-        In its last passes the images are pooled by this factor, a divisor of `image`, and so are
-        those of the finest forces: the gains are those of the same weights, on finer images.
+        In the last passes the images, and those of the finest forces, are pooled by this factor
+        instead, a divisor of `image`. Default: `image`.
     last_passes : int
-        How many passes these are.
+        Number of passes with `last_image`.
     first_step : float
-        How far the untrained network goes along the mean force; 0.5 suits a prediction, whose
-        forces are about 1, and less a correction.
+        Step of the untrained network along the mean force; 0.5 suits a prediction, whose forces
+        are about 1, smaller values a correction.
     dropout : float
-        Share of whole features left out at the end of each inner block, also when predicting; 0
+        Fraction of whole features dropped at the end of each inner block, also when predicting; 0
         for the deterministic network.
     """
 
@@ -81,11 +82,15 @@ class ForceUNet(nn.Module):
     ) -> None:
         super().__init__()
         if velocity % image or any(scale % image for scale in scales):
-            raise ValueError("the velocity's factor and the scales are multiples of the image's")
+            raise ValueError(
+                "the velocity factor and the scales must be multiples of the image factor"
+            )
         if last_image is not None and (last_image < 1 or image % last_image):
-            raise ValueError("the last image's factor is a divisor of the image's")
+            raise ValueError("the factor of the last image must be a divisor of the image factor")
         if not 1 <= last_passes <= passes:
-            raise ValueError("there are at least one and at most all passes with the last image")
+            raise ValueError(
+                "the number of last passes must be at least one and at most that of all passes"
+            )
         self.image, self.velocity, self.scales = image, velocity, tuple(scales)
         self.passes, self.turns, self.tile = passes, turns, tile
         self.normalized = normalized
@@ -98,133 +103,143 @@ class ForceUNet(nn.Module):
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in pairs)
         self.decoders = nn.ModuleList(_Block(a, dropout) for a, _ in pairs)
-        # A gain for the force of each scale, and three components beside them.
+        # A gain for the force of each scale, and the three components of the free step.
         self.leave = nn.Conv3d(widths[0], (len(self.scales) + 3) * tile**3, 3, padding=1)
         _start_small(self.leave, 1e-3)
-        # Before any training all gains are one: the network goes along the mean force.
+        # Before training all gains are one: the step is along the mean force.
         self.along = nn.Parameter(torch.full((len(self.scales),), first_step / len(self.scales)))
 
-    def forward(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, moving: MovingImage, target: torch.Tensor, state: torch.Tensor
+    ) -> torch.Tensor:
         """Return the predicted change of the whitened momentum.
 
         Parameters
         ----------
-        moving : Moving
+        moving : MovingImage
             Its image is on the working grid pooled by `image`, or by `last_image`, with
-            intensities about 0 to 1.
+            intensities of about 0 to 1.
         target : torch.Tensor
             (B, 1, X, Y, Z), on the same grid, in the space of the moving image.
         state : torch.Tensor
-            (B, 3, x, y, z): the whitened momentum so far, zero before a prediction.
+            (B, 3, x, y, z): the current whitened momentum, zero before a prediction.
 
         Returns
         -------
         torch.Tensor
             (B, 3, x, y, z), on the velocity grid.
         """
-        sharper = moving.ratio // self.ratio
+        # More than 1 if the images are finer than those of the training.
+        finer = moving.ratio // self.ratio
         first, *others = (scale // self.image for scale in self.scales)
         with torch.no_grad():
-            forces = moving.forces(target, [first, *(scale * sharper for scale in others)])
+            forces = moving.forces(target, [first, *(scale * finer for scale in others)])
             if self.normalized:
                 forces = descent_directions(forces, state)
         images = [
-            _space_to_depth(pool(image, sharper), self.ratio) for image in (moving.image, target)
+            _space_to_depth(pool(image, finer), self.ratio) for image in (moving.image, target)
         ]
-        features = torch.cat([*images, forces, state / TYPICAL], dim=1)
-        gains, beside = self._through(features).float().tensor_split([len(self.scales)], dim=1)
-        gains = torch.exp(LARGEST_GAIN * torch.tanh(gains / LARGEST_GAIN))
-        step = BESIDE * beside
+        features = torch.cat([*images, forces, state / MOMENTUM_STD], dim=1)
+        gains, free_step = (
+            self._apply_levels(features).float().tensor_split([len(self.scales)], dim=1)
+        )
+        gains = torch.exp(LARGEST_LOG_GAIN * torch.tanh(gains / LARGEST_LOG_GAIN))
+        step = FREE_STEP_FRACTION * free_step
         for along, gain, force in zip(
             self.along, gains.split(1, 1), forces.split(3, 1), strict=True
         ):
             step = step + along * gain * force
-        return LARGEST * torch.tanh(TYPICAL / LARGEST * step)
+        return LARGEST_MOMENTUM * torch.tanh(MOMENTUM_STD / LARGEST_MOMENTUM * step)
 
-    def in_passes(self, finest: int = 1) -> "list[ForceUNet | Sharper]":
-        """Return the network once for each pass, in their order.
+    def unroll(self, finest: int = 1) -> "list[ForceUNet | OnFinerImages]":
+        """Return the network once for each pass, in the order of the passes.
 
         Parameters
         ----------
         finest : int
-            By which the images are pooled already.
+            Factor by which the images are pooled already; finer ones are not available.
         """
         last = max(self.last_image or self.image, finest)
         if last == self.image:
             return [self] * self.passes
-        return [self] * (self.passes - self.last_passes) + [Sharper(self, last)] * self.last_passes
+        return [self] * (self.passes - self.last_passes) + [
+            OnFinerImages(self, last)
+        ] * self.last_passes
 
-    def _through(self, features: torch.Tensor) -> torch.Tensor:
-        """Go down through the levels and up again, adding what each level saw on the way."""
+    def _apply_levels(self, features: torch.Tensor) -> torch.Tensor:
+        """Apply the encoders from fine to coarse, and the decoders back, with skip connections."""
         nx, ny, nz = features.shape[2:]
         multiple = self.tile * 2 ** len(self.down)
         x = functional.pad(features, [0, -nz % multiple, 0, -ny % multiple, 0, -nx % multiple])
         x = _space_to_depth(x, self.tile)
         x = self.enter(x.contiguous(memory_format=torch.channels_last_3d))
-        seen = []
+        skipped = []
         for encoder, down in zip(self.encoders, self.down, strict=False):
             x = encoder(x)
-            seen.append(x)
+            skipped.append(x)
             x = down(x)
         x = self.encoders[-1](x)
         for up, decoder in zip(reversed(self.up), reversed(self.decoders), strict=True):
-            x = decoder(up(x) + seen.pop())
+            x = decoder(up(x) + skipped.pop())
         x = self.leave(functional.leaky_relu(x, SLOPE))
         return _depth_to_space(x, self.tile)[..., :nx, :ny, :nz]
 
 
-class Sharper:
-    """A network that looks at finer images than it was trained on.
+class OnFinerImages:
+    """A network that is applied to finer images than it was trained on.
 
     Parameters
     ----------
     network : ForceUNet
     image : int
-        By which the images are pooled.
+        The images are on the working grid pooled by this factor.
     """
 
     def __init__(self, network: ForceUNet, image: int) -> None:
         self._network = network
         self.image, self.velocity, self.turns = image, network.velocity, network.turns
 
-    def __call__(self, moving: Moving, target: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """Return what the network returns, see :meth:`ForceUNet.forward`."""
+    def __call__(
+        self, moving: MovingImage, target: torch.Tensor, state: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the output of the network, see :meth:`ForceUNet.forward`."""
         change: torch.Tensor = self._network(moving, target, state)
         return change
 
-    def in_passes(self, finest: int = 1) -> "list[Sharper]":
-        """Return the one pass."""
+    def unroll(self, finest: int = 1) -> "list[OnFinerImages]":
+        """Return the network, which has a single pass."""
         return [self]
 
 
 class _Block(nn.Module):
-    """Two convolutions and a shortcut past them (He et al. 2016, with activations first)."""
+    """Two convolutions with a residual connection (He et al. 2016, with activations first)."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.first = nn.Conv3d(width, width, 3, padding=1)
         self.second = nn.Conv3d(width, width, 3, padding=1)
         self.dropout = dropout
-        # Starts as the identity, so that depth costs nothing at first.
+        # Initialised as the identity, so that depth does not slow down training.
         _start_small(self.second, 0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner = self.first(functional.leaky_relu(x, SLOPE))
         inner = self.second(functional.leaky_relu(inner, SLOPE))
-        if self.dropout > 0:  # kept on when predicting: samples of the posterior
+        if self.dropout > 0:  # also when predicting: samples of the posterior
             inner = functional.dropout3d(inner, self.dropout, training=True)
         return x + inner
 
 
 def _start_small(layer: nn.Conv3d, scale: float) -> None:
-    if not layer.weight.is_meta:  # there is nothing to draw, and torch would import its compiler
+    """Initialise a layer with weights of a standard deviation, and without bias."""
+    if not layer.weight.is_meta:  # has no values, and torch would import its compiler
         nn.init.normal_(layer.weight, std=scale)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
 
 
 def _space_to_depth(image: torch.Tensor, ratio: int) -> torch.Tensor:
-    """Return each block of ``ratio`` voxels an axis as channels: (B, C ratio^3, x, y, z)."""
+    """Return each block of ``ratio`` voxels per axis as channels: (B, C ratio^3, x, y, z)."""
     if ratio == 1:
         return image
     batch, _, nx, ny, nz = image.shape

@@ -90,7 +90,7 @@ def test_verify_refuses_what_is_damaged(checkpoint, refused):
     checkpoint.write_bytes(data[:-1])
     refused("checkpoint", "verify", checkpoint, told="is truncated")
     checkpoint.with_suffix(".json").unlink()
-    refused("checkpoint", "info", checkpoint, told="needs its card beside it")
+    refused("checkpoint", "info", checkpoint, told="needs its card next to it")
     refused("checkpoint", "verify", checkpoint.parent / "no.safetensors", told="no such file")
 
 
@@ -110,9 +110,9 @@ def test_wrong_usage(original, checkpoint, refused, tmp_path):
     refused("checkpoint", "info", checkpoint, "--no-equalization", told="for import only")
     refused("checkpoint", "import", original, tmp_path / "a.pt", told="must end in .safetensors")
     refused("checkpoint", "import", original, tmp_path / "no" / output.name, told="create it first")
-    refused("checkpoint", "import", checkpoint, output, told="is no file of torch")
+    refused("checkpoint", "import", checkpoint, output, told="is not a file of torch")
     refused("checkpoint", "import", tmp_path / "no.pth.tar", output, told="no such file")
-    refused("checkpoint", "info", original, told="'quicksilver checkpoint import' makes one")
+    refused("checkpoint", "info", original, told="'quicksilver checkpoint import' converts a file")
     refused("checkpoint", "remove", checkpoint, told="invalid choice: 'remove'")
     refused("checkpoint", told="required: action, FILE")
     for value in ("1", "-0.1", "nan", "much"):

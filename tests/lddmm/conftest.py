@@ -1,4 +1,4 @@
-"""Fields that every test of the engine may sample or shoot."""
+"""Fields for the tests of the LDDMM engine."""
 
 import pytest
 import torch

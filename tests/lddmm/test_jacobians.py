@@ -1,4 +1,4 @@
-"""Jacobians against closed forms."""
+"""Jacobians, against closed forms."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_jacobian_of_a_linear_map_is_its_matrix() -> None:
         assert torch.allclose(values, torch.full_like(values, determinant))
 
 
-def test_corners_see_a_fold_that_central_differences_miss() -> None:
+def test_corners_detect_a_fold_that_central_differences_miss() -> None:
     displacement = torch.zeros((1, 3, 8, 8, 8), dtype=torch.float64)
     displacement[0, 0, 4, 4, 4] = 1.5  # voxel 4 jumps past voxel 5 and leaves a gap behind it
     assert (jacobians.jacobian_determinant(displacement) > 0).all()
@@ -29,7 +29,7 @@ def test_corners_see_a_fold_that_central_differences_miss() -> None:
     assert int((corners <= 0).sum()) == 8  # both ends of the edge, in each of its four cells
 
 
-def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
+def test_shortfall_and_its_gradient_equal_those_of_all_corners() -> None:
     displacement = (3 * smooth_displacement(1.0)).requires_grad_()
     margin = 0.6
     corners = jacobians.corner_determinants(displacement, SPACING)
@@ -41,5 +41,5 @@ def test_shortfall_is_that_of_all_corners_with_its_gradient() -> None:
     assert smallest.item() == corners.min().item()
     gradients = [torch.autograd.grad(v, displacement)[0] for v in (expected, shortfall)]
     assert torch.allclose(*gradients)
-    none, _ = jacobians.jacobian_shortfall(0 * displacement, SPACING, margin)
-    assert none.item() == 0
+    zero, _ = jacobians.jacobian_shortfall(0 * displacement, SPACING, margin)
+    assert zero.item() == 0

@@ -1,4 +1,4 @@
-"""The kernel: adjoint, inverse and root of one operator, right at every spacing."""
+"""The kernel: self-adjoint, with inverse and root, and the same at every spacing."""
 
 import math
 
@@ -28,7 +28,7 @@ def operator_of(kernel: Kernel) -> KernelOperator:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_is_its_own_adjoint_and_positive(kernel: Kernel) -> None:
+def test_is_self_adjoint_and_positive(kernel: Kernel) -> None:
     operator = operator_of(kernel)
     first, second = random_field(0), random_field(1)
     left = operator.inner(operator.smooth(first), second)
@@ -38,7 +38,7 @@ def test_is_its_own_adjoint_and_positive(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_sharpen_undoes_smooth_and_two_roots_make_the_kernel(kernel: Kernel) -> None:
+def test_sharpen_inverts_smooth_and_two_roots_give_the_kernel(kernel: Kernel) -> None:
     operator = operator_of(kernel)
     field = random_field(2)
     assert torch.allclose(operator.sharpen(operator.smooth(field)), field, atol=1e-9)
@@ -47,7 +47,7 @@ def test_sharpen_undoes_smooth_and_two_roots_make_the_kernel(kernel: Kernel) -> 
 
 
 def test_inverse_is_the_finite_difference_operator() -> None:
-    """``K^-1 v`` at power 1 against the stencils written out."""
+    """``K^-1 v`` at power 1, against explicit stencils."""
     alpha, beta, gamma = 0.3, 0.2, 0.7
     operator = operator_of(Kernel(alpha, beta, gamma, 1))
     field = random_field(3)
@@ -83,7 +83,7 @@ def test_gain_of_a_plane_wave_is_its_closed_form() -> None:
     assert torch.allclose(operator.smooth(field), field * symbol**-1.5, atol=1e-12)
 
 
-def test_smooths_alike_at_every_spacing() -> None:
+def test_smooths_equally_at_every_spacing() -> None:
     """A wave of 32 mm has the same gain on 1 mm and on 2 mm, up to the finite differences."""
     gains = []
     for size, spacing in ((32, 1.0), (16, 2.0)):
@@ -93,7 +93,7 @@ def test_smooths_alike_at_every_spacing() -> None:
         field = wave.expand(1, 3, size, size, size)
         gains.append(float(operator.smooth(field)[0, 0, 0, 0, 0]))
     # The symbol's relative error is theta^2 / 12 for each grid: 1.3% at theta = pi / 8, squared
-    # by the power and weighed by the Laplacian's share of the symbol, 16%.
+    # by the power and weighted by the Laplacian's fraction of the symbol, 16%.
     assert gains[0] == pytest.approx(gains[1], rel=2 * 0.16 * 0.013)
 
 
@@ -101,6 +101,6 @@ def test_smooths_alike_at_every_spacing() -> None:
     "parameters",
     [{"gamma": 0.0}, {"alpha": -1.0}, {"beta": -1.0}, {"power": 0}, {"alpha": float("nan")}],
 )
-def test_refuses_parameters_without_a_kernel(parameters: dict[str, float]) -> None:
+def test_rejects_invalid_parameters(parameters: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="kernel needs"):
         Kernel(**parameters)

@@ -1,4 +1,4 @@
-"""The maps that go into files: inverse to each other, zero at the border, stored energies."""
+"""The maps written to files: mutually inverse, zero at the border, with energies."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def maps_of(momentum: torch.Tensor, operator: KernelOperator, factor: int = 1) -
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-def test_maps_vanish_at_the_border_and_undo_each_other(factor: int) -> None:
+def test_maps_vanish_at_the_border_and_are_mutually_inverse(factor: int) -> None:
     operator = operator_on(24, SPACING)
     momentum = operator.sharpen(smooth_velocity(24, SPACING, seed=6, largest=2.0))
     maps = maps_of(momentum, operator, factor)
@@ -27,14 +27,14 @@ def test_maps_vanish_at_the_border_and_undo_each_other(factor: int) -> None:
         for axis in (2, 3, 4):
             assert not field.narrow(axis, 0, 1).any()
             assert not field.narrow(axis, 24 * factor - 1, 1).any()
-    # At the grid's voxels Newton's method solves below the interpolation's own error.
+    # At the voxels of the grid, Newton's method is more accurate than the interpolation between.
     residual = compose(maps.inverse, maps.forward, SPACING / factor)
     assert float(residual.norm(dim=1).max()) <= 1.001 * TOLERANCE * SPACING / factor
     assert len(maps.energies) == 4
     assert RIM == 10.0
 
 
-def test_a_batch_equals_a_loop() -> None:
+def test_batch_equals_loop() -> None:
     operator = operator_on(16, SPACING)
     momenta = [
         operator.sharpen(smooth_velocity(16, SPACING, seed=seed, largest=1.0)) for seed in (8, 9)
@@ -46,7 +46,7 @@ def test_a_batch_equals_a_loop() -> None:
         assert torch.allclose(together.forward[i : i + 1], alone.forward, atol=1e-12)
 
 
-def test_inside_the_rim_the_map_is_the_shot_one() -> None:
+def test_inside_the_rim_the_map_is_that_of_the_geodesic() -> None:
     operator = operator_on(24, SPACING)
     momentum = operator.sharpen(smooth_velocity(24, SPACING, seed=7, largest=1.0))
     maps = maps_of(momentum, operator)

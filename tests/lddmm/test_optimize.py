@@ -1,20 +1,16 @@
-"""LO finds a known deformation, keeps it unfolded, repeats itself and minds its masks."""
+"""LO recovers a known deformation without folds, is reproducible, and respects masks."""
 
 import pytest
 import torch
 
 from nipype_quicksilver.lddmm import optimize as module
-from nipype_quicksilver.lddmm.fields import sample, upsample
+from nipype_quicksilver.lddmm.descent import OVERSHOOT, bounded_step
+from nipype_quicksilver.lddmm.fields import sample
+from nipype_quicksilver.lddmm.grids import upsample
 from nipype_quicksilver.lddmm.jacobians import corner_determinants
 from nipype_quicksilver.lddmm.kernel import KernelOperator
-from nipype_quicksilver.lddmm.optimize import (
-    MARGIN,
-    OVERSHOOT,
-    Iteration,
-    _bounded,
-    _Problem,
-    optimize,
-)
+from nipype_quicksilver.lddmm.objective import MARGIN, Objective
+from nipype_quicksilver.lddmm.optimize import Iteration, optimize
 from nipype_quicksilver.lddmm.settings import MEASURES, Kernel, MeasureName, Settings, Stage
 from nipype_quicksilver.lddmm.similarity import box_mean, mean_local_correlation
 
@@ -29,7 +25,7 @@ def texture(seed: int, size: int = SIZE) -> torch.Tensor:
 
 
 def bump(shift: float) -> torch.Tensor:
-    """Return a displacement along x that is ``shift`` in the middle and falls off in 6 voxels."""
+    """Return a displacement along x of ``shift`` at the centre, a Gaussian of 6 voxels."""
     x = torch.arange(SIZE, dtype=torch.float32) - (SIZE - 1) / 2
     squares = x[:, None, None] ** 2 + x[None, :, None] ** 2 + x[None, None, :] ** 2
     field = torch.zeros((1, 3, SIZE, SIZE, SIZE))
@@ -55,20 +51,20 @@ def test_recovers_a_known_displacement(
     pair: tuple[torch.Tensor, torch.Tensor], dtype: torch.dtype
 ) -> None:
     fixed, moving = (image.to(dtype) for image in pair)
-    seen: list[Iteration] = []
+    iterations: list[Iteration] = []
     settings = Settings(stages=STAGES)
-    optimum = optimize(fixed, moving, settings, progress=seen.append)
-    found, truth = displacement_of(optimum, settings), bump(2.0)
+    optimum = optimize(fixed, moving, settings, progress=iterations.append)
+    estimate, truth = displacement_of(optimum, settings), bump(2.0)
     middle = (slice(None), slice(None), *(slice(8, 24),) * 3)
     before = float(truth[middle].norm(dim=1).mean())
-    error = float((found - truth)[middle].norm(dim=1).mean())
+    error = float((estimate - truth)[middle].norm(dim=1).mean())
     assert error < 0.35 * before
     ones = torch.ones_like(fixed)
-    assert mean_local_correlation(fixed, sample(moving, found), ones) > mean_local_correlation(
+    assert mean_local_correlation(fixed, sample(moving, estimate), ones) > mean_local_correlation(
         fixed, moving, ones
     )
-    assert seen == optimum.history
-    assert [s.stage for s in seen] == sorted(s.stage for s in seen)
+    assert iterations == optimum.history
+    assert [i.stage for i in iterations] == sorted(i.stage for i in iterations)
     assert optimum.momentum.shape == (1, 3, 16, 16, 16)
     assert optimum.momentum.dtype == dtype
 
@@ -76,8 +72,8 @@ def test_recovers_a_known_displacement(
 def test_equal_images_need_no_momentum() -> None:
     image = texture(1)
     settings = Settings(stages=STAGES)
-    found = displacement_of(optimize(image, image, settings), settings)
-    assert float(found.norm(dim=1).mean()) < 0.05
+    displacement = displacement_of(optimize(image, image, settings), settings)
+    assert float(displacement.norm(dim=1).mean()) < 0.05
 
 
 @pytest.mark.parametrize("similarity", MEASURES)
@@ -86,78 +82,82 @@ def test_gradient_of_the_loss_agrees_with_finite_differences(similarity: Measure
     fixed, moving = texture(2, 16).double(), texture(3, 16).double()
     settings = Settings(kernel=Kernel(alpha=4.0, gamma=1.0), similarity=similarity)
     weight = torch.rand(fixed.shape, generator=torch.Generator().manual_seed(4)).double()
-    problem = _Problem(fixed, moving, weight, None, Stage(1, 2, 1), settings, spacing=1.0)
+    objective = Objective(fixed, moving, weight, None, Stage(1, 2, 1), settings, spacing=1.0)
     generator = torch.Generator().manual_seed(5)
-    state, direction = torch.randn((2, *problem.start().shape), generator=generator).double()
+    state, direction = torch.randn((2, *objective.identity().shape), generator=generator).double()
     state = (8.0 * state).requires_grad_()
-    terms = problem.evaluate(state)
-    assert float(terms.smallest_jacobian) < MARGIN  # the barrier takes part
+    terms = objective.evaluate(state)
+    assert float(terms.smallest_jacobian) < MARGIN  # the barrier is active
     (gradient,) = torch.autograd.grad(terms.loss, state)
     with torch.no_grad():
         step = 1e-6 * direction
-        slope = (problem.evaluate(state + step).loss - problem.evaluate(state - step).loss) / 2e-6
+        slope = (
+            objective.evaluate(state + step).loss - objective.evaluate(state - step).loss
+        ) / 2e-6
     assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-4)
 
 
-def test_repeats_itself_to_the_bit(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_is_reproducible_to_the_bit(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     settings = Settings(stages=STAGES)
     first, second = (optimize(*pair, settings).momentum for _ in range(2))
     assert first.any()
     assert torch.equal(first, second)
 
 
-def test_never_folds_even_without_regularity() -> None:
-    """Two unrelated textures ask for the impossible; the map must stay a diffeomorphism."""
+def test_never_folds_even_without_regularisation() -> None:
+    """Two unrelated textures cannot be matched; the map must stay a diffeomorphism."""
     settings = Settings(
         stages=(Stage(2, 2, 15),), regularization=1e-4, learning_rate=0.3, kernel=Kernel()
     )
     optimum = optimize(texture(2), texture(3), settings)
-    found = displacement_of(optimum, settings)
+    displacement = displacement_of(optimum, settings)
     assert torch.isfinite(optimum.momentum).all()
-    assert float(corner_determinants(found).min()) > 0
-    assert float(found.abs().max()) > 0.1
+    assert float(corner_determinants(displacement).min()) > 0
+    assert float(displacement.abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("size", [1e2, 1e30])
-def test_a_start_that_blows_up_gives_no_nan(size: float) -> None:
+def test_a_start_that_diverges_gives_no_nan(size: float) -> None:
     start = size * torch.randn((1, 3, 16, 16, 16), generator=torch.Generator().manual_seed(0))
     settings = Settings(stages=(Stage(2, 2, 3),))
     optimum = optimize(texture(2), texture(3), settings, initial=start)
     assert torch.isfinite(optimum.momentum).all()
     assert float(corner_determinants(displacement_of(optimum, settings)).min()) > 0
-    assert optimum.history == []  # nothing was seen that could be told
+    assert optimum.history == []  # no iteration was accepted
 
 
-def test_a_masked_region_is_filled_by_regularity() -> None:
-    """A blob in one image only pulls on the map, unless it has no weight, on either side."""
+def test_the_deformation_is_interpolated_in_a_masked_region() -> None:
+    """A blob in one of the images changes the map, except where its weight is zero."""
     image = texture(0)
     hole = (slice(None), slice(None), *(slice(12, 20),) * 3)
     settings = Settings(stages=STAGES)
     mask = torch.ones_like(image)
-    mask[(slice(None), slice(None), *(slice(9, 23),) * 3)] = 0  # the blob and what windows reach
+    mask[(slice(None), slice(None), *(slice(9, 23),) * 3)] = (
+        0  # the blob and the windows that reach it
+    )
     for side in ("fixed", "moving"):
         images = {"fixed": image.clone(), "moving": image.clone()}
         images[side][hole] = texture(9)[hole]
         weights = {"weight": mask} if side == "fixed" else {"moving_weight": mask}
-        pulled = displacement_of(optimize(*images.values(), settings), settings)
+        unmasked = displacement_of(optimize(*images.values(), settings), settings)
         masked = displacement_of(optimize(*images.values(), settings, **weights), settings)
-        assert float(pulled[(*hole[:1], slice(None), *hole[2:])].abs().max()) > 0.5
+        assert float(unmasked[(*hole[:1], slice(None), *hole[2:])].abs().max()) > 0.5
         assert float(masked.abs().max()) < 0.1
 
 
-def test_a_step_is_bounded_where_it_is_large_and_kept_elsewhere() -> None:
+def test_a_step_is_bounded_locally() -> None:
     operator = KernelOperator(Kernel(), (SIZE,) * 3, 2.0)
     velocity = torch.roll(bump(1.0), 8, 2)  # more than 0.5 from the 17th plane
     step = operator.apply(velocity, -0.5)
-    bounded = _bounded(step, operator, limit=0.5)
+    bounded = bounded_step(step, operator, limit=0.5)
     changed = operator.apply(bounded, 0.5).abs()
     assert float(changed.max()) <= 1.001 * OVERSHOOT * 0.5
     kept = (slice(None),) * 2 + (slice(4, 12),)
     torch.testing.assert_close(bounded[kept], step[kept])
-    assert torch.equal(_bounded(0.01 * step, operator, limit=0.5), 0.01 * step)
+    assert torch.equal(bounded_step(0.01 * step, operator, limit=0.5), 0.01 * step)
 
 
-def test_refinement_goes_on_from_a_momentum(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_refinement_continues_from_a_momentum(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     fixed, moving = pair
     settings = Settings(stages=STAGES)
     optimum = optimize(fixed, moving, settings)
@@ -173,36 +173,36 @@ def test_refinement_goes_on_from_a_momentum(pair: tuple[torch.Tensor, torch.Tens
     assert optimize(fixed, moving, settings, initial=zero).history[0].energy == 0
 
 
-def test_stops_when_nothing_changes_any_more() -> None:
+def test_stops_at_convergence() -> None:
     image = texture(4)
     history = optimize(image, image, Settings(stages=(Stage(4, 4, 200),), tolerance=0.5)).history
     assert len(history) < 200
-    assert [seen.converged for seen in history] == [False] * (len(history) - 1) + [True]
+    assert [iteration.converged for iteration in history] == [False] * (len(history) - 1) + [True]
 
 
-def test_a_step_that_is_taken_back_is_no_convergence(pair, monkeypatch) -> None:
+def test_a_rejected_step_is_not_convergence(pair, monkeypatch) -> None:
     monkeypatch.setattr(module, "_is_acceptable", lambda terms, losses: not losses)
-    (seen,) = optimize(*pair, Settings(stages=(Stage(4, 4, 9),))).history
-    assert seen.iteration < seen.iterations
-    assert not seen.converged
+    (record,) = optimize(*pair, Settings(stages=(Stage(4, 4, 9),))).history
+    assert record.iteration < record.iterations
+    assert not record.converged
 
 
 def test_scales_with_the_spacing(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Voxels of 2 mm: the same images are twice as large, and so is the displacement."""
+    """With voxels of 2 mm the images are twice as large, and so is the displacement."""
     fixed, moving = pair
     kernel = Settings().kernel
     large = Kernel(4 * kernel.alpha, 0.0, kernel.gamma, kernel.power)
     settings = Settings(stages=STAGES, kernel=large)
     optimum = optimize(fixed, moving, settings, spacing=2.0)
-    found = displacement_of(optimum, settings)
+    displacement = displacement_of(optimum, settings)
     middle = (slice(None), 0, *(slice(12, 20),) * 3)
-    assert float(found[middle].mean()) == pytest.approx(
+    assert float(displacement[middle].mean()) == pytest.approx(
         2 * float(bump(2.0)[middle].mean()), rel=0.4
     )
 
 
 @pytest.mark.parametrize("shape", [(30, 32, 32), (8, 8, 8)])
-def test_refuses_grids_that_do_not_fit_the_stages(shape: tuple[int, int, int]) -> None:
+def test_rejects_grids_that_do_not_fit_the_stages(shape: tuple[int, int, int]) -> None:
     image = torch.rand((1, 1, *shape))
     with pytest.raises(ValueError, match="multiple of 4"):
         optimize(image, image, Settings(stages=STAGES))

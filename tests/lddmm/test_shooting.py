@@ -1,4 +1,4 @@
-"""Shooting against mathematics: invariants, closed cases, convergence, the original scheme."""
+"""Shooting: invariants, closed-form cases, convergence, agreement with the original scheme."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def mean_length(field: torch.Tensor) -> float:
     return float(field.norm(dim=1).mean())
 
 
-def test_nothing_moves_without_momentum() -> None:
+def test_zero_momentum_is_the_identity() -> None:
     operator = operator_on(8)
     geodesic = shoot(torch.zeros((1, 3, 8, 8, 8), dtype=torch.float64), operator, both=True)
     assert geodesic.forward is not None
@@ -27,7 +27,7 @@ def test_nothing_moves_without_momentum() -> None:
 
 
 def test_constant_momentum_is_a_translation() -> None:
-    """``K`` of a constant is ``gamma^-power`` times it, and a translation carries it unchanged."""
+    """``K`` scales a constant by ``gamma^-power``, and a translation transports it unchanged."""
     operator = operator_on(12, kernel=Kernel(alpha=0.3, beta=0.1, gamma=0.5, power=2))
     shift = torch.tensor([0.7, -1.2, 0.4], dtype=torch.float64).reshape(1, 3, 1, 1, 1)
     momentum = (shift * 0.5**2).expand(1, 3, 12, 12, 12).contiguous()
@@ -42,7 +42,7 @@ def test_starts_along_the_initial_velocity(geodesic_start: Start) -> None:
     velocity = operator.smooth(momentum)
     geodesic = shoot(momentum, operator, steps=2, duration=1e-3, both=True)
     assert geodesic.forward is not None
-    # What is left is of second order in time: 1e-6 times the acceleration, a few voxels.
+    # The difference is of second order in time: 1e-6 times the acceleration, a few voxels.
     assert torch.allclose(geodesic.forward, 1e-3 * velocity, atol=1e-5)
     assert torch.allclose(geodesic.inverse, -1e-3 * velocity, atol=1e-5)
 
@@ -53,8 +53,8 @@ def test_maps_are_inverse_to_each_other(geodesic_start: Start) -> None:
     assert geodesic.forward is not None
     inner = (slice(None), slice(None), *(slice(5, -5),) * 3)  # away from the clamped border
     residual = compose(geodesic.inverse, geodesic.forward)[inner]
-    # Linear interpolation is off by h^2 |u''| / 8 per composition: with waves of 24 voxels and
-    # 2 voxels of amplitude 0.02 voxels; ten steps of it stay under a twentieth of a voxel.
+    # The error of linear interpolation is h^2 |u''| / 8 per composition: 0.02 voxels for waves of
+    # 24 voxels and an amplitude of 2; for ten steps it is below a twentieth of a voxel.
     assert mean_length(residual) < 0.05
     assert mean_length(geodesic.forward) > 1.0
 
@@ -66,7 +66,7 @@ def test_energy_is_conserved(geodesic_start: Start) -> None:
     assert float((energies / energies[0] - 1).abs().max()) < 0.05
 
 
-def test_half_and_half_is_the_whole(geodesic_start: Start) -> None:
+def test_a_geodesic_can_be_continued(geodesic_start: Start) -> None:
     momentum, operator = geodesic_start
     whole = shoot(momentum, operator, steps=16, energies=True)
     first = shoot(momentum, operator, steps=8, duration=0.5, energies=True)
@@ -98,7 +98,7 @@ def test_time_steps_converge_at_second_order(geodesic_start: Start) -> None:
     assert fine < coarse / 4
 
 
-def test_more_steps_hardly_blur_the_maps(geodesic_start: Start) -> None:
+def test_more_steps_do_not_blur_the_maps(geodesic_start: Start) -> None:
     momentum, operator = geodesic_start
     inner = (slice(None), slice(None), *(slice(6, -6),) * 3)
     residuals = []
@@ -106,14 +106,14 @@ def test_more_steps_hardly_blur_the_maps(geodesic_start: Start) -> None:
         geodesic = shoot(momentum, operator, steps=steps, both=True)
         assert geodesic.forward is not None
         residuals.append(mean_length(compose(geodesic.inverse, geodesic.forward)[inner]))
-    # Of two steps one is interpolated. An inverse that is interpolated at each of 32 was blurred
-    # to 1.8 times that, and so would be one that is not joined in pairs.
+    # Of two steps one is interpolated. An inverse that is interpolated at each of 32 steps, instead
+    # of merging them in pairs, has a residual 1.8 times as large.
     assert residuals[1] < 1.5 * residuals[0]
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0])
 def test_agrees_with_the_original_scheme(spacing: float) -> None:
-    """Both schemes meet as the grid is refined."""
+    """Both schemes converge to each other as the grid is refined."""
     distances = []
     for size in (16, 32):
         h = spacing * 16 / size
@@ -132,12 +132,12 @@ def test_agrees_with_the_original_scheme(spacing: float) -> None:
                 mean_length((fast.forward - reference.forward)[inner]),
             )
         )
-    # The original interpolates its inverse after every step, an error of first order in the voxel.
+    # The original scheme interpolates its inverse at every step, a first-order error in the voxel.
     assert distances[1] < 0.5 * distances[0]
     assert distances[1] < 0.03 * spacing
 
 
-def test_the_same_velocity_on_another_spacing_is_the_same_map() -> None:
+def test_the_map_does_not_depend_on_the_spacing() -> None:
     maps = {}
     for size, h in ((32, 1.0), (16, 2.0)):
         operator = operator_on(size, h)
@@ -164,7 +164,7 @@ def test_anisotropic_spacing_scales_with_the_axes() -> None:
     assert float(maps[1].abs().max()) > 1.0
 
 
-def test_a_batch_equals_a_loop(geodesic_start: Start) -> None:
+def test_batch_equals_loop(geodesic_start: Start) -> None:
     momentum, operator = geodesic_start
     batch = torch.cat([momentum, 0.5 * momentum, -momentum])
     together = shoot(batch, operator, steps=3).inverse
@@ -177,7 +177,7 @@ def test_single_precision_is_enough(geodesic_start: Start) -> None:
     single = operator_on(24, dtype=torch.float32)
     exact = shoot(momentum, operator).inverse
     rounded = shoot(momentum.float(), single).inverse
-    # Displacements of some voxels at a relative rounding of 6e-8, over some twenty operations.
+    # Displacements of a few voxels with relative rounding errors of 6e-8 in about 20 operations.
     assert float((rounded.double() - exact).abs().max()) < 1e-4
 
 
@@ -197,13 +197,13 @@ def test_gradient_agrees_with_finite_differences() -> None:
         slope = (value(momentum + step * direction) - value(momentum - step * direction)) / (
             2 * step
         )
-    # The map is piecewise smooth: trilinear interpolation has kinks at voxel centres, which a
-    # step of 1e-6 rarely meets.
+    # The map is piecewise smooth: trilinear interpolation has kinks at voxel centres, which a step
+    # of 1e-6 rarely crosses.
     assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-5)
 
 
-def test_the_original_scheme_inverts_what_stretches_a_lot() -> None:
-    """Where ``phi`` stretches several times, its displacement is no contraction any more."""
+def test_the_original_scheme_inverts_large_expansions() -> None:
+    """Where ``phi`` expands by a large factor, its displacement is not a contraction."""
     operator = operator_on(32, kernel=Kernel(alpha=4.0, gamma=1.0, power=2))
     index = torch.stack(
         torch.meshgrid(*[torch.arange(32, dtype=torch.float64) - 15.5] * 3, indexing="ij")
@@ -212,8 +212,8 @@ def test_the_original_scheme_inverts_what_stretches_a_lot() -> None:
     geodesic = shoot_by_runge_kutta(operator.sharpen(swelling[None]), operator)
     assert geodesic.forward is not None
     assert float(jacobian_determinant(geodesic.forward).max()) > 8
-    # The inverse bends within two voxels where phi stretched it most: linear interpolation is
-    # off by some hundredths of a voxel each of ten times. An inverse that is lost is off by voxels.
+    # Where phi expands most, the inverse varies within two voxels, and each of ten interpolations
+    # has an error of some hundredths of a voxel. A wrong inverse would be off by voxels.
     assert float(compose(geodesic.inverse, geodesic.forward).norm(dim=1).max()) < 0.5
     energies = torch.cat(geodesic.energies)
     assert float((energies / energies[0] - 1).abs().max()) < 0.1

@@ -1,11 +1,11 @@
-"""Similarity: perfect for equal images, blind to what each measure promises to ignore."""
+"""Similarity measures: zero for equal images, and invariant where they should be."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import maximum_filter, uniform_filter
 
-from nipype_quicksilver.lddmm.fields import bounding_box, placed
+from nipype_quicksilver.lddmm.grids import bounding_box, embed
 from nipype_quicksilver.lddmm.settings import MEASURES
 from nipype_quicksilver.lddmm.similarity import (
     LocalCorrelation,
@@ -25,7 +25,7 @@ def texture(seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_equal_images_are_alike_and_others_are_not(name: str) -> None:
+def test_equal_images_are_similar_and_others_are_not(name: str) -> None:
     fixed, weight = texture(0), torch.ones(SHAPE, dtype=torch.float64)
     compare = measure(name, fixed)  # type: ignore[arg-type]
     same, other = float(compare(fixed, weight)), float(compare(texture(1), weight))
@@ -38,14 +38,14 @@ def test_a_voxel_without_weight_does_not_count(name: str) -> None:
     fixed, moving = texture(0), texture(1)
     weight = torch.zeros(SHAPE, dtype=torch.float64)
     weight[..., 9:] = 1
-    spoilt = moving.clone()
-    spoilt[..., : 5 if name == "mind" else 9] = 7  # MIND's patches look two voxels beyond
+    changed = moving.clone()
+    changed[..., : 5 if name == "mind" else 9] = 7  # MIND's patches reach two voxels further
     compare = measure(name, fixed)  # type: ignore[arg-type]
-    assert float(compare(moving, weight)) == pytest.approx(float(compare(spoilt, weight)))
+    assert float(compare(moving, weight)) == pytest.approx(float(compare(changed, weight)))
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_batch_equals_a_loop(name: str) -> None:
+def test_batch_equals_loop(name: str) -> None:
     fixed = torch.cat([texture(0), texture(1)])
     moving = torch.cat([texture(2), texture(3)])
     weight = torch.rand(fixed.shape, generator=torch.Generator().manual_seed(4)).double()
@@ -66,22 +66,22 @@ def test_local_correlation_ignores_gain_and_offset() -> None:
     assert mean_local_correlation(fixed, fixed, weight) == pytest.approx(1, abs=5e-3)
 
 
-def test_local_correlation_of_one_window_is_numpys() -> None:
+def test_local_correlation_of_one_window_agrees_with_numpy() -> None:
     fixed, moving = texture(0), texture(1)
     weight = torch.ones(SHAPE, dtype=torch.float64)
-    ours = LocalCorrelation(fixed).squared(moving, weight)[0, 0, 6, 6, 6]
+    result = LocalCorrelation(fixed).squared(moving, weight)[0, 0, 6, 6, 6]
     window = (0, 0, *(slice(4, 9),) * 3)
     expected = np.corrcoef(fixed[window].ravel(), moving[window].ravel())[0, 1] ** 2
-    assert float(ours) == pytest.approx(expected, rel=5e-3)
+    assert float(result) == pytest.approx(expected, rel=5e-3)
 
 
-def test_self_similarity_survives_another_contrast() -> None:
-    """Inverted intensities look alike to MIND, and strange to the squared difference."""
+def test_self_similarity_is_invariant_to_inverted_contrast() -> None:
+    """MIND considers inverted intensities similar, the squared difference does not."""
     fixed, weight = texture(0), torch.ones(SHAPE, dtype=torch.float64)
-    for name, alike in (("mind", True), ("ssd", False)):
+    for name, similar in (("mind", True), ("ssd", False)):
         compare = measure(name, fixed)  # type: ignore[arg-type]
         inverted, other = float(compare(1 - fixed, weight)), float(compare(texture(1), weight))
-        assert (inverted < 0.05 * other) == alike
+        assert (inverted < 0.05 * other) == similar
 
 
 def test_box_mean_agrees_with_scipy() -> None:
@@ -104,12 +104,12 @@ def test_gradient_agrees_with_finite_differences(name: str) -> None:
     assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-4)
 
 
-def test_an_unknown_measure_is_refused() -> None:
+def test_an_unknown_measure_is_rejected() -> None:
     with pytest.raises(ValueError, match="not a similarity measure"):
         measure("nmi", texture(0))  # type: ignore[arg-type]
 
 
-def test_box_mean_of_a_gpu_is_that_of_a_cpu() -> None:
+def test_box_mean_of_a_gpu_equals_that_of_a_cpu() -> None:
     generator = torch.Generator().manual_seed(5)
     image = torch.rand((2, 3, 9, 8, 7), generator=generator, dtype=torch.float64)
     for radius in (1, 2):
@@ -129,8 +129,8 @@ def test_box_max_agrees_with_scipy() -> None:
     assert np.array_equal(box_max(image, 2)[0, 0].numpy(), expected)
 
 
-def test_what_has_no_weight_can_be_cut_away() -> None:
-    """Neither value nor slope change by what lies outside of the box with weight."""
+def test_regions_without_weight_can_be_cropped() -> None:
+    """Neither value nor gradient depend on the images outside the box with weight."""
     fixed, moving = texture(3), texture(4)
     weight = torch.zeros_like(fixed)
     weight[..., 3:9, 4:6, 2:11] = 0.5
@@ -138,10 +138,11 @@ def test_what_has_no_weight_can_be_cut_away() -> None:
     box = bounding_box(weight)
     whole, part = LocalCorrelation(fixed), LocalCorrelation(fixed[box])
     torch.testing.assert_close(part(moving[box], weight[box]), whole(moving, weight))
-    slope = part.slope_of_fixed(moving[box], weight[box])
+    derivative = part.gradient_wrt_fixed(moving[box], weight[box])
     torch.testing.assert_close(
-        placed(slope, box, fixed.shape[2:]), whole.slope_of_fixed(moving, weight)
+        embed(derivative, box, fixed.shape[2:]), whole.gradient_wrt_fixed(moving, weight)
     )
     assert (
-        not whole(moving, 0 * weight).any() and not whole.slope_of_fixed(moving, 0 * weight).any()
+        not whole(moving, 0 * weight).any()
+        and not whole.gradient_wrt_fixed(moving, 0 * weight).any()
     )

@@ -1,4 +1,4 @@
-"""Fourier series carry fields between cell-centred grids."""
+"""Resampling between cell-centred grids by Fourier series."""
 
 import math
 
@@ -21,10 +21,10 @@ def test_is_exact_for_low_frequencies(old: int, new: int) -> None:
     assert torch.allclose(resize_spectrally(field, (new,) * 3)[0, 0], wave(new), atol=1e-12)
 
 
-def test_keeps_the_mean_and_drops_what_the_grid_cannot_hold() -> None:
+def test_keeps_the_mean_and_drops_high_frequencies() -> None:
     noise = torch.randn((1, 3, 16, 16, 16), dtype=torch.float64)
     small = resize_spectrally(noise, (8, 8, 8))
     assert torch.allclose(small.mean(dim=(2, 3, 4)), noise.mean(dim=(2, 3, 4)))
-    back = resize_spectrally(resize_spectrally(small, (16, 16, 16)), (8, 8, 8))
-    assert torch.allclose(back, resize_spectrally(back, (8, 8, 8)))
-    assert back.var() < noise.var()
+    again = resize_spectrally(resize_spectrally(small, (16, 16, 16)), (8, 8, 8))
+    assert torch.allclose(again, resize_spectrally(again, (8, 8, 8)))
+    assert again.var() < noise.var()

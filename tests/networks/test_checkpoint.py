@@ -1,4 +1,4 @@
-"""Checkpoints on disk: what is written is read, and nothing else is."""
+"""Checkpoints on disk: valid ones are read, others are rejected."""
 
 import errno
 import hashlib
@@ -20,22 +20,22 @@ from nipype_quicksilver.networks.checkpoint import load_checkpoint, save_checkpo
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 
 
-def refused(path, told):
-    """Expect one line that names the file."""
+def rejected(path, message):
+    """Expect an error of one line that names the file."""
     with pytest.raises(InputError) as caught:
         load_checkpoint(path)
     text = str(caught.value)
     assert "\n" not in text
-    assert told in text
+    assert message in text
     assert str(path.with_suffix("")) in text
 
 
 def change(path, **entries):
     """Change entries of the card of a checkpoint; a name may be `part__entry`."""
     file = path.with_suffix(".json")
-    facts = json.loads(file.read_text())
+    content = json.loads(file.read_text())
     for name, value in entries.items():
-        part = facts
+        part = content
         *parts, last = name.split("__")
         for key in parts:
             part = part[key]
@@ -43,10 +43,10 @@ def change(path, **entries):
             del part[last]
         else:
             part[last] = value
-    file.write_text(json.dumps(facts))
+    file.write_text(json.dumps(content))
 
 
-def test_a_network_comes_back_with_its_card(saved, network, card):
+def test_a_network_is_loaded_with_its_card(saved, network, card):
     loaded, loaded_card = load_checkpoint(str(saved))
     assert isinstance(loaded, PatchNetwork)
     assert not loaded.training
@@ -58,14 +58,14 @@ def test_a_network_comes_back_with_its_card(saved, network, card):
     assert {file.name for file in saved.parent.iterdir()} == {"a net.safetensors", "a net.json"}
 
 
-def test_the_card_is_json_for_people(saved):
-    facts = json.loads(saved.with_suffix(".json").read_text())
-    assert facts["format"] == "quicksilver-checkpoint"
-    assert facts["architecture"] == {"name": "patch", "parameters": {"features": 2}}
-    assert facts["grid"] == {"spacing": 1.0, "velocity_factor": 2}
-    assert facts["intensity"] == {"percentile": 99.5, "equalize": False, "like_contrast": False}
-    assert facts["lddmm"]["kernel"]["gamma"] == 0.001
-    assert facts["training"]["recipe"] == {"epochs": 1}
+def test_the_card_is_readable_json(saved):
+    content = json.loads(saved.with_suffix(".json").read_text())
+    assert content["format"] == "quicksilver-checkpoint"
+    assert content["architecture"] == {"name": "patch", "parameters": {"features": 2}}
+    assert content["grid"] == {"spacing": 1.0, "velocity_factor": 2}
+    assert content["intensity"] == {"percentile": 99.5, "equalize": False, "like_contrast": False}
+    assert content["lddmm"]["kernel"]["gamma"] == 0.001
+    assert content["training"]["recipe"] == {"epochs": 1}
 
 
 def test_other_tools_read_the_weights(saved, network):
@@ -75,7 +75,7 @@ def test_other_tools_read_the_weights(saved, network):
         assert set(file.keys()) == set(network.state_dict())
 
 
-def test_channels_last_and_shared_weights_are_written_plainly(tmp_path, network, card):
+def test_channels_last_and_shared_weights(tmp_path, network, card):
     for weights in network.parameters():
         if weights.dim() == 5:
             weights.data = weights.data.contiguous(memory_format=torch.channels_last_3d)
@@ -97,7 +97,7 @@ def test_half_precision_halves_the_file_and_loads_as_single(saved, network, card
         assert torch.equal(weights, network.state_dict()[name].half().float())
 
 
-def test_saving_and_loading_draw_no_random_numbers(saved, network, card):
+def test_saving_and_loading_use_no_random_numbers(saved, network, card):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -116,22 +116,22 @@ def test_a_checkpoint_may_be_overwritten(saved, network, card):
     assert torch.equal(loaded.decoders[0][1].convolution3.bias, bias)
 
 
-@pytest.mark.parametrize("share", [0.99999, 0.9, 0.5, 0.1, 0.001])
-def test_truncated(saved, share):
+@pytest.mark.parametrize("fraction", [0.99999, 0.9, 0.5, 0.1, 0.001])
+def test_truncated(saved, fraction):
     data = saved.read_bytes()
-    saved.write_bytes(data[: int(share * len(data))])
-    refused(saved, f"is truncated ({int(share * len(data))} bytes of at least ")
+    saved.write_bytes(data[: int(fraction * len(data))])
+    rejected(saved, f"is truncated ({int(fraction * len(data))} bytes of at least ")
 
 
 def test_empty(saved):
     saved.write_bytes(b"")
-    refused(saved, "is empty; get it again")
+    rejected(saved, "is empty; get it again")
 
 
 @pytest.mark.parametrize("content", [b"short", b"no safetensors file at all", bytes(100)])
-def test_no_safetensors(saved, content):
+def test_not_safetensors(saved, content):
     saved.write_bytes(content)
-    refused(saved, "is no safetensors file, whatever its name; 'quicksilver checkpoint import'")
+    rejected(saved, "is not a safetensors file, despite its name; 'quicksilver checkpoint import'")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -141,9 +141,9 @@ def test_pickled_code_under_the_name_of_a_checkpoint_is_not_run(saved, tmp_path,
             return Path.touch, (tmp_path / "boom",)
 
     torch.save(Bomb(), saved, _use_new_zipfile_serialization=zipped)
-    refused(saved, "is no safetensors file")
+    rejected(saved, "is not a safetensors file")
     saved.write_bytes(pickle.dumps(Bomb()))
-    refused(saved, "is no safetensors file")
+    rejected(saved, "is not a safetensors file")
     assert not (tmp_path / "boom").exists()
 
 
@@ -151,20 +151,20 @@ def test_one_wrong_bit(saved):
     data = bytearray(saved.read_bytes())
     data[-1] ^= 1
     saved.write_bytes(data)
-    refused(saved, "its SHA-256 is not that of its card a net.json")
+    rejected(saved, "its SHA-256 is not that of its card a net.json")
 
 
 def test_bytes_after_the_end(saved):
     saved.write_bytes(saved.read_bytes() + b"more")
-    refused(saved, "SHA-256")
+    rejected(saved, "SHA-256")
     change(saved, sha256=hashlib.sha256(saved.read_bytes()).hexdigest())
-    refused(saved, "is damaged; get it again")
+    rejected(saved, "is damaged; get it again")
 
 
 @pytest.mark.parametrize("header", [b"{not json}", b'{"a": 1}', b'{"a": {"data_offsets": []}}'])
 def test_damaged_header(saved, header):
     saved.write_bytes(len(header).to_bytes(8, "little") + header)
-    refused(saved, "its header is damaged; get it again")
+    rejected(saved, "its header is damaged; get it again")
 
 
 def test_the_card_of_another_checkpoint(saved, network, card):
@@ -175,71 +175,71 @@ def test_the_card_of_another_checkpoint(saved, network, card):
         network.decoders[0][0].up.bias += 1
     save_checkpoint(other, network, card)
     os.replace(other.with_suffix(".json"), saved.with_suffix(".json"))
-    refused(saved, "one of them is damaged or of another checkpoint")
+    rejected(saved, "one of them is damaged or of another checkpoint")
 
 
 def test_missing_files(saved):
-    refused(saved.parent / "a net 2.safetensors", "no such file; check the path of the checkpoint")
+    rejected(saved.parent / "a net 2.safetensors", "no such file; check the path of the checkpoint")
     saved.with_suffix(".json").unlink()
-    refused(saved, "a net.json: no such file; a net.safetensors needs its card beside it")
+    rejected(saved, "a net.json: no such file; a net.safetensors needs its card next to it")
 
 
-def test_names_that_are_none(saved, tmp_path):
-    refused(saved.with_suffix(".json"), "a checkpoint is a .safetensors file")
-    refused(tmp_path / "OASIS_predict.pth.tar", "'quicksilver checkpoint import' makes one")
+def test_invalid_names(saved, tmp_path):
+    rejected(saved.with_suffix(".json"), "a checkpoint is a .safetensors file")
+    rejected(tmp_path / "OASIS_predict.pth.tar", "'quicksilver checkpoint import' converts a file")
     (tmp_path / "folder.safetensors").mkdir()
-    refused(tmp_path / "folder.safetensors", "is a folder")
+    rejected(tmp_path / "folder.safetensors", "is a folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable(saved):
     saved.chmod(0)
-    refused(saved, "cannot be read (Permission denied); check its rights")
+    rejected(saved, "cannot be read (Permission denied); check its permissions")
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "message"),
     [
         ({"architecture__name": "transformer"}, "architecture 'transformer' is not known (known:"),
         ({"architecture__parameters": {"wings": 2}}, "architecture 'patch': its parameters"),
         ({"architecture__parameters": {"features": 0}}, "at least one feature"),
-        ({"architecture__parameters": {"features": "two"}}, "its parameters are no good"),
+        ({"architecture__parameters": {"features": "two"}}, "its parameters are not valid"),
         ({"architecture__parameters": {"features": 3}}, "is (2, 1, 3, 3, 3), not (3, 1, 3, 3, 3)"),
         ({"architecture__parameters": {"features": 100_000}}, "not (100000, 1, 3, 3, 3)"),
-        ({"architecture__parameters": []}, "architecture.parameters is no JSON object"),
+        ({"architecture__parameters": []}, "architecture.parameters is not a JSON object"),
         ({"architecture": None}, "architecture is missing"),
-        ({"format": "nifti"}, "it is no card of a checkpoint"),
-        ({"version": 2}, "it is of a later format; update nipype-quicksilver"),
+        ({"format": "nifti"}, "it is not the card of a checkpoint"),
+        ({"version": 2}, "it has a newer format; update nipype-quicksilver"),
         ({"role": ""}, "its role is empty"),
-        ({"role": 5}, "role is no text"),
+        ({"role": 5}, "role is not a string"),
         ({"grid__spacing": 0}, "grid.spacing is 0.0"),
         ({"grid__spacing": float("nan")}, "grid.spacing is nan"),
         ({"grid__velocity_factor": 0}, "grid.velocity_factor is 0"),
-        ({"grid__velocity_factor": 1.5}, "grid.velocity_factor is no whole number"),
-        ({"lddmm__kernel__gamma": 0}, "lacks a positive gamma and power"),
-        ({"lddmm__kernel__alpha": -1}, "a negative alpha or beta"),
+        ({"grid__velocity_factor": 1.5}, "grid.velocity_factor is not an integer"),
+        ({"lddmm__kernel__gamma": 0}, "gamma > 0"),
+        ({"lddmm__kernel__alpha": -1}, "alpha >= 0"),
         ({"lddmm__kernel__power": None}, "lddmm.kernel.power is missing"),
-        ({"lddmm__steps": True}, "lddmm.steps is no whole number"),
-        ({"intensity__percentile": 101}, "its percentile is none"),
-        ({"intensity__equalize": 1}, "intensity.equalize is no true or false"),
-        ({"intensity__like_contrast": 1}, "intensity.like_contrast is no true or false"),
+        ({"lddmm__steps": True}, "lddmm.steps is not an integer"),
+        ({"intensity__percentile": 101}, "its percentile must be"),
+        ({"intensity__equalize": 1}, "intensity.equalize is not true or false"),
+        ({"intensity__like_contrast": 1}, "intensity.like_contrast is not true or false"),
         ({"sha256": "0" * 64}, "SHA-256"),
     ],
 )
-def test_cards_that_do_not_fit(saved, entries, told):
+def test_cards_that_do_not_fit(saved, entries, message):
     change(saved, **entries)
-    refused(saved, told)
+    rejected(saved, message)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000])
 def test_damaged_cards(saved, text):
     saved.with_suffix(".json").write_text(text)
-    refused(saved, "a net.json: ")
+    rejected(saved, "a net.json: ")
 
 
-def test_a_card_in_no_encoding(saved):
+def test_a_card_that_is_not_text(saved):
     saved.with_suffix(".json").write_bytes(b"\xff\xfe\xff")
-    refused(saved, "the card cannot be read")
+    rejected(saved, "the card cannot be read")
 
 
 def rewrite(saved, state):
@@ -254,20 +254,20 @@ def test_weights_that_do_not_fit(saved, network):
     name = "decoders.0.1.convolution3.bias"
     state = {key: weights.clone() for key, weights in network.state_dict().items()}
     rewrite(saved, {key: weights for key, weights in state.items() if key != name})
-    refused(saved, f"its weights do not fit its card: {name} is missing")
+    rejected(saved, f"its weights do not fit its card: {name} is missing")
     rewrite(saved, {**state, "more": torch.zeros(1)})
-    refused(saved, "more is not part of it")
+    rejected(saved, "more is not part of it")
     rewrite(saved, {**state, name: torch.zeros(1, dtype=torch.int64)})
-    refused(saved, f"{name} holds torch.int64")
+    rejected(saved, f"{name} has type torch.int64")
     rewrite(saved, {**state, name: torch.tensor([torch.nan])})
-    refused(saved, f"weights {name} hold NaN or infinite values")
+    rejected(saved, f"weights {name} contain NaN or infinite values")
 
 
 def test_a_network_that_diverged_is_not_saved(saved, network, card):
     before = saved.read_bytes()
     with torch.no_grad():
         network.decoders[0][0].up.bias[0] = torch.inf
-    with pytest.raises(QuicksilverError, match="hold NaN or infinite values"):
+    with pytest.raises(QuicksilverError, match="contain NaN or infinite values"):
         save_checkpoint(saved, network, card)
     assert saved.read_bytes() == before
 
@@ -287,13 +287,13 @@ def test_a_card_of_another_network_is_not_saved(tmp_path, network, card):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there(tmp_path, network, card):
+def test_a_missing_folder(tmp_path, network, card):
     with pytest.raises(InputError, match="its folder does not exist"):
         save_checkpoint(tmp_path / "no" / "net.safetensors", network, card)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
-def test_a_full_disk_leaves_the_old_checkpoint(saved, network, card, monkeypatch, suffix):
+def test_a_full_disk_keeps_the_old_checkpoint(saved, network, card, monkeypatch, suffix):
     before = {file.name: file.read_bytes() for file in saved.parent.iterdir()}
     kind = "write_bytes" if suffix == ".safetensors" else "write_text"
 

@@ -1,4 +1,4 @@
-"""The force of the similarity, against finite differences of the similarity itself."""
+"""The force of the similarity, against finite differences of the similarity."""
 
 import pytest
 import torch
@@ -10,11 +10,11 @@ from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.lddmm.similarity import LocalCorrelation
 from nipype_quicksilver.networks.forces import (
     FLOOR,
+    FORCE_SCALE,
     RADIUS,
     REGULARIZATION,
-    TYPICAL,
     MatchingForce,
-    Moving,
+    MovingImage,
     descent_directions,
 )
 
@@ -39,7 +39,7 @@ def dissimilarity(image, target, weight):
     return float(LocalCorrelation(target)(image, weight).sum())
 
 
-def test_force_is_the_slope_along_a_velocity(pair):
+def test_force_is_the_derivative_along_a_velocity(pair):
     """``d/de D(M - e v . grad M) = -<f, v>``: the force is the direction of descent."""
     moving, target, weight = pair
     velocity = torch.cat([smooth(seed) - 1 for seed in (3, 4, 5)], dim=1)
@@ -54,16 +54,16 @@ def test_force_is_the_slope_along_a_velocity(pair):
     assert float(-(force * velocity).sum()) == pytest.approx(numeric, rel=1e-6)
 
 
-def test_slope_in_closed_form_is_that_of_automatic_differentiation(pair):
+def test_gradient_in_closed_form_agrees_with_automatic_differentiation(pair):
     moving, target, weight = pair
     weight = weight * torch.rand(weight.shape, generator=torch.Generator().manual_seed(6))
     image = moving.clone().requires_grad_()
     (expected,) = torch.autograd.grad(LocalCorrelation(target)(image, weight).sum(), image)
-    slope = LocalCorrelation(moving).slope_of_fixed(target, weight)
-    torch.testing.assert_close(slope, expected, rtol=1e-8, atol=1e-10)
+    gradient_of_moving = LocalCorrelation(moving).gradient_wrt_fixed(target, weight)
+    torch.testing.assert_close(gradient_of_moving, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_going_along_the_force_makes_images_more_alike(pair):
+def test_a_step_along_the_force_makes_images_more_similar(pair):
     moving, target, weight = pair
     force = MatchingForce(moving, weight, SPACING)(target)
     before = dissimilarity(moving, target, weight)
@@ -87,30 +87,30 @@ def test_no_force_between_identical_images_or_without_weight(pair):
     assert not MatchingForce(moving, 0 * weight, SPACING)(target).any()
 
 
-def test_pyramid_is_the_whitened_force():
+def test_forces_at_all_scales_are_whitened():
     shape = (16, 16, 16)
     moving, target = smooth(1, shape).float(), smooth(2, shape).float()
     # A box that begins and ends within blocks of the velocity grid.
     weight = torch.zeros_like(moving)
     weight[..., 3:13, 1:14, 4:15] = 1
     operator = KernelOperator(Kernel(), (8, 8, 8), 4.0)
-    forces = Moving(moving, weight, operator).forces(target, (1, 2, 4))
+    forces = MovingImage(moving, weight, operator).forces(target, (1, 2, 4))
     assert forces.shape == (1, 9, 8, 8, 8)
     fine = MatchingForce(moving, weight, SPACING)(target)
     pooled = torch.nn.functional.avg_pool3d(fine, 2)
-    torch.testing.assert_close(forces[:, :3], TYPICAL * operator.apply(pooled, 0.5))
+    torch.testing.assert_close(forces[:, :3], FORCE_SCALE * operator.apply(pooled, 0.5))
     assert not moving.requires_grad and not forces.requires_grad
 
 
-def test_targets_are_seen_one_by_one(pair):
-    """What is kept of the moving image does not depend on the target that was seen before."""
+def test_targets_are_independent(pair):
+    """What is stored of the moving image does not depend on earlier targets."""
     moving, target, weight = pair
     force = MatchingForce(moving, weight, SPACING)
     first, second = force(target), force(moving)
     assert torch.equal(force(target), first) and not torch.equal(first, second)
 
 
-def test_descent_is_that_of_the_energy_where_nothing_pulls():
+def test_descent_is_that_of_the_energy_where_the_force_is_zero():
     state = smooth(1).repeat(1, 3, 1, 1, 1)
     direction = descent_directions(torch.zeros_like(state), state)
     expected = -torch.nn.functional.normalize(state, dim=1)
@@ -119,17 +119,17 @@ def test_descent_is_that_of_the_energy_where_nothing_pulls():
 
 def test_descent_vanishes_where_image_and_energy_are_in_balance():
     state = smooth(1).repeat(1, 3, 1, 1, 1)
-    balanced = 2 * REGULARIZATION * TYPICAL * state
+    balanced = 2 * REGULARIZATION * FORCE_SCALE * state
     assert float(descent_directions(balanced, state).abs().max()) < 1e-9
 
 
-def test_directions_have_one_size_but_for_noise():
-    """A constant force comes out as 1 of its components' root mean square, however large it is."""
+def test_directions_are_normalised_except_for_noise():
+    """A constant force has a root mean square of about 1 afterwards, regardless of its size."""
     inside = (slice(None),) * 2 + (slice(RADIUS, -RADIUS),) * 3
     one = torch.ones((1, 3, 12, 14, 16), dtype=torch.float64)
-    nothing = torch.zeros_like(one)
+    zero = torch.zeros_like(one)
     for size in (0.3, 30.0):
-        directions = descent_directions(torch.cat([size * one, FLOOR * one], dim=1), nothing)
+        directions = descent_directions(torch.cat([size * one, FLOOR * one], dim=1), zero)
         strong, noise = (part[inside] for part in directions.split(3, dim=1))
         torch.testing.assert_close(strong, torch.full_like(strong, size / (size + FLOOR)))
         torch.testing.assert_close(noise, torch.full_like(noise, 0.5))

@@ -1,4 +1,4 @@
-"""Files in the layout of the original project, written here with known weights."""
+"""Import of files of the original project, written here with known weights."""
 
 import pickle
 from collections import OrderedDict
@@ -60,7 +60,7 @@ def original_state():
 
 
 def reference(state, moving, target):
-    """The paper's network, computed from the names and nothing else."""
+    """The network of the paper, computed from the names of the weights only."""
 
     def convolve(name, values, **options):
         return functional.conv3d(
@@ -148,13 +148,13 @@ def dump(item, file, protocol):
 
 @pytest.fixture
 def images():
-    """Images whose axes cannot be taken for one another."""
+    """Images that are different along each axis."""
     generator = torch.Generator().manual_seed(1)
     return torch.rand((2, 1, 1, 15, 15, 15), generator=generator)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_gives_the_momentum_of_the_original(tmp_path, images, zipped):
+def test_agrees_with_the_original_momentum(tmp_path, images, zipped):
     path = write(tmp_path / "a.pth.tar", content(), _use_new_zipfile_serialization=zipped)
     network, card = read_original(path)
     assert torch.allclose(network(*images), reference(original_state(), *images), atol=1e-6)
@@ -167,11 +167,11 @@ def test_gives_the_momentum_of_the_original(tmp_path, images, zipped):
 
 
 def test_reversed_axes(tmp_path, images):
-    """The original turned such images round, and the momentum back, components as they were."""
+    """The original reverses the axes of images and momentum, but not its components."""
     path = write(tmp_path / "a.pth.tar", content(matlab_t7=True))
     network, card = read_original(path)
-    turned = (image.permute(0, 1, 4, 3, 2) for image in images)
-    expected = reference(original_state(), *turned).permute(0, 1, 4, 3, 2)
+    reversed_images = (image.permute(0, 1, 4, 3, 2) for image in images)
+    expected = reference(original_state(), *reversed_images).permute(0, 1, 4, 3, 2)
     assert torch.allclose(network(*images), expected, atol=1e-6)
     assert not torch.allclose(expected, reference(original_state(), *images), atol=1e-2)
     assert "reversed" in card.training["axes"]
@@ -183,7 +183,7 @@ def test_whole_images(tmp_path, t7):
     generator = torch.Generator().manual_seed(1)
     moving, target = torch.rand((2, 1, 1, 15, 29, 29), generator=generator)
     momentum = PatchPredictor(network)(moving, target)
-    corner = (..., slice(14), slice(14), slice(14))  # seen by one window
+    corner = (..., slice(14), slice(14), slice(14))  # in a single window
     patch = [image[..., :15, :15, :15] for image in (moving, target)]
     if t7:
         patch = [image.permute(0, 1, 4, 3, 2) for image in patch]
@@ -242,59 +242,62 @@ def test_the_unused_activation_may_be_missing(tmp_path):
     read_original(write(tmp_path / "a.pth.tar", content(state_dict=state)))
 
 
-def refused(path, told):
+def rejected(path, message):
     with pytest.raises(InputError) as caught:
         read_original(path)
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert "\n" not in text
-    assert told in text
+    assert message in text
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"state_dict": None}, "state_dict is missing"),
         ({"state_dict": [1, 2]}, "state_dict is missing"),
-        ({"network_feature": None}, "network_feature is missing or no whole number"),
+        ({"network_feature": None}, "network_feature is missing or not an integer"),
         ({"network_feature": 3}, "encoder_m_1.conv_input.weight is (2, 1, 3, 3, 3), not (3, 1,"),
         ({"network_feature": -1}, "at least one feature"),
-        ({"patch_size": "15"}, "patch_size is missing or no whole number"),
+        ({"patch_size": "15"}, "patch_size is missing or not an integer"),
         ({"patch_size": 16}, "3 more than a multiple of 4"),
         ({"deformation_params": None}, "deformation_params is missing"),
         ({"deformation_params": {"diffOpParams": [0.01, 0.01]}}, "lacks diffOpParams"),
         (
             {"deformation_params": {"diffOpParams": [0.01, 0.01, "a"]}},
-            "something else than numbers",
+            "values that are not finite numbers",
         ),
-        ({"deformation_params": {"diffOpParams": [0.01, 0.01, 0.0]}}, "positive gamma"),
-        ({"deformation_params": {"diffOpParams": [1, 1, 1], "time_steps": "ten"}}, "no whole"),
+        ({"deformation_params": {"diffOpParams": [0.01, 0.01, 0.0]}}, "gamma > 0"),
+        (
+            {"deformation_params": {"diffOpParams": [1, 1, 1], "time_steps": "ten"}},
+            "not an integer",
+        ),
         ({"deformation_params": {"diffOpParams": [1, 1, 1], "time_steps": 0}}, "must be positive"),
     ],
 )
-def test_other_layouts(tmp_path, changes, told):
+def test_other_layouts(tmp_path, changes, message):
     path = write(tmp_path / "a.pth.tar", content(**changes))
-    refused(path, "is no network of the original project in the layout known here: ")
-    refused(path, told)
+    rejected(path, "is not a network of the original project in a known layout: ")
+    rejected(path, message)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("encoder_t_2.prelu3.weight", None, "encoder_t_2.prelu3.weight is missing"),
         ("encoder_t_2.prelu3.weight", 0.25, "encoder_t_2.prelu3.weight is missing"),
         ("batch_norm.weight", torch.ones(1), "batch_norm.weight in state_dict is not known"),
-        ("decoder_y_1.prelu1.weight", torch.tensor([torch.nan]), "NaN, infinite or no real"),
-        ("decoder_y_1.prelu1.weight", torch.tensor([1]), "NaN, infinite or no real"),
+        ("decoder_y_1.prelu1.weight", torch.tensor([torch.nan]), "NaN, infinite or non-real"),
+        ("decoder_y_1.prelu1.weight", torch.tensor([1]), "NaN, infinite or non-real"),
     ],
 )
-def test_other_weights(tmp_path, name, value, told):
+def test_other_weights(tmp_path, name, value, message):
     state = original_state()
     if value is None:
         del state[name]
     else:
         state[name] = value
-    refused(write(tmp_path / "a.pth.tar", content(state_dict=state)), told)
+    rejected(write(tmp_path / "a.pth.tar", content(state_dict=state)), message)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -305,35 +308,35 @@ def test_code_is_not_run(tmp_path, zipped):
 
     path = tmp_path / "a.pth.tar"
     write(path, content(extra=Bomb()), _use_new_zipfile_serialization=zipped)
-    refused(path, "holds code or objects beside weights")
+    rejected(path, "contains code or objects besides weights")
     assert not (tmp_path / "boom").exists()
 
 
-def test_a_whole_module_is_refused(tmp_path, network):
-    refused(write(tmp_path / "a.pth.tar", network), "holds code or objects beside weights")
+def test_a_whole_module_is_rejected(tmp_path, network):
+    rejected(write(tmp_path / "a.pth.tar", network), "contains code or objects besides weights")
 
 
-def test_bare_weights_are_refused(tmp_path, network):
-    refused(write(tmp_path / "a.pth.tar", torch.zeros(3)), "holds a Tensor in place of")
-    refused(write(tmp_path / "a.pth.tar", network.state_dict()), "network_feature is missing")
+def test_bare_weights_are_rejected(tmp_path, network):
+    rejected(write(tmp_path / "a.pth.tar", torch.zeros(3)), "contains a Tensor instead of")
+    rejected(write(tmp_path / "a.pth.tar", network.state_dict()), "network_feature is missing")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99])
-def test_truncated(tmp_path, zipped, share):
+@pytest.mark.parametrize("fraction", [0, 0.001, 0.5, 0.99])
+def test_truncated(tmp_path, zipped, fraction):
     path = write(tmp_path / "a.pth.tar", content(), _use_new_zipfile_serialization=zipped)
     data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-    refused(path, "is damaged, or is no file of torch")
+    path.write_bytes(data[: int(fraction * len(data))])
+    rejected(path, "is damaged, or is not a file of torch")
 
 
 @pytest.mark.parametrize("data", [b"text", bytes(1000), bytes(range(256))])
 def test_other_files(tmp_path, data):
     path = tmp_path / "a.pth.tar"
     path.write_bytes(data)
-    refused(path, "is no file of torch; such a file is never run")
+    rejected(path, "is not a file of torch; its content was not run")
 
 
 def test_no_file(tmp_path):
-    refused(tmp_path / "a.pth.tar", "no such file; check the path of the network")
-    refused(tmp_path, "is a folder")
+    rejected(tmp_path / "a.pth.tar", "no such file; check the path of the network")
+    rejected(tmp_path, "is a folder")

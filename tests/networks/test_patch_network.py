@@ -1,4 +1,4 @@
-"""The paper's network, layer by layer."""
+"""The network of the paper, layer by layer."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def small(**parameters):
 
 
 def describe(layer):
-    """Return a convolution in short: features, side where it is not 3 and stride 2."""
+    """Return a convolution as text: features, and stride or side where they are not usual."""
     text = f"{layer.in_channels}>{layer.out_channels}"
     if isinstance(layer, nn.ConvTranspose3d):
         assert (layer.stride, layer.padding) == ((2,) * 3, (1,) * 3)
@@ -52,13 +52,13 @@ def test_has_the_layers_of_the_paper():
     assert all(layer.bias is not None for layer in convolutions(network))
     kinds = {type(module) for module in network.modules() if not list(module.children())}
     assert kinds == {nn.Conv3d, nn.ConvTranspose3d, nn.PReLU, SamplingDropout}
-    # Every convolution has an activation of one weight, but for the three outputs.
+    # Every convolution has an activation of one weight, except for the three outputs.
     activations = [module for module in network.modules() if isinstance(module, nn.PReLU)]
     assert len(activations) == len(convolutions(network)) - 3
     assert all(activation.num_parameters == 1 for activation in activations)
 
 
-def test_patches_shrink_to_five_voxels_and_come_back(patches):
+def test_patches_shrink_to_five_voxels_and_are_restored(patches):
     network = small()
     shapes = []
     for layer in convolutions(network.moving_encoder) + convolutions(network.decoders[0]):
@@ -90,7 +90,7 @@ def test_each_input_has_its_encoder_and_each_component_its_decoder(patches):
     assert not torch.allclose(network(target, moving), expected)
 
 
-def test_dropout_stays_on_when_the_network_is_evaluated(patches):
+def test_dropout_is_active_in_evaluation_mode(patches):
     network = small(dropout=0.2).eval()
     torch.manual_seed(0)
     first, second = network(*patches), network(*patches)
@@ -138,7 +138,7 @@ def test_other_patch_sizes(side):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
         ({"patch_size": 16}, "3 more than a multiple of 4"),
         ({"patch_size": -1}, "3 more than a multiple of 4"),
@@ -147,8 +147,8 @@ def test_other_patch_sizes(side):
         ({"features": 0}, "feature"),
     ],
 )
-def test_parameters_that_cannot_be(parameters, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
         PatchNetwork(**parameters)
 
 

@@ -25,19 +25,19 @@ class Numbered(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.seen = [0]  # shared by copies, unlike a number
+        self.count = [0]  # shared by copies, unlike a number
 
     def __deepcopy__(self, memo):
         return self
 
     def forward(self, moving, target):
-        first, size = self.seen[0] + 1, len(moving)
-        self.seen[0] += size
+        first, size = self.count[0] + 1, len(moving)
+        self.count[0] += size
         numbers = torch.arange(first, first + size, dtype=torch.float32)
         return numbers.reshape(-1, 1, 1, 1, 1).expand(-1, 3, *moving.shape[2:])
 
 
-class Hungry(nn.Module):
+class MemoryLimited(nn.Module):
     """Runs out of memory for more than `limit` patches at once."""
 
     def __init__(self, limit, error):
@@ -67,7 +67,7 @@ def test_windows_cover_an_axis(length):
 
 @pytest.mark.parametrize("shape", [(29, 29, 29), (15, 20, 33), (7, 40, 15), (3, 4, 5)])
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
-def test_a_pointwise_network_sees_no_windows(shape, batch_size):
+def test_a_pointwise_network_does_not_depend_on_windows(shape, batch_size):
     moving, target = pair(*shape)
     predictor = PatchPredictor(Pointwise(), batch_size=batch_size)
     assert predictor.patch_size == 15
@@ -93,7 +93,7 @@ def test_overlaps_are_averaged_over_the_windows_that_were_predicted():
     network = Numbered()
     profile = PatchPredictor(network)(moving, target)[0, 0, 7, 7]
     assert profile.tolist() == [1.0] * 15 + [0.0] * 28
-    assert network.seen == [1]
+    assert network.count == [1]
 
 
 def test_agrees_with_a_plain_loop_over_windows():
@@ -114,11 +114,11 @@ def test_agrees_with_a_plain_loop_over_windows():
                     count[box] += 1
     expected = total / count.clamp(min=1)
     assert not expected[..., :14].any()
-    got = PatchPredictor(network, batch_size=4)(moving, target)
-    assert torch.allclose(got[0], expected, atol=1e-6)
+    result = PatchPredictor(network, batch_size=4)(moving, target)
+    assert torch.allclose(result[0], expected, atol=1e-6)
 
 
-def test_windows_of_background_are_left_out():
+def test_windows_of_background_are_skipped():
     images = torch.zeros(2, 2, 29, 29, 29)
     images[0, 0, 0, 0, 0] = 1
     images[1, 1, 14, 28, 28] = -1
@@ -129,14 +129,14 @@ def test_windows_of_background_are_left_out():
     ]
 
 
-def test_nothing_but_background():
+def test_background_only():
     calls = []
     network = Numbered()
     zeros = torch.zeros(1, 1, 20, 20, 20)
     momentum = PatchPredictor(network)(zeros, zeros, lambda *call: calls.append(call))
     assert momentum.shape == (1, 3, 20, 20, 20)
     assert not momentum.any()
-    assert network.seen == [0]
+    assert network.count == [0]
     assert calls == []
 
 
@@ -157,7 +157,7 @@ def test_one_window_is_the_network_itself():
     assert torch.allclose(PatchPredictor(network)(moving, target), network(moving, target))
 
 
-def test_the_side_of_a_window_is_the_networks():
+def test_the_default_side_of_a_window_is_that_of_the_network():
     network = PatchNetwork(features=1, patch_size=7)
     predictor = PatchPredictor(network)
     assert (predictor.patch_size, predictor.stride) == (7, 6)
@@ -166,7 +166,7 @@ def test_the_side_of_a_window_is_the_networks():
     assert predictor(*pair(12, 13, 14)).shape == (1, 3, 12, 13, 14)
 
 
-def test_the_network_is_left_as_it_is():
+def test_the_network_is_not_modified():
     network = PatchNetwork(features=2).train()
     network.decoders[0].requires_grad_(False)
     before = {name: (w.stride(), w.requires_grad) for name, w in network.named_parameters()}
@@ -180,12 +180,12 @@ def test_the_network_is_left_as_it_is():
 def test_integers_and_doubles():
     moving, target = pair(15, 16, 17)
     expected = PatchPredictor(Pointwise())(moving, target)
-    got = PatchPredictor(Pointwise())(moving.double(), target)
-    assert got.dtype == torch.float32
-    assert torch.allclose(got, expected)
+    result = PatchPredictor(Pointwise())(moving.double(), target)
+    assert result.dtype == torch.float32
+    assert torch.allclose(result, expected)
     whole = (10 * moving).round().to(torch.int16)
-    got = PatchPredictor(Pointwise())(whole, whole)
-    assert torch.equal(got[:, :1], 2.0 * whole)
+    result = PatchPredictor(Pointwise())(whole, whole)
+    assert torch.equal(result[:, :1], 2.0 * whole)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -196,21 +196,21 @@ def test_half_precision(precision, channels_last):
     moving, target = pair(15, 15, 29)
     expected = PatchPredictor(network)(moving, target)
     predictor = PatchPredictor(network, precision=precision, channels_last=channels_last)
-    got = predictor(moving, target)
-    assert got.dtype == torch.float32
-    error = (got - expected).abs().mean() / expected.abs().mean()
+    result = predictor(moving, target)
+    assert result.dtype == torch.float32
+    error = (result - expected).abs().mean() / expected.abs().mean()
     assert 0 < error < 0.02
 
 
-def test_channels_last_changes_nothing_but_rounding():
+def test_channels_last_changes_rounding_only():
     network = PatchNetwork(features=4)
     moving, target = pair(15, 15, 29)
     expected = PatchPredictor(network)(moving, target)
-    got = PatchPredictor(network, channels_last=True)(moving, target)
-    assert torch.allclose(got, expected, atol=1e-6)
+    result = PatchPredictor(network, channels_last=True)(moving, target)
+    assert torch.allclose(result, expected, atol=1e-6)
 
 
-def test_a_compiled_network_sees_batches_of_one_size(monkeypatch):
+def test_a_compiled_network_has_batches_of_one_size(monkeypatch):
     sizes = []
 
     def compiled(network, **options):
@@ -224,8 +224,8 @@ def test_a_compiled_network_sees_batches_of_one_size(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     moving, target = pair(29, 29, 29)
-    got = PatchPredictor(Pointwise(), batch_size=3, compiled=True)(moving, target)
-    assert torch.allclose(got, Pointwise()(moving, target))
+    result = PatchPredictor(Pointwise(), batch_size=3, compiled=True)(moving, target)
+    assert torch.allclose(result, Pointwise()(moving, target))
     assert sizes == [3, 3, 3]
 
 
@@ -237,9 +237,9 @@ def test_progress():
 
 
 class TestSeveralDevices:
-    """The CPU, named several times, stands for several GPUs: each has its copy and its thread."""
+    """The CPU, listed several times, represents several GPUs with a copy and a thread each."""
 
-    def test_share_the_windows(self):
+    def test_divide_the_windows(self):
         torch.manual_seed(0)
         network = PatchNetwork(features=2)
         moving, target = pair(30, 29, 29)
@@ -247,9 +247,9 @@ class TestSeveralDevices:
         for number in (2, 3, 20):
             calls = []
             predictor = PatchPredictor(network, devices=["cpu"] * number, batch_size=2)
-            got = predictor(moving, target, lambda *call, calls=calls: calls.append(call))
-            assert torch.allclose(got, expected, atol=1e-6)
-            assert not got.requires_grad
+            result = predictor(moving, target, lambda *call, calls=calls: calls.append(call))
+            assert torch.allclose(result, expected, atol=1e-6)
+            assert not result.requires_grad
             assert calls[-1] == (12, 12)
             assert [done for done, _ in calls] == sorted({done for done, _ in calls})
 
@@ -265,8 +265,8 @@ class TestSeveralDevices:
                 return super().forward(moving, target)
 
         moving, target = pair(15, 15, 29)
-        got = PatchPredictor(Waiting(), devices=["cpu", "cpu"])(moving, target)
-        assert torch.allclose(got, Pointwise()(moving, target))
+        result = PatchPredictor(Waiting(), devices=["cpu", "cpu"])(moving, target)
+        assert torch.allclose(result, Pointwise()(moving, target))
 
     def test_an_error_stops_all(self):
         class Failing(Pointwise):
@@ -297,13 +297,13 @@ class TestSeveralDevices:
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]])
 def test_smaller_batches_where_memory_runs_out(error, devices, caplog):
     moving, target = pair(29, 29, 29)
-    predictor = PatchPredictor(Hungry(1, error), batch_size=16, devices=devices)
+    predictor = PatchPredictor(MemoryLimited(1, error), batch_size=16, devices=devices)
     with caplog.at_level(logging.WARNING, logger=patches.__name__):
-        got = predictor(moving, target)
-    assert torch.allclose(got, Pointwise()(moving, target))
+        result = predictor(moving, target)
+    assert torch.allclose(result, Pointwise()(moving, target))
     first = 8 // len(devices)
-    assert f"for {first} patches at once; going on with {first // 2}" in caplog.text
-    assert "device cpu: its memory does not suffice for 2 patches at once; going on with 1" in (
+    assert f"for {first} patches at once; continuing with {first // 2}" in caplog.text
+    assert "device cpu: its memory does not suffice for 2 patches at once; continuing with 1" in (
         caplog.text
     )
     caplog.clear()
@@ -311,20 +311,20 @@ def test_smaller_batches_where_memory_runs_out(error, devices, caplog):
     assert caplog.text == ""
 
 
-def test_memory_for_not_even_one_patch():
-    predictor = PatchPredictor(Hungry(0, MemoryError()))
+def test_not_enough_memory_for_one_patch():
+    predictor = PatchPredictor(MemoryLimited(0, MemoryError()))
     with pytest.raises(InputError, match="device cpu: its memory does not suffice for one patch"):
         predictor(*pair(29, 29, 29))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
-    predictor = PatchPredictor(Hungry(0, RuntimeError("broken")))
+    predictor = PatchPredictor(MemoryLimited(0, RuntimeError("broken")))
     with pytest.raises(RuntimeError, match="broken"):
         predictor(*pair(29, 29, 29))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"stride": 16}, "windows must touch"),
         ({"stride": 0}, "windows must touch"),
@@ -333,8 +333,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         ({"devices": []}, "at least one device"),
     ],
 )
-def test_options_that_cannot_be(options, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_options(options, message):
+    with pytest.raises(ValueError, match=message):
         PatchPredictor(Pointwise(), **options)
 
 
@@ -354,7 +354,7 @@ def test_gpus(precision):
     moving, target = pair(40, 45, 50)
     expected = PatchPredictor(network)(moving, target)
     devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    got = PatchPredictor(network, devices=devices, precision=precision)(moving, target)
-    assert got.device.type == "cpu"
+    result = PatchPredictor(network, devices=devices, precision=precision)(moving, target)
+    assert result.device.type == "cpu"
     tolerance = 1e-3 if precision == "float32" else 0.02
-    assert (got - expected).abs().mean() < tolerance * expected.abs().mean()
+    assert (result - expected).abs().mean() < tolerance * expected.abs().mean()

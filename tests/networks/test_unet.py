@@ -1,4 +1,4 @@
-"""The U-shaped network that sees the forces."""
+"""The U-shaped network with forces as input."""
 
 import itertools
 
@@ -8,8 +8,8 @@ import torch
 from nipype_quicksilver.lddmm.kernel import KernelOperator
 from nipype_quicksilver.lddmm.settings import Kernel
 from nipype_quicksilver.networks import unet
-from nipype_quicksilver.networks.forces import Moving
-from nipype_quicksilver.networks.unet import LARGEST, ForceUNet
+from nipype_quicksilver.networks.forces import MovingImage
+from nipype_quicksilver.networks.unet import LARGEST_MOMENTUM, ForceUNet
 
 SHAPE = (20, 16, 24)  # on the velocity grid (10, 8, 12), of which two halvings need padding
 
@@ -25,7 +25,7 @@ def inputs():
     moving, target = torch.rand((2, 1, 1, *SHAPE), generator=generator)
     operator = KernelOperator(Kernel(), [n // 2 for n in SHAPE], 4.0)
     state = torch.zeros((1, 3, *operator.shape))
-    return Moving(moving, torch.ones_like(moving), operator), target, state
+    return MovingImage(moving, torch.ones_like(moving), operator), target, state
 
 
 def scrambled(network, size=1.0):
@@ -36,14 +36,14 @@ def scrambled(network, size=1.0):
     return network
 
 
-def test_shape_and_bounds_whatever_the_weights(inputs):
+def test_shape_and_bounds_for_arbitrary_weights(inputs):
     momentum = scrambled(make())(*inputs).detach()
     assert momentum.shape == (1, 3, 10, 8, 12) and momentum.isfinite().all()
-    assert float(momentum.abs().max()) <= LARGEST
+    assert float(momentum.abs().max()) <= LARGEST_MOMENTUM
 
 
-def test_untrained_network_goes_along_the_force(inputs):
-    """Before any training the momentum lowers the energy of the matching to first order."""
+def test_untrained_network_steps_along_the_force(inputs):
+    """Before training the momentum reduces the dissimilarity to first order."""
     network = make()
     with torch.no_grad():
         momentum = network(*inputs)
@@ -54,7 +54,7 @@ def test_untrained_network_goes_along_the_force(inputs):
     assert float(cosine) > 0.9
 
 
-def test_identical_images_are_left_alone(inputs):
+def test_identical_images_need_no_momentum(inputs):
     moving, _, state = inputs
     with torch.no_grad():
         different = make()(*inputs)
@@ -71,7 +71,7 @@ def test_every_weight_is_trained(inputs, parameters):
 
 
 def test_tiles_keep_the_grid(inputs):
-    """On tiles, of which two halvings need padding, the gains are still those of each voxel."""
+    """With tiles, of which two halvings need padding, gains are still per voxel."""
     network = make(tile=2, normalized=True)
     with torch.no_grad():
         momentum = network(*inputs)
@@ -82,7 +82,7 @@ def test_tiles_keep_the_grid(inputs):
     assert float((ratio[::2] - ratio[1::2]).abs().mean()) > 0.01
 
 
-def test_tiled_gains_lie_where_their_features_come_from():
+def test_tiling_and_its_inverse():
     """Packing into channels and back is the identity, also for several channels."""
     fine = torch.arange(2 * 5 * 4 * 6 * 8.0).reshape(2, 5, 4, 6, 8)
     blocks = unet._space_to_depth(fine, 2)
@@ -91,7 +91,7 @@ def test_tiled_gains_lie_where_their_features_come_from():
     assert torch.equal(unet._depth_to_space(blocks, 2), fine)
 
 
-def test_the_last_pass_looks_at_finer_images():
+def test_the_last_pass_is_on_finer_images():
     generator = torch.Generator().manual_seed(1)
     moving, target = torch.rand((2, 1, 1, 40, 32, 48), generator=generator)
     weight = torch.ones_like(moving)
@@ -99,27 +99,27 @@ def test_the_last_pass_looks_at_finer_images():
     state = torch.zeros((1, 3, *operator.shape))
     parameters = {"velocity": 2, "normalized": True, "passes": 3, "last_image": 1}
     network = scrambled(make(**parameters), 0.1)
-    first, second, last = network.in_passes()
+    first, second, last = network.unroll()
     assert first is second is network and (first.image, last.image) == (2, 1)
-    assert network.in_passes(2) == [network] * 3
+    assert network.unroll(2) == [network] * 3
     several = make(**parameters, last_passes=2)
-    assert [each.image for each in several.in_passes()] == [2, 1, 1]
-    with pytest.raises(ValueError, match="at most all"):
+    assert [each.image for each in several.unroll()] == [2, 1, 1]
+    with pytest.raises(ValueError, match="at most that of all"):
         make(**parameters, last_passes=4)
     coarser = [torch.nn.functional.avg_pool3d(each, 2) for each in (moving, weight, target)]
-    looks = [
-        (Moving(image, where, operator), aim, state)
+    inputs = [
+        (MovingImage(image, where, operator), aim, state)
         for image, where, aim in (coarser, (moving, weight, target))
     ]
     with torch.no_grad():
-        coarse, fine = first(*looks[0]), last(*looks[1])
+        coarse, fine = first(*inputs[0]), last(*inputs[1])
     assert coarse.shape == fine.shape and not torch.allclose(coarse, fine)
-    # Of all that it is given, only the finest force is another one.
+    # Of all inputs, only the finest force is different.
     network.along.data[0] = 0
     for layer in (network.enter, network.leave):
         torch.nn.init.zeros_(layer.weight)
     with torch.no_grad():
-        coarse, fine = first(*looks[0]), last(*looks[1])
+        coarse, fine = first(*inputs[0]), last(*inputs[1])
     torch.testing.assert_close(coarse, fine)
 
 
@@ -136,11 +136,11 @@ def test_dropout_samples_also_in_evaluation(inputs):
     assert make(dropout=0.3).state_dict().keys() == make().state_dict().keys()
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_invalid_factors_are_rejected():
     for parameters in ({"image": 2, "velocity": 3}, {"image": 2, "velocity": 4, "scales": (3,)}):
-        with pytest.raises(ValueError, match="multiples of the image's"):
+        with pytest.raises(ValueError, match="multiples of the image factor"):
             ForceUNet(**parameters)
-    with pytest.raises(ValueError, match="divisor of the image's"):
+    with pytest.raises(ValueError, match="divisor of the image factor"):
         ForceUNet(image=2, last_image=3)
 
 

@@ -142,7 +142,7 @@ def sampled(register, tiny_networks):
 def test_opposite_contrasts_are_registered_as_like_ones(pair, opposite, tmp_path, method):
     options = {"settings": Settings(stages=(Stage(4, 4, 3),))}
     if method == "predict":
-        network = save_unet(tmp_path / "net.safetensors", changes={"like_contrast": True})
+        network = save_unet(tmp_path / "net.safetensors", changes={"match_contrast": True})
         options = {"prediction_network": network}
     like, exchanged = (
         nipype_quicksilver.register(
