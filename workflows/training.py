@@ -127,8 +127,8 @@ def init_training_wf(
     Examples
     --------
     >>> wf = init_training_wf(omp_nthreads=2, n_pairs=10)
-    >>> wf.get_node("optimize").interface.inputs.similarity
-    'lncc'
+    >>> wf.get_node("sample_pairs").inputs.number
+    10
     >>> wf.get_node("train_correction").inputs.role
     'correction'
     """
