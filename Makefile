@@ -4,7 +4,7 @@ VENV ?= .venv
 # torch comes first, so that another build of it can be chosen, for instance
 # make demo TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
-DEMO_DIR ?= demo-output
+DEMO_DIR ?= quicksilver-demo
 JOBS ?= 2
 EXTRAS ?= test
 

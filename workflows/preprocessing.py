@@ -1,43 +1,53 @@
-"""From heads to aligned brains: brain extraction and affine registration, by any engine."""
+"""From heads to aligned brains: brain extraction and affine registration."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import Node, Workflow
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction, ConvertAffine
-from nipype_quicksilver.interfaces.engines import GreedyAffine, SynthStrip
-from nipype_quicksilver.workflows.engines import AFFINES, BRAIN_EXTRACTIONS, check_engine
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction
+from nipype_quicksilver.options import AFFINE_ESTIMATION, BRAIN_EXTRACTION, DOF, NONE
+from nipype_quicksilver.preprocessing.external import check_dof, check_tools
+from nipype_quicksilver.tools import ANTS_BRAIN_EXTRACTION, check_installed
+from nipype_quicksilver.workflows.deprecation import renamed
 
 
 def init_brain_extraction_wf(
     *,
     omp_nthreads: int,
-    engine: str = "deepbet",
+    brain_extraction: str = BRAIN_EXTRACTION.default,
     use_gpu: bool = False,
     brain_template: str | None = None,
     brain_probability_mask: str | None = None,
     name: str = "brain_extraction_wf",
+    engine: str | None = None,
 ) -> Workflow:
-    """Build a workflow that finds the brain in an image of a head.
+    """Build a workflow that extracts the brain from an image of a head.
 
     Workflow Graph
         ::
 
-            inputnode -> extract (-> mask) -> outputnode
+            inputnode -> extract -> outputnode
 
     Parameters
     ----------
     omp_nthreads : int
         Threads of each node that can use several.
-    engine : {'deepbet', 'bet', 'synthstrip', 'ants', 'afni'}
-        What finds the brain: deepbet comes with this package; the others are FSL's BET,
-        FreeSurfer's SynthStrip, ANTs' brain extraction and AFNI's 3dSkullStrip.
+    brain_extraction : {'deepbet', 'bet', 'synthstrip', 'afni', 'ants'}
+        What extracts the brain: deepbet comes with this package; the others are FSL BET,
+        FreeSurfer's SynthStrip, AFNI 3dSkullStrip and ANTs brain extraction.
     use_gpu : bool
         Run deepbet on a GPU.
     brain_template, brain_probability_mask : str, optional
         For ANTs: a template with skull, and the probability of brain in it.
     name : str
         Name of the workflow.
+    engine : str, optional
+        Earlier name of `brain_extraction`; deprecated since version 0.2.
 
     Returns
     -------
@@ -47,14 +57,14 @@ def init_brain_extraction_wf(
     Raises
     ------
     InputError
-        If the engine is unknown or not installed.
+        If the tool is unknown or not installed.
 
     Inputs
     ------
     in_file
         T1-weighted image of a head.
     in_mask
-        A mask that there is already: used as it is; optional, for deepbet only.
+        A mask that exists already: used as it is; optional, not for ANTs.
 
     Outputs
     -------
@@ -68,64 +78,50 @@ def init_brain_extraction_wf(
     >>> wf = init_brain_extraction_wf(omp_nthreads=1)
     >>> wf.inputs.inputnode.in_file = "sub-01_T1w.nii.gz"
     """
-    check_engine(engine, BRAIN_EXTRACTIONS)
+    chosen = renamed("engine", engine, "brain_extraction", brain_extraction)
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        f"Brains were extracted with *{engine}* (*nipype-quicksilver* {__version__}).\n"
+        f"Brains were extracted with *{chosen}* (*nipype-quicksilver* {__version__}).\n"
     )
     inputnode = Node(
         IdentityInterface(fields=["in_file", "in_mask"], mandatory_inputs=False), name="inputnode"
     )
     outputnode = Node(IdentityInterface(fields=["out_file", "out_mask"]), name="outputnode")
-    if engine == "deepbet":
-        extract = Node(
-            BrainExtraction(use_gpu=use_gpu),
-            n_procs=1 if use_gpu else omp_nthreads,
-            mem_gb=2.0,
-            name="extract",
-        )
+    if chosen == "ants":
+        extract = _ants_extraction(omp_nthreads, brain_template, brain_probability_mask)
         workflow.connect([
-            (inputnode, extract, [("in_file", "in_file"), ("in_mask", "mask")]),
-            (extract, outputnode, [("out_file", "out_file"), ("out_mask", "out_mask")]),
+            (inputnode, extract, [("in_file", "anatomical_image")]),
+            (extract, outputnode, [
+                ("BrainExtractionBrain", "out_file"),
+                ("BrainExtractionMask", "out_mask"),
+            ]),
         ])  # fmt: skip
         return workflow
-    build = {"bet": _bet, "synthstrip": _synthstrip, "ants": _ants_extraction, "afni": _afni}
-    options = (brain_template, brain_probability_mask) if engine == "ants" else ()
-    build[engine](workflow, inputnode, outputnode, omp_nthreads, *options)
+    BRAIN_EXTRACTION.check(chosen)
+    check_tools(chosen, NONE)
+    extract = Node(
+        BrainExtraction(brain_extraction=chosen, use_gpu=use_gpu),
+        n_procs=1 if use_gpu else omp_nthreads,
+        mem_gb=8.0 if chosen == "synthstrip" else 2.0,
+        name="extract",
+    )
+    workflow.connect([
+        (inputnode, extract, [("in_file", "in_file"), ("in_mask", "mask")]),
+        (extract, outputnode, [("out_file", "out_file"), ("out_mask", "out_mask")]),
+    ])  # fmt: skip
     return workflow
 
 
-def _bet(workflow, inputnode, outputnode, omp_nthreads):
-    from nipype.interfaces.fsl import BET
-
-    extract = Node(BET(mask=True, robust=True), mem_gb=1.0, name="extract")
-    # A compressed NIfTI whatever FSLOUTPUTTYPE says.
-    extract.inputs.output_type = "NIFTI_GZ"
-    workflow.connect([
-        (inputnode, extract, [("in_file", "in_file")]),
-        (extract, outputnode, [("out_file", "out_file"), ("mask_file", "out_mask")]),
-    ])  # fmt: skip
-
-
-def _synthstrip(workflow, inputnode, outputnode, omp_nthreads):
-    extract = Node(SynthStrip(), n_procs=omp_nthreads, mem_gb=8.0, name="extract")
-    workflow.connect([
-        (inputnode, extract, [("in_file", "in_file")]),
-        (extract, outputnode, [("out_file", "out_file"), ("out_mask", "out_mask")]),
-    ])  # fmt: skip
-
-
-def _ants_extraction(workflow, inputnode, outputnode, omp_nthreads, template, probability):
+def _ants_extraction(omp_nthreads: int, template: str | None, probability: str | None) -> Any:
+    """Return the node of the brain extraction that needs a template with skull."""
     from nipype.interfaces.ants import BrainExtraction as ANTsBrainExtraction
-
-    from nipype_quicksilver.errors import InputError
 
     if template is None or probability is None:
         raise InputError(
-            "engine 'ants' needs a template with skull: give brain_template and "
-            "brain_probability_mask"
+            "'ants' needs a template with skull: give brain_template and brain_probability_mask"
         )
-    extract = Node(
+    check_installed("ants", {"ants": ANTS_BRAIN_EXTRACTION}, BRAIN_EXTRACTION.default)
+    return Node(
         ANTsBrainExtraction(
             dimension=3, brain_template=template, brain_probability_mask=probability
         ),
@@ -133,59 +129,36 @@ def _ants_extraction(workflow, inputnode, outputnode, omp_nthreads, template, pr
         mem_gb=4.0,
         name="extract",
     )
-    workflow.connect([
-        (inputnode, extract, [("in_file", "anatomical_image")]),
-        (extract, outputnode, [
-            ("BrainExtractionBrain", "out_file"),
-            ("BrainExtractionMask", "out_mask"),
-        ]),
-    ])  # fmt: skip
-
-
-def _afni(workflow, inputnode, outputnode, omp_nthreads):
-    from nipype.interfaces.afni import Calc, SkullStrip
-
-    # 3dSkullStrip changes intensities: only where it finds brain is of use.
-    extract = Node(SkullStrip(outputtype="NIFTI_GZ"), mem_gb=2.0, name="extract")
-    mask = Node(
-        Calc(expr="step(a)", outputtype="NIFTI_GZ", args="-datum byte"), mem_gb=0.5, name="mask"
-    )
-    brain = Node(Calc(expr="a*step(b)", outputtype="NIFTI_GZ"), mem_gb=0.5, name="brain")
-    workflow.connect([
-        (inputnode, extract, [("in_file", "in_file")]),
-        (extract, mask, [("out_file", "in_file_a")]),
-        (inputnode, brain, [("in_file", "in_file_a")]),
-        (extract, brain, [("out_file", "in_file_b")]),
-        (brain, outputnode, [("out_file", "out_file")]),
-        (mask, outputnode, [("out_file", "out_mask")]),
-    ])  # fmt: skip
 
 
 def init_affine_wf(
     *,
     omp_nthreads: int,
-    engine: str = "simpleitk",
-    dof: int = 12,
+    affine: str = AFFINE_ESTIMATION.default,
+    dof: int = next(iter(DOF)),
     name: str = "affine_wf",
+    engine: str | None = None,
 ) -> Workflow:
     """Build a workflow that aligns a moving brain to a fixed brain.
 
     Workflow Graph
         ::
 
-            inputnode -> align (-> convert) -> outputnode
+            inputnode -> align -> outputnode
 
     Parameters
     ----------
     omp_nthreads : int
         Threads of each node that can use several.
-    engine : {'simpleitk', 'greedy', 'ants', 'reg_aladin', 'flirt'}
-        What finds the affine: simpleitk comes with this package; the others are greedy, ANTs,
-        NiftyReg and FSL's FLIRT. Their affines are converted to ITK's.
+    affine : {'simpleitk', 'greedy', 'ants', 'reg_aladin', 'flirt'}
+        What estimates the affine: simpleitk comes with this package; the others are greedy, ANTs,
+        NiftyReg and FSL FLIRT. Their affines are converted to ITK's.
     dof : {12, 6, 7, 9}
-        Degrees of freedom; not all engines know all of them.
+        Degrees of freedom; not all tools know all of them.
     name : str
         Name of the workflow.
+    engine : str, optional
+        Earlier name of `affine`; deprecated since version 0.2.
 
     Returns
     -------
@@ -195,7 +168,7 @@ def init_affine_wf(
     Raises
     ------
     InputError
-        If the engine is unknown or not installed, or has no such degrees of freedom.
+        If the tool is unknown or not installed, or has no such degrees of freedom.
 
     Inputs
     ------
@@ -217,139 +190,41 @@ def init_affine_wf(
     >>> wf.get_node("align").inputs.dof
     9
     """
-    check_engine(engine, AFFINES)
-    _check_dof(engine, dof)
+    chosen = renamed("engine", engine, "affine", affine)
+    AFFINE_ESTIMATION.check(chosen)
+    check_tools(NONE, chosen)
+    check_dof(chosen, dof)
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        f"Brains were aligned by an affine of {dof} degrees of freedom with *{engine}* "
+        f"Brains were aligned by an affine of {dof} degrees of freedom with *{chosen}* "
         f"(*nipype-quicksilver* {__version__}).\n"
     )
     inputs = ["fixed_image", "moving_image", "fixed_image_mask", "moving_image_mask"]
     outputs = ["affine_transform", "inverse_affine_transform"]
     inputnode = Node(IdentityInterface(fields=inputs, mandatory_inputs=False), name="inputnode")
     outputnode = Node(IdentityInterface(fields=outputs), name="outputnode")
-    if engine == "simpleitk":
-        align = Node(
-            AffineRegistration(dof=dof), n_procs=min(omp_nthreads, 2), mem_gb=1.0, name="align"
-        )
-        workflow.connect([
-            (inputnode, align, [(field, field) for field in inputs]),
-            (align, outputnode, [(field, field) for field in outputs]),
-        ])  # fmt: skip
-        return workflow
-    build = {"greedy": _greedy, "ants": _ants, "reg_aladin": _aladin, "flirt": _flirt}
-    align, names, output, in_format = build[engine](omp_nthreads, dof)
-    convert = Node(ConvertAffine(in_format=in_format), mem_gb=0.2, name="convert")
+    # SimpleITK follows two directions at a time.
+    n_procs = min(omp_nthreads, 2) if chosen == AFFINE_ESTIMATION.default else omp_nthreads
+    align = Node(
+        AffineRegistration(affine=chosen, dof=dof), n_procs=n_procs, mem_gb=2.0, name="align"
+    )
     workflow.connect([
-        (inputnode, align, list(names.items())),
-        (align, convert, [output]),
-        (inputnode, convert, [
-            ("fixed_image", "fixed_image"),
-            ("moving_image", "moving_image"),
-        ]),
-        (convert, outputnode, [(field, field) for field in outputs]),
+        (inputnode, align, [(field, field) for field in inputs]),
+        (align, outputnode, [(field, field) for field in outputs]),
     ])  # fmt: skip
     return workflow
-
-
-_DOF_OF = {"greedy": (6, 7, 12), "ants": (6, 7, 12), "reg_aladin": (6, 12)}
-
-
-def _check_dof(engine: str, dof: int) -> None:
-    from nipype_quicksilver.errors import InputError
-
-    known = _DOF_OF.get(engine, (6, 7, 9, 12))
-    if dof not in known:
-        raise InputError(f"engine '{engine}' has no {dof} degrees of freedom; give one of {known}")
-
-
-# Each builder gives the node, its names of the inputs, where its affine goes, and the format.
-
-
-def _greedy(omp_nthreads, dof):
-    align = Node(GreedyAffine(dof=dof), n_procs=omp_nthreads, mem_gb=2.0, name="align")
-    names = {"fixed_image": "fixed_image", "moving_image": "moving_image"}
-    names |= {"fixed_image_mask": "fixed_mask", "moving_image_mask": "moving_mask"}
-    return align, names, ("out_file", "in_file"), "ras"
-
-
-def _ants(omp_nthreads, dof):
-    from nipype.interfaces.ants import Registration
-
-    align = Node(
-        Registration(
-            dimension=3,
-            transforms=[{6: "Rigid", 7: "Similarity", 12: "Affine"}[dof]],
-            transform_parameters=[(0.1,)],
-            metric=["MI"],
-            metric_weight=[1],
-            radius_or_number_of_bins=[32],
-            sampling_strategy=["Regular"],
-            sampling_percentage=[0.25],
-            number_of_iterations=[[1000, 500, 250]],
-            shrink_factors=[[8, 4, 2]],
-            smoothing_sigmas=[[3, 2, 1]],
-            sigma_units=["vox"],
-            convergence_threshold=[1e-6],
-            convergence_window_size=[10],
-            initial_moving_transform_com=1,
-            collapse_output_transforms=True,
-            write_composite_transform=False,
-            float=True,
-        ),
-        n_procs=omp_nthreads,
-        mem_gb=2.0,
-        name="align",
-    )
-    masks = {"fixed_image_mask": "fixed_image_masks", "moving_image_mask": "moving_image_masks"}
-    names = {"fixed_image": "fixed_image", "moving_image": "moving_image"}
-    return align, {**names, **masks}, (("forward_transforms", _first), "in_file"), "itk"
-
-
-def _first(items):
-    """Return the first of a list."""
-    return items[0]
-
-
-def _aladin(omp_nthreads, dof):
-    from nipype.interfaces.niftyreg import RegAladin
-
-    align = Node(
-        RegAladin(rig_only_flag=dof == 6, omp_core_val=omp_nthreads),
-        n_procs=omp_nthreads,
-        mem_gb=2.0,
-        name="align",
-    )
-    names = {"fixed_image": "ref_file", "moving_image": "flo_file"}
-    names |= {"fixed_image_mask": "rmask_file", "moving_image_mask": "fmask_file"}
-    return align, names, ("aff_file", "in_file"), "ras"
-
-
-def _flirt(omp_nthreads, dof):
-    from nipype.interfaces.fsl import FLIRT
-
-    align = Node(
-        FLIRT(dof=dof, cost="corratio", searchr_x=[-60, 60], searchr_y=[-60, 60]),
-        mem_gb=1.0,
-        name="align",
-    )
-    align.inputs.searchr_z = [-60, 60]
-    align.inputs.output_type = "NIFTI_GZ"
-    names = {"fixed_image": "reference", "moving_image": "in_file"}
-    masks = {"fixed_image_mask": "ref_weight", "moving_image_mask": "in_weight"}
-    return align, {**names, **masks}, ("out_matrix_file", "in_file"), "fsl"
 
 
 def init_preprocessing_wf(
     *,
     omp_nthreads: int,
-    brain_extraction: str = "deepbet",
-    affine: str = "simpleitk",
-    dof: int = 12,
+    brain_extraction: str = BRAIN_EXTRACTION.default,
+    affine: str = AFFINE_ESTIMATION.default,
+    dof: int = next(iter(DOF)),
     use_gpu: bool = False,
     name: str = "preprocessing_wf",
 ) -> Workflow:
-    """Build a workflow that finds the brain in a head and aligns it to another brain.
+    """Build a workflow that extracts the brain from a head and aligns it to another brain.
 
     Workflow Graph
         ::
@@ -361,9 +236,9 @@ def init_preprocessing_wf(
     omp_nthreads : int
         Threads of each node that can use several.
     brain_extraction : str
-        Engine of :func:`init_brain_extraction_wf`.
+        As :func:`init_brain_extraction_wf`.
     affine : str
-        Engine of :func:`init_affine_wf`.
+        As :func:`init_affine_wf`.
     dof : {12, 6, 7, 9}
         Degrees of freedom of the affine.
     use_gpu : bool
@@ -381,7 +256,7 @@ def init_preprocessing_wf(
     in_file
         T1-weighted image of a head.
     in_mask
-        Its brain; optional, for deepbet only.
+        Its brain mask; optional.
     fixed_image
         Brain to align to, such as a template without skull.
     fixed_image_mask
@@ -408,9 +283,9 @@ def init_preprocessing_wf(
     outputs = ["out_file", "out_mask", "affine_transform", "inverse_affine_transform"]
     outputnode = Node(IdentityInterface(fields=outputs), name="outputnode")
     extraction_wf = init_brain_extraction_wf(
-        omp_nthreads=omp_nthreads, engine=brain_extraction, use_gpu=use_gpu
+        omp_nthreads=omp_nthreads, brain_extraction=brain_extraction, use_gpu=use_gpu
     )
-    affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, engine=affine, dof=dof)
+    affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, affine=affine, dof=dof)
     workflow.__desc__ = extraction_wf.__desc__ + affine_wf.__desc__
     workflow.connect([
         (inputnode, extraction_wf, [

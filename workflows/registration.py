@@ -1,12 +1,15 @@
 """Registration of a pair of images."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Node, Workflow
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import (
     AffineRegistration,
     ApplyTransforms,
@@ -20,7 +23,16 @@ from nipype_quicksilver.interfaces import (
     ShootGeodesic,
 )
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import DEFAULT_METHOD, check_method
+from nipype_quicksilver.options import (
+    AUTO,
+    METHODS,
+    NONE,
+    OPTIONS,
+    RegistrationOptions,
+    completed,
+    documented,
+)
+from nipype_quicksilver.workflows.deprecation import renamed
 
 _INPUTS = [
     "fixed_image",
@@ -51,25 +63,22 @@ deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilve
 """
 
 
+@documented
 def init_quicksilver_wf(
     *,
     omp_nthreads: int,
     use_gpu: bool = False,
     labels: bool = False,
-    method: str = DEFAULT_METHOD,
-    corrections: int | None = None,
-    prediction_network: str | Path | None = None,
-    correction_network: str | Path | None = None,
-    n_samples: int | None = None,
-    template: str | None = None,
     name: str = "quicksilver_wf",
+    n_samples: int | None = None,
+    **options: Unpack[RegistrationOptions],
 ) -> Workflow:
     """Build a workflow that registers a moving image to a fixed image.
 
     It does what the `quicksilver register` command and the `QuicksilverRegistration` node do with
-    brains, in steps that a workflow engine can cache and spread. It finds neither brains nor the
-    affine: `init_preprocessing_wf` does. Folds are mended on the working grid; those that only the
-    fixed image's own, other grid shows, `jacobian_summary` counts.
+    brains, in steps that Nipype can cache and spread over processors. It takes brains, and the
+    affine between them: `init_preprocessing_wf` extracts and aligns them. Folds are repaired on the
+    working grid; `jacobian_summary` counts those that only the fixed image's own grid shows.
 
     Workflow Graph
         ::
@@ -82,7 +91,7 @@ def init_quicksilver_wf(
             compose_inverse -> warp_fixed                                 <-----------+
             compose_forward -> jacobian_summary
 
-        MOMENTUM is `optimize`, or `predict`, or with ``method="refine"`` `predict` -> `optimize`.
+        MOMENTUM is `predict`, `optimize`, or `predict` -> `optimize`, as the method has it.
         With samples, predict -> warp_uncertainty. With a template,
         select_template -> template_grid, align_template -> conform_fixed, conform_moving.
 
@@ -95,21 +104,14 @@ def init_quicksilver_wf(
         it gets one thread.
     labels : bool
         Warp the labels of the moving image, and compare them with those of the fixed image.
-    method : {'correct', 'predict', 'refine', 'optimize'}
-        Where the momentum comes from: a network's prediction, corrected by a second one; the
-        prediction alone; the corrected prediction, optimised further; optimisation only.
-    corrections : int, optional
-        Times that the prediction is corrected, for ``correct`` and ``refine``; once otherwise.
-    prediction_network, correction_network : path-like, optional
-        Checkpoints; those of the package otherwise.
-    n_samples : int, optional
-        Momenta to draw from a probabilistic network, whose mean is taken.
-    template : str, optional
-        Images are compared on its grid of 1 mm, to which another affine aligns the fixed brain:
-        ``MNI152``, the file of a template without skull, or a name that TemplateFlow knows; in the
-        world of the fixed image otherwise.
     name : str
         Name of the workflow.
+    n_samples : int, optional
+        Earlier name of `samples`; deprecated since version 0.2.
+    {options}
+
+    The workflow has no use for `brain_extraction` and `affine`. Default of `template`: ``none``;
+    it may also be a name of TemplateFlow's, and must be without skull; ``auto`` is for heads.
 
     Returns
     -------
@@ -154,13 +156,15 @@ def init_quicksilver_wf(
     label_overlap
         Overlap of `warped_labels` with `fixed_labels` (JSON); with `labels` only.
     uncertainty
-        How far off the displacement may be, in mm, on the fixed image's grid; with `n_samples`
-        only.
+        Standard deviation of the displacement, mm, on the fixed image's grid; with `samples` only.
+    uncertainty_components
+        Its variances along x, y and z, mm^2; with `uncertainty_components` only.
 
     Raises
     ------
     InputError
-        If the method is unknown, or has no use for something that is given.
+        If an option has a value that is not allowed, or that the workflow or the method has no use
+        for.
 
     Examples
     --------
@@ -169,11 +173,7 @@ def init_quicksilver_wf(
     (2, 2)
     >>> wf.inputs.inputnode.fixed_image = "sub-01_T1w.nii.gz"
     """
-    networks = {"prediction_network": prediction_network, "correction_network": correction_network}
-    check_method(method, corrections=corrections, samples=n_samples, **networks)
-    predicting = {**networks, "n_samples": n_samples, "corrections": corrections}
-    if method == "predict":
-        predicting["corrections"] = 0
+    chosen = _chosen(options, n_samples)
     workflow = Workflow(name=name)
     workflow.__desc__ = _DESCRIPTION
     inputnode = Node(
@@ -183,22 +183,35 @@ def init_quicksilver_wf(
         name="inputnode",
     )
     outputs = _OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])
-    outputs = outputs + (["uncertainty"] if n_samples else [])
-    outputnode = Node(IdentityInterface(fields=outputs), name="outputnode")
-    _connect_preparation(workflow, inputnode, omp_nthreads, template)
-    found = _connect_engine(workflow, method, predicting, 1 if use_gpu else omp_nthreads, use_gpu)
-    workflow.connect(found, "momentum", outputnode, "momentum")
+    uncertainties = ["uncertainty"] if chosen["samples"] else []
+    uncertainties += ["uncertainty_components"] if chosen["uncertainty_components"] else []
+    outputnode = Node(IdentityInterface(fields=outputs + uncertainties), name="outputnode")
+    _connect_preparation(workflow, inputnode, omp_nthreads, chosen["template"])
+    source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
+    workflow.connect(source, "momentum", outputnode, "momentum")
     _connect_transforms(workflow, inputnode, omp_nthreads)
-    _connect_images(workflow, inputnode, outputnode, omp_nthreads)
+    _connect_images(workflow, inputnode, outputnode, omp_nthreads, chosen["interpolation"])
     if labels:
         _connect_labels(workflow, inputnode, outputnode, omp_nthreads)
-    if n_samples:
-        _connect_uncertainty(workflow, inputnode, outputnode, omp_nthreads)
+    for uncertainty in uncertainties:
+        _connect_uncertainty(workflow, inputnode, outputnode, omp_nthreads, uncertainty)
     return workflow
 
 
+def _chosen(options: RegistrationOptions, n_samples: int | None) -> RegistrationOptions:
+    """Return all options; refuse those that the workflow has no use for."""
+    for name, option in OPTIONS.items():
+        if name in options and "workflow" in option.without:
+            raise InputError(f"{option.title}: init_quicksilver_wf {option.without['workflow']}")
+    samples = renamed("n_samples", n_samples, "samples", options.get("samples"))
+    chosen = completed({"template": NONE, **options, "samples": samples})
+    if str(chosen["template"]) == AUTO:
+        raise InputError("template 'auto' is for heads; give a template, or none")
+    return chosen
+
+
 def _connect_preparation(
-    workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str | None
+    workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str | Path | None
 ) -> None:
     """Bring both images to the working grid and its intensities."""
     conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_fixed")
@@ -218,8 +231,8 @@ def _connect_preparation(
         (conform_fixed, normalize_fixed, conformed),
         (conform_moving, normalize_moving, conformed),
     ])  # fmt: skip
-    if template is not None:
-        _connect_template(workflow, inputnode, omp_nthreads, template)
+    if template is not None and str(template) != NONE:
+        _connect_template(workflow, inputnode, omp_nthreads, str(template))
         return
     workflow.connect([
         (inputnode, conform_fixed, [
@@ -267,25 +280,44 @@ def _connect_template(
 
 
 def _connect_engine(
-    workflow: Workflow, method: str, predicting: dict[str, Any], n_procs: int, use_gpu: bool
+    workflow: Workflow, options: RegistrationOptions, n_procs: int, use_gpu: bool
 ) -> Node:
-    """Find the momentum and shoot it; return the node that has found it."""
-    found = None
-    if method != "optimize":
-        given = {name: value for name, value in predicting.items() if value is not None}
-        predict = PredictMomentum(use_gpu=use_gpu, **given)
-        found = Node(predict, n_procs=n_procs, mem_gb=3.0, name="predict")
-        _connect_pair(workflow, found)
-    if method in ("optimize", "refine"):
-        schedule = "refine" if method == "refine" else "full"
-        optimize = OptimizeMomentum(use_gpu=use_gpu, schedule=schedule)
-        predicted, found = found, Node(optimize, n_procs=n_procs, mem_gb=3.0, name="optimize")
-        _connect_pair(workflow, found)
+    """Estimate the momentum and shoot it; return the node that estimates it last."""
+    source, method = None, METHODS[options["method"]]
+    if method.predicts:
+        predict = PredictMomentum(use_gpu=use_gpu, **_predicting(options))
+        source = Node(predict, n_procs=n_procs, mem_gb=3.0, name="predict")
+        _connect_pair(workflow, source)
+    if method.optimizes:
+        optimize = OptimizeMomentum(
+            use_gpu=use_gpu, schedule=method.schedule, random_seed=options["seed"]
+        )
+        if options["similarity"] is not None:
+            optimize.inputs.similarity = options["similarity"]
+        if options["iterations"] is not None:
+            optimize.inputs.iterations = list(options["iterations"])
+        predicted, source = source, Node(optimize, n_procs=n_procs, mem_gb=3.0, name="optimize")
+        _connect_pair(workflow, source)
         if predicted is not None:
-            workflow.connect(predicted, "momentum", found, "initial_momentum")
+            workflow.connect(predicted, "momentum", source, "initial_momentum")
     shoot = Node(ShootGeodesic(use_gpu=use_gpu), n_procs=n_procs, mem_gb=1.0, name="shoot")
-    workflow.connect(found, "momentum", shoot, "momentum")
-    return found
+    workflow.connect(source, "momentum", shoot, "momentum")
+    return source
+
+
+def _predicting(options: RegistrationOptions) -> dict[str, Any]:
+    """Return the inputs of the node that predicts."""
+    corrects = METHODS[options["method"]].corrects
+    inputs = {
+        "prediction_network": options["prediction_network"],
+        "correction_network": options["correction_network"],
+        "n_samples": options["samples"],
+        "corrections": options["corrections"] if corrects else 0,
+        "random_seed": options["seed"],
+    }
+    if options["uncertainty_components"]:
+        inputs["out_uncertainty_components"] = "uncertainty_components.nii.gz"
+    return {name: value for name, value in inputs.items() if value is not None}
 
 
 def _connect_pair(workflow: Workflow, node: Node) -> None:
@@ -335,12 +367,22 @@ def _connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) 
 
 
 def _connect_images(
-    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int
+    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int, interpolation: str
 ) -> None:
-    """Warp the images, measure the map and hand everything out."""
+    """Warp the images, measure the map and connect the outputs."""
     forward, inverse = workflow.get_node("compose_forward"), workflow.get_node("compose_inverse")
-    warp_moving = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.6, name="warp_moving")
-    warp_fixed = Node(ApplyTransforms(), n_procs=omp_nthreads, mem_gb=0.6, name="warp_fixed")
+    warp_moving = Node(
+        ApplyTransforms(interpolation=interpolation),
+        n_procs=omp_nthreads,
+        mem_gb=0.6,
+        name="warp_moving",
+    )
+    warp_fixed = Node(
+        ApplyTransforms(interpolation=interpolation),
+        n_procs=omp_nthreads,
+        mem_gb=0.6,
+        name="warp_fixed",
+    )
     jacobian_summary = Node(JacobianSummary(), mem_gb=1.5, name="jacobian_summary")
     workflow.connect([
         (inputnode, warp_moving, [
@@ -399,18 +441,18 @@ def _connect_labels(
 
 
 def _connect_uncertainty(
-    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int
+    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int, name: str
 ) -> None:
-    """Bring the uncertainty from the working grid to that of the fixed image."""
+    """Bring the uncertainty or its components from the working grid to that of the fixed image."""
     warp_uncertainty = Node(
         ApplyTransforms(invert_transform_flags=[True]),
         n_procs=omp_nthreads,
         mem_gb=0.6,
-        name="warp_uncertainty",
+        name=f"warp_{name}",
     )
     workflow.connect([
-        (workflow.get_node("predict"), warp_uncertainty, [("uncertainty", "input_image")]),
+        (workflow.get_node("predict"), warp_uncertainty, [(name, "input_image")]),
         (inputnode, warp_uncertainty, [("fixed_image", "reference_image")]),
         (workflow.get_node("conform_fixed"), warp_uncertainty, [("out_affine", "transforms")]),
-        (warp_uncertainty, outputnode, [("output_image", "uncertainty")]),
+        (warp_uncertainty, outputnode, [("output_image", name)]),
     ])  # fmt: skip

@@ -6,6 +6,7 @@ from nipype.pipeline.engine import JoinNode, Node, Workflow
 from nipype_quicksilver import __version__
 from nipype_quicksilver.interfaces import QuicksilverRegistration
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
+from nipype_quicksilver.options import FASTEST
 
 #: What smriprep calls this step, for niworkflows' `splice_workflow`.
 TAG = "anat.register-template"
@@ -57,7 +58,7 @@ def init_template_registration_wf(
     moving_image
         The image to be normalised.
     moving_mask
-        Its brain; found if not given.
+        Its brain mask; default: it is extracted.
     lesion_mask
         What has no counterpart in a template; optional.
     template
@@ -108,7 +109,7 @@ def init_template_registration_wf(
         name="register",
     )
     if sloppy:
-        register.inputs.method = "predict"
+        register.inputs.method = FASTEST
     workflow.connect([
         (inputnode, select_template, [("template", "template")]),
         (inputnode, register, [

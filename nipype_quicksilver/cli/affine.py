@@ -7,19 +7,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.options import AFFINE_ESTIMATION, AFFINE_SUFFIXES, DOF, NONE
 
 if TYPE_CHECKING:
     from nipype_quicksilver.preprocessing.affine import Aligned
 
-#: As `nipype_quicksilver.preprocessing.matrices` has them; that module is heavy to import.
-DOF = (6, 7, 9, 12)
-AFFINES = (".mat", ".txt", ".tfm", ".h5")
-
 _DESCRIPTION = """\
-Find the affine between two brains, without skull or with brain masks, of the same or of different
-contrasts. Neither the headers' world spaces nor the orientations need agree. The result is the
-same at any number of threads, and exchanging the images inverts it.
+Estimate the affine between two brains, without skull or with brain masks, of the same or of
+different contrasts. Neither the headers' world spaces nor the orientations need agree. The result
+is the same at any number of threads, and exchanging the images inverts it.
 """
 _EPILOG = """\
 Example:
@@ -63,15 +60,17 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="ITK transform, fixed to moving points (.mat, .txt, .tfm, .h5)",
+        help=f"ITK transform, fixed to moving points ({', '.join(AFFINE_SUFFIXES)})",
     )
     parser.add_argument(
         "--dof",
         type=int,
-        choices=DOF,
-        default=12,
-        help="6: rigid; 7: and one scale; 9: and a scale along each axis; 12: affine (default: 12)",
+        choices=sorted(DOF),
+        default=next(iter(DOF)),
+        help=f"degrees of freedom; {'; '.join(f'{n}: {what}' for n, what in sorted(DOF.items()))} "
+        f"(default: {next(iter(DOF))})",
     )
+    arguments.add_option(parser, AFFINE_ESTIMATION)
     parser.add_argument(
         "--initial",
         type=Path,
@@ -88,7 +87,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="also write the moving image on the fixed image's grid (.nii, .nii.gz)",
     )
     parser.add_argument(
-        "--output-json", type=Path, metavar="FILE", help="also write how it went (.json)"
+        "--output-json", type=Path, metavar="FILE", help="also write a summary (.json)"
     )
     parser.set_defaults(run=run)
 
@@ -96,8 +95,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     for path, suffixes in (
-        (args.output, AFFINES),
-        (args.output_inverse, AFFINES),
+        (args.output, AFFINE_SUFFIXES),
+        (args.output_inverse, AFFINE_SUFFIXES),
         (args.output_image, (".nii", ".nii.gz")),
         (args.output_json, (".json",)),
     ):
@@ -105,8 +104,11 @@ def run(args: argparse.Namespace) -> int:
             common.check_output(path, suffixes)
     common.start_itk(args)
     from nipype_quicksilver.preprocessing.affine import align_files
+    from nipype_quicksilver.preprocessing.external import check_dof, check_tools
     from nipype_quicksilver.preprocessing.templates import template_file
 
+    check_tools(NONE, args.affine)
+    check_dof(args.affine, args.dof)
     with common.work_dir(args) as folder:
         aligned = align_files(
             template_file(args.fixed, folder),
@@ -116,15 +118,16 @@ def run(args: argparse.Namespace) -> int:
             initial=args.initial,
             dof=args.dof,
             num_threads=args.num_threads,
+            by=args.affine,
+            log_dir=args.work_dir,
         )
     _write(args, aligned)
-    similarity = aligned.alignment.facts["similarity"]
-    _logger.info(
-        "mutual information %.4f before, %.4f after; wrote %s",
-        similarity["before"],
-        similarity["after"],
-        args.output,
-    )
+    similarity, measured = aligned.alignment.summary.similarity, ""
+    if similarity is not None:
+        measured = (
+            f"mutual information {similarity.before:.4f} before, {similarity.after:.4f} after; "
+        )
+    _logger.info("%swrote %s", measured, args.output)
     return 0
 
 
@@ -132,7 +135,7 @@ def _write(args: argparse.Namespace, aligned: Aligned) -> None:
     """Write what is asked for, the transform last."""
     import numpy as np
 
-    from nipype_quicksilver.spatial import files, grids, images, resampling, transforms
+    from nipype_quicksilver.spatial import files, grids, images, records, resampling, transforms
 
     matrix = aligned.alignment.matrix
     if args.output_image is not None:
@@ -146,8 +149,8 @@ def _write(args: argparse.Namespace, aligned: Aligned) -> None:
             name: None if getattr(args, name) is None else str(getattr(args, name))
             for name in ("fixed", "moving", "fixed_mask", "moving_mask", "initial")
         }
-        facts = {"inputs": inputs, **aligned.alignment.facts, "matrix": matrix}
-        files.write_json(args.output_json, facts)
+        summary = {"inputs": inputs, **records.as_json(aligned.alignment.summary)}
+        files.write_json(args.output_json, {**summary, "matrix": matrix})
     if args.output_inverse is not None:
         transforms.write_affine(args.output_inverse, np.linalg.inv(matrix))
     transforms.write_affine(args.output, matrix)

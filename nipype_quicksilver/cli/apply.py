@@ -9,23 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-#: The names that `nipype_quicksilver.spatial.resampling` knows; that module is heavy to import.
-INTERPOLATIONS = (
-    "Linear",
-    "NearestNeighbor",
-    "GenericLabel",
-    "MultiLabel",
-    "BSpline",
-    "Gaussian",
-    "CosineWindowedSinc",
-    "HammingWindowedSinc",
-    "LanczosWindowedSinc",
-    "WelchWindowedSinc",
-)
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
 POINTS_SUFFIXES = (".csv", ".gii")
 
@@ -107,9 +95,9 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--interpolation",
-        choices=INTERPOLATIONS,
+        choices=APPLY_INTERPOLATIONS,
         metavar="NAME",
-        help="for images: " + ", ".join(INTERPOLATIONS) + " (default: Linear); labels need "
+        help="for images: " + ", ".join(APPLY_INTERPOLATIONS) + " (default: Linear); labels need "
         "GenericLabel or NearestNeighbor, which keep the data type",
     )
     parser.add_argument(
@@ -220,11 +208,12 @@ def _beside(path: Path) -> Path:
 def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:
     import numpy as np
 
-    from nipype_quicksilver.spatial import images, transforms
+    from nipype_quicksilver.spatial import transforms
+    from nipype_quicksilver.spatial.files import staged
     from nipype_quicksilver.spatial.points import read_points
 
     table = read_points(args.input)
     to_ras = np.array([-1.0, -1.0, 1.0] if args.points_frame == "lps" else [1.0, 1.0, 1.0])
     mapped = transforms.map_points(transform, table.coordinates() * to_ras) * to_ras
-    with images.staged(args.output) as path:
+    with staged(args.output) as path:
         table.with_coordinates(mapped).write(path)

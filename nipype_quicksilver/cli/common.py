@@ -141,15 +141,16 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def positive_int(text: str) -> int:
     """Return the whole number of at least 1 that `text` holds."""
-    return _whole_number(text, least=1)
+    return number_from(text, least=1)
 
 
 def whole_number(text: str) -> int:
     """Return the whole number of at least 0 that `text` holds."""
-    return _whole_number(text, least=0)
+    return number_from(text, least=0)
 
 
-def _whole_number(text: str, *, least: int) -> int:
+def number_from(text: str, *, least: int) -> int:
+    """Return the whole number of at least `least` that `text` holds."""
     if not re.fullmatch(r"[0-9]+", text) or not least <= int(text) < 2**63:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
     return int(text)

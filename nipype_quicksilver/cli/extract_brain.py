@@ -1,4 +1,4 @@
-"""`quicksilver extract-brain`: find the brain in an image of a head."""
+"""`quicksilver extract-brain`: extract the brain from an image of a head."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import logging
 from pathlib import Path
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import BRAIN_EXTRACTION, NONE
 
 _DESCRIPTION = """\
-Find the brain in a T1-weighted image of a head, of any orientation and resolution. The network is
-deepbet's, whose weights are installed with it. A brain that is without skull already is left alone.
+Extract the brain from a T1-weighted image of a head, of any orientation and resolution, by
+deepbet's network, whose weights are installed with it, or by an external tool. A brain that is
+without skull already is left as it is.
 """
 _EPILOG = """\
 Example:
@@ -19,11 +21,10 @@ Example:
 """
 
 _IMAGES = (".nii", ".nii.gz")
-_HOW = {
-    "stripped": "has no skull already and is left alone",
-    "resampled": "has no skull already; only the traces of interpolation around it are taken away",
+_REMARKS = {
+    "stripped": "has no skull already and is left as it is",
+    "resampled": "has no skull already; only the traces of interpolation around it are removed",
     "given": "comes with a mask, which is used as it is",
-    "deepbet": "",
 }
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "extract-brain",
-        summary="find the brain in an image of a head",
+        summary="extract the brain from an image of a head",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -51,11 +52,12 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--mask",
         type=Path,
         metavar="FILE",
-        help="a mask that there is already, on any grid: used as it is",
+        help="a mask that exists already, on any grid: used as it is",
     )
+    arguments.add_option(parser, BRAIN_EXTRACTION)
     add_settings(parser)
     parser.add_argument(
-        "--output-json", type=Path, metavar="FILE", help="how it was found, volume (.json)"
+        "--output-json", type=Path, metavar="FILE", help="summary with the volume (.json)"
     )
     parser.set_defaults(run=run)
 
@@ -103,28 +105,33 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from nipype_quicksilver.preprocessing.brain import extract_file, masked
+    from nipype_quicksilver.preprocessing.external import check_tools
     from nipype_quicksilver.spatial.files import write_json
     from nipype_quicksilver.spatial.images import write_image
+    from nipype_quicksilver.spatial.records import as_json
 
-    image, found = extract_file(
+    check_tools(args.brain_extraction, NONE)
+    image, extraction = extract_file(
         args.input,
         mask=args.mask,
         threshold=args.threshold,
         n_dilate=args.n_dilate,
         device=device,
+        by=args.brain_extraction,
+        log_dir=args.work_dir,
     )
+    summary = extraction.summary
     if args.output_json is not None:
         inputs = {"input": str(args.input), "mask": None if args.mask is None else str(args.mask)}
-        write_json(args.output_json, {"inputs": inputs, **found.facts})
+        write_json(args.output_json, {"inputs": inputs, **as_json(summary)})
     if args.output is not None:
-        brain = masked(image, found.mask)
+        brain = masked(image, extraction.mask)
         write_image(args.output, np.asanyarray(brain.dataobj), image.affine, like=image)
     if args.output_mask is not None:
-        mask = np.asanyarray(found.mask.dataobj)
+        mask = np.asanyarray(extraction.mask.dataobj)
         write_image(args.output_mask, mask, image.affine, like=image)
-    remark = _HOW[found.facts["how"]]
-    if remark:
-        _logger.info("%s: %s", args.input, remark)
+    if summary.how in _REMARKS:
+        _logger.info("%s: %s", args.input, _REMARKS[summary.how])
     written = " and ".join(str(p) for p in (args.output_mask, args.output) if p is not None)
-    _logger.info("brain of %.0f ml; wrote %s", found.facts["volume_ml"], written)
+    _logger.info("brain of %.0f ml; wrote %s", summary.volume_ml, written)
     return 0

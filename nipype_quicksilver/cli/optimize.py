@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nipype_quicksilver.cli import common, options
-from nipype_quicksilver.options import SCHEDULES
+from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli.progress import registration_progress
+from nipype_quicksilver.options import SCHEDULE
 
 _DESCRIPTION = """\
 Find the initial momentum of the geodesic that warps a moving image onto a fixed one. Both images
@@ -30,8 +31,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    options.add_images(parser, "on the working grid, normalised")
-    options.add_momentum_outputs(parser)
+    arguments.add_images(parser, "on the working grid, normalised")
+    arguments.add_momentum_outputs(parser)
     parser.add_argument(
         "--initial-momentum",
         type=Path,
@@ -39,37 +40,29 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="momentum to start from, of which kernel and time steps are kept; stages on coarser "
         "grids than its own are left out",
     )
-    parser.add_argument(
-        "--schedule",
-        choices=SCHEDULES,
-        default="full",
-        help="full: from coarse to fine; refine: a few fine iterations from a predicted momentum, "
-        "as 'register --method refine' has them (default: full)",
-    )
-    options.add_settings(parser)
+    arguments.add_option(parser, SCHEDULE)
+    arguments.add_options(parser, ("similarity", "iterations"))
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration.conformed import optimize_files
+    from nipype_quicksilver.registration.method import choose_settings
 
-    options.check_momentum_outputs(args)
+    arguments.check_momentum_outputs(args)
     common.start_itk(args)
     device = common.start_torch(args)
-    settings = options.chosen_settings(args, args.schedule)
-    masks = {name: getattr(args, name) for name in options.mask_names()}
-    with options.shown_progress(args) as progress:
+    settings = choose_settings(args.schedule, args.similarity, args.iterations)
+    with registration_progress(args.quiet) as progress:
         result = optimize_files(
-            args.fixed,
-            args.moving,
-            masks=masks,
+            arguments.scan_files(args, "fixed"),
+            arguments.scan_files(args, "moving"),
             initial_momentum=args.initial_momentum,
             settings=settings,
             device=device,
             seed=args.seed,
             progress=progress,
         )
-    options.write_found(args, result)
-    options.log_momentum(args, result)
+    arguments.write_momentum_result(args, result)
     return 0

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import common, options
+from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli.progress import registration_progress
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import CORRECTIONS
 
 if TYPE_CHECKING:
-    from nipype_quicksilver.registration.conformed import Found
+    from nipype_quicksilver.registration.conformed import MomentumResult
 
 _DESCRIPTION = """\
 Predict the initial momentum of the geodesic that warps a moving image onto a fixed one, by a
@@ -26,6 +28,8 @@ Example:
       --output momentum.nii.gz --output-json momentum.json
 """
 
+_OPTIONS = ("prediction_network", "correction_network", "samples")
+
 
 def add_parser(subparsers: common.Subparsers) -> None:
     """Add the sub-command."""
@@ -36,16 +40,10 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    options.add_images(parser, "on the working grid, normalised")
-    options.add_momentum_outputs(parser)
-    parser.add_argument(
-        "--corrections",
-        type=common.whole_number,
-        default=1,
-        metavar="N",
-        help="times that the prediction is corrected; 0 is the prediction alone (default: 1)",
-    )
-    options.add_networks(parser)
+    arguments.add_images(parser, "on the working grid, normalised")
+    arguments.add_momentum_outputs(parser)
+    arguments.add_option(parser, CORRECTIONS)
+    arguments.add_options(parser, _OPTIONS)
     for option, text in (
         ("--output-uncertainty", "also write the uncertainty, in mm, on the working grid"),
         ("--output-uncertainty-components", "also write its variances along x, y and z, in mm^2"),
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration.conformed import predict_files
 
-    options.check_momentum_outputs(args)
+    arguments.check_momentum_outputs(args)
     for file in (args.output_uncertainty, args.output_uncertainty_components):
         if file is not None:
             common.check_output(file, (".nii", ".nii.gz"))
@@ -66,28 +64,25 @@ def run(args: argparse.Namespace) -> int:
                 raise InputError(f"{file}: there is no uncertainty without samples; give --samples")
     common.start_itk(args)
     device = common.start_torch(args)
-    with options.shown_progress(args) as progress:
+    with registration_progress(args.quiet) as progress:
         result = predict_files(
-            args.fixed,
-            args.moving,
-            masks={name: getattr(args, name) for name in options.mask_names()},
-            prediction_network=args.prediction_network,
-            correction_network=args.correction_network,
+            arguments.scan_files(args, "fixed"),
+            arguments.scan_files(args, "moving"),
+            arguments.chosen_options(args, (*_OPTIONS, "seed")),
             corrections=args.corrections,
-            samples=args.samples,
             device=device,
-            seed=args.seed,
             progress=progress,
         )
-    options.write_found(args, result, _uncertainties(args, result))
-    options.log_momentum(args, result)
+    arguments.write_momentum_result(args, result, _uncertainties(args, result))
     return 0
 
 
-def _uncertainties(args: argparse.Namespace, result: Found) -> dict[Path, options.Writer]:
+def _uncertainties(
+    args: argparse.Namespace, result: MomentumResult
+) -> dict[Path, arguments.Writer]:
     """Return what writes the files of the uncertainty that are asked for."""
-    from nipype_quicksilver.registration.uncertainty import standard_deviation
     from nipype_quicksilver.spatial.images import write_image
+    from nipype_quicksilver.spatial.measures import standard_deviation
 
     if result.variance is None:
         return {}

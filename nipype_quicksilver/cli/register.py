@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import apply, common, options
-from nipype_quicksilver.options import DEFAULT_METHOD, METHODS, check_method
-from nipype_quicksilver.workflows import external
+from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli.progress import registration_progress
+from nipype_quicksilver.options import SCAN_FILES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
-#: The names that `nipype_quicksilver.registration.alignment` knows.
-BRAIN_EXTRACTIONS = ("deepbet", "none")
-#: Interpolations of images; labels are warped as labels.
-INTERPOLATIONS = tuple(
-    name for name in apply.INTERPOLATIONS if name not in ("GenericLabel", "MultiLabel")
-)
-
 _DESCRIPTION = """\
 Register a moving image to a fixed image, and write both directions of the transform, the warped
 images and measures. Images are T1-weighted heads as they come from a scanner, or brains without
-skull, which are recognised and left alone. Any grid, voxel size and orientation will do. Brains are
-found by deepbet's network, and aligned by an affine; masks and affines that there are already are
-used instead.
+skull, which are recognised and left as they are. Any grid, voxel size and orientation will do.
+Brains are extracted by deepbet's network, and aligned by an affine; masks and affines that exist
+already are used instead.
 """
 _EPILOG = """\
 Example:
@@ -44,7 +38,7 @@ Files in the output folder (all of them, or none where something fails):
   momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
   summary.json                          versions, parameters, measures, seconds
   warped_labels.nii.gz                  with --moving-labels
-  uncertainty.nii.gz                    with --samples: how far off the displacement may be, mm
+  uncertainty.nii.gz                    with --samples: standard deviation of the displacement, mm
   uncertainty_components.nii.gz         with --uncertainty-components: variances along x, y, z, mm^2
 """
 
@@ -58,74 +52,12 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    options.add_images(parser, "a head or a brain (NIfTI, MGH), or MNI152 for the template")
+    note = "a head or a brain (NIfTI, MGH), or MNI152 for the template"
+    arguments.add_images(parser, note, ("mask", "lesion_mask", "labels"))
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
     )
-    parser.add_argument(
-        "--moving-labels",
-        type=Path,
-        metavar="FILE",
-        help="label map of the moving image, to be warped",
-    )
-    parser.add_argument(
-        "--fixed-labels",
-        type=Path,
-        metavar="FILE",
-        help="label map of the fixed image, to measure the overlap with --moving-labels",
-    )
-    parser.add_argument(
-        "--brain-extraction",
-        choices=BRAIN_EXTRACTIONS + external.BRAIN_EXTRACTIONS,
-        default="deepbet",
-        help="how brains without mask are found: by deepbet; by FSL's BET, FreeSurfer's SynthStrip "
-        "or AFNI's 3dSkullStrip, where they are installed; none: what is not zero is brain. Images "
-        "without skull are left alone (default: deepbet)",
-    )
-    parser.add_argument(
-        "--affine",
-        default="simpleitk",
-        metavar="simpleitk|" + "|".join(external.AFFINES) + "|none|FILE",
-        help="how the images are aligned first: simpleitk finds an affine, or greedy, ANTs, "
-        "NiftyReg or FSL's FLIRT, where they are installed; none leaves it to the headers; FILE is "
-        "an ITK affine that maps fixed to moving points (default: simpleitk)",
-    )
-    parser.add_argument(
-        "--template",
-        default="auto",
-        metavar="auto|MNI152|FILE|none",
-        help="on whose grid of 1 mm the images are compared: that of a template, to which another "
-        "affine aligns the fixed image; none: in the world of the fixed image; auto: MNI152, but "
-        "none where --affine is none or FILE, or the brains do not fit it (default: auto)",
-    )
-    parser.add_argument(
-        "--method",
-        choices=METHODS,
-        default=DEFAULT_METHOD,
-        help="where the momentum comes from: predict, by a network (LP); correct, with a second "
-        "network that corrects it (LPC); refine, optimised from there; optimize, by optimisation "
-        f"only (LO) (default: {DEFAULT_METHOD})",
-    )
-    parser.add_argument(
-        "--corrections",
-        type=common.positive_int,
-        metavar="N",
-        help="times that a prediction is corrected, for correct and refine (default: 1)",
-    )
-    options.add_networks(parser)
-    parser.add_argument(
-        "--uncertainty-components",
-        action="store_true",
-        help="with --samples: also write the variances along x, y and z",
-    )
-    options.add_settings(parser)
-    parser.add_argument(
-        "--interpolation",
-        choices=INTERPOLATIONS,
-        default="Linear",
-        metavar="NAME",
-        help="of the warped images: " + ", ".join(INTERPOLATIONS) + " (default: Linear)",
-    )
+    arguments.add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -137,34 +69,18 @@ def run(args: argparse.Namespace) -> int:
     check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
-    check_method(args.method, similarity=args.similarity, iterations=args.iterations)
-    settings = None
-    if args.method in ("refine", "optimize"):
-        settings = options.chosen_settings(args, "refine" if args.method == "refine" else "full")
-    ways = external.chosen(args)
-    with common.work_dir(args) as folder, options.shown_progress(args) as progress:
+    with common.work_dir(args) as folder, registration_progress(args.quiet) as progress:
         registration = register(
             args.fixed,
             args.moving,
-            **{name: getattr(args, name) for name in options.mask_names()},
-            fixed_labels=args.fixed_labels,
-            moving_labels=args.moving_labels,
-            **ways,
-            template=args.template,
-            method=args.method,
-            settings=settings,
-            prediction_network=args.prediction_network,
-            correction_network=args.correction_network,
-            corrections=args.corrections,
-            samples=args.samples,
-            uncertainty_components=args.uncertainty_components,
-            interpolation=args.interpolation,
+            **{name: getattr(args, name) for name in SCAN_FILES},
             device=device,
-            seed=args.seed,
             progress=progress,
             work_dir=None if args.work_dir is None else folder,
+            **arguments.chosen_options(args),
         )
-    registration.summary["command"] = args.command_line
+    summary = replace(registration.summary, command=args.command_line)
+    registration = replace(registration, summary=summary)
     registration.save(args.output_dir)
     if not args.quiet:
         _print_table(registration, args.output_dir)
@@ -175,20 +91,18 @@ def _print_table(registration: Registration, output_dir: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    summary: dict[str, Any] = registration.summary
+    summary = registration.summary
     table = Table("", "before", "after", title="Registration")
-    rows = {"local correlation": summary["similarity"]}
-    if "labels" in summary:
-        rows["Dice of labels"] = {
-            when: overlap["mean"]["dice"] for when, overlap in summary["labels"].items()
-        }
-    for name, row in rows.items():
-        table.add_row(name, f"{row['before']:.4f}", f"{row['after']:.4f}")
+    similarity = summary.similarity
+    table.add_row("local correlation", f"{similarity.before:.4f}", f"{similarity.after:.4f}")
+    if summary.labels is not None:
+        means = (getattr(summary.labels, field.name).mean for field in fields(summary.labels))
+        table.add_row("Dice of labels", *(f"{mean.dice:.4f}" for mean in means))
     table.add_section()
-    folds = summary["jacobian"]
-    table.add_row("folded voxels", "", f"{folds['folded']} ({folds['folded_percent']:.4f}%)")
-    table.add_row("inverse consistency, mm", "", f"{summary['inverse_consistency_mm']['mean']:.4f}")
-    table.add_row("seconds", "", f"{summary['seconds']['total']:.1f}")
+    folds = summary.jacobian
+    table.add_row("folded voxels", "", f"{folds.folded} ({folds.folded_percent:.4f}%)")
+    table.add_row("inverse consistency, mm", "", f"{summary.inverse_consistency_mm.mean:.4f}")
+    table.add_row("seconds", "", f"{summary.seconds['total']:.1f}")
     console = Console()
     console.print(table)
     # Not in the table, whose cells would break a long path.

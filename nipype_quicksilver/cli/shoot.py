@@ -51,7 +51,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.registration.geodesic import shoot_file
+    from nipype_quicksilver.registration.shooting import shoot_file
     from nipype_quicksilver.spatial.folders import check_output_dir
 
     check_output_dir(args.output_dir)
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     summary = shoot_file(args.momentum, args.output_dir, common.start_torch(args))
     _logger.info(
         "energy %.4g, %d folded voxels; wrote %s",
-        summary["energy"]["initial"],
-        summary["jacobian"]["folded"],
+        summary.energy.initial,
+        summary.jacobian.folded,
         args.output_dir,
     )
     return 0

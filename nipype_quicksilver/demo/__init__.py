@@ -1,1 +1,1 @@
-"""A registration whose answer is known: a brain, shot along a random geodesic, and found again."""
+"""A registration whose truth is known: a brain, deformed along a random geodesic."""

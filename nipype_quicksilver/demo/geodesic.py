@@ -1,4 +1,4 @@
-"""A random geodesic: the deformation that the demonstration has to find again."""
+"""A random geodesic: the deformation that the demonstration has to recover."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from nipype_quicksilver.registration.shooting import shoot_momentum
 from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import nifti
-from nipype_quicksilver.spatial.measures import minimum_jacobian
+from nipype_quicksilver.spatial.jacobians import minimum_jacobian
 from nipype_quicksilver.spatial.momentum import Momentum
 from nipype_quicksilver.spatial.resampling import conform
 from nipype_quicksilver.spatial.transforms import displacement_transform
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 PEAK = 8.0  # mm, largest displacement in the brain
-SMALLEST_JACOBIAN = 0.2  # nothing shrinks to less than this part of its volume
+SMALLEST_JACOBIAN = 0.2  # nothing shrinks to less than this fraction of its volume
 
-# Not the kernel that registers: the answer is not made of the functions it is sought among.
+# Not the kernel that registers: the truth is not made of the functions that approximate it.
 KERNEL = {"alpha": 25.0, "beta": 0.0, "gamma": 1.0, "power": 2.0}
 STEPS = 8
 
@@ -33,9 +33,9 @@ _SPACING = 3.0  # mm
 _MARGIN = 24.0  # mm around the brain, where the deformation fades away
 _WAVELENGTH = 26.0  # mm; shorter waves are damped
 _RIM = 6.0  # mm, over which the momentum fades at the brain's edge
-_TYPICAL = 7.0  # of the momentum whose largest displacement is about `PEAK`
-_NEAR = 0.03  # of the peak that is wanted
-_TRIES = 4  # to come near
+_TYPICAL = 7.0  # standard deviation of a momentum whose largest displacement is about `PEAK`
+_NEAR = 0.03  # accepted deviation, as a fraction of the peak that is wanted
+_TRIES = 4  # shots at most to come so near
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +85,11 @@ def random_geodesic(
     """
     mask = nifti((np.asanyarray(brain.dataobj) != 0).astype(np.float32), brain.affine)
     grid = working_grid(mask, spacing=_SPACING, margin_mm=_MARGIN)
-    share = conform(mask, grid)
-    noise = _noise(grid, seed) * gaussian_filter(share, _RIM / _SPACING)[..., None]
+    inside = conform(mask, grid)
+    noise = _noise(grid, seed) * gaussian_filter(inside, _RIM / _SPACING)[..., None]
     displacement = _shoot(noise, grid, device)
     for attempt in itertools.count(1):
-        reached = float(np.linalg.norm(displacement[share > 0.5], axis=-1).max())
+        reached = float(np.linalg.norm(displacement[inside > 0.5], axis=-1).max())
         if minimum_jacobian(displacement, grid).min() < SMALLEST_JACOBIAN:
             peak = 0.7 * reached
         elif attempt >= _TRIES or abs(reached - peak) < _NEAR * peak:
@@ -102,7 +102,7 @@ def random_geodesic(
 def _noise(grid: Grid, seed: int) -> np.ndarray:
     """Return a random vector field (X, Y, Z, 3) with its short waves damped, float32.
 
-    It is scaled so that its shot displaces by millimetres, about.
+    It is scaled so that its geodesic displaces by some millimetres.
     """
     white = np.random.default_rng([seed, 0]).standard_normal((*grid.shape, 3))
     sigma = _WAVELENGTH / (2 * np.pi) / np.array(grid.spacing)

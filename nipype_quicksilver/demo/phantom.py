@@ -1,4 +1,4 @@
-"""The two brains of the demonstration: one from a template, the other it, bent and disguised."""
+"""The two brains of the demonstration: a template, and the same one, bent and disguised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TISSUES = {1: "CSF", 2: "gray matter", 3: "white matter"}
 
 WHITE = 1000.0  # about the intensity of white matter in both images
 GAMMA = 1.5  # of the fixed contrast
-GRAY_LOSS = 0.2  # share of its signal that gray matter loses besides
+GRAY_LOSS = 0.2  # fraction of its signal that gray matter loses in addition
 BIAS = 0.2  # largest logarithm of the bias field
 NOISE = 0.03  # standard deviation, of white matter's intensity
 
@@ -36,7 +36,7 @@ class Template:
     brain : Nifti1Image
         T1-weighted, (X, Y, Z), from 0 to 1, 0 outside the brain.
     gray, white : Nifti1Image
-        Shares of gray and white matter, from 0 to 1.
+        Fractions of gray and white matter, from 0 to 1.
     """
 
     brain: Nifti1Image
@@ -55,7 +55,7 @@ class Pair:
     moving_labels, fixed_labels : Nifti1Image
         Tissues, uint8, see :data:`TISSUES`.
     bent : Nifti1Image
-        The moving brain through the deformation, before its contrast was changed, float32.
+        The moving brain through the deformation, before its contrast is changed, float32.
     truth : TrueGeodesic
         The deformation.
     """
@@ -156,12 +156,12 @@ def make_pair(template: Template, seed: int, device: torch.device) -> Pair:
 
 
 def _tissues(template: Template) -> np.ndarray:
-    """Return the tissue with the largest share in each voxel of the brain, uint8."""
+    """Return the tissue with the largest fraction in each voxel of the brain, uint8."""
     brain, gray, white = (
         np.asanyarray(image.dataobj) for image in (template.brain, template.gray, template.white)
     )
-    shares = np.stack([1 - gray - white, gray, white])
-    return np.where(brain > 0, 1 + shares.argmax(axis=0), 0).astype(np.uint8)
+    fractions = np.stack([1 - gray - white, gray, white])
+    return np.where(brain > 0, 1 + fractions.argmax(axis=0), 0).astype(np.uint8)
 
 
 def _disguised(
@@ -179,13 +179,26 @@ def _disguised(
 
 def _log_bias(grid: Grid, inside: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Return a random quadratic polynomial of the position, of mean 0 and bounded in the brain."""
-    points = grid.coordinates()
-    points = (points - points[inside].mean(axis=0)) / points[inside].std(axis=0).max()
-    x, y, z = np.moveaxis(points, -1, 0)
+    x, y, z = _standardized_axes(grid, inside)
     terms = (x, y, z, x * x, y * y, z * z, x * y, y * z, z * x)
     field = sum(c * term for c, term in zip(random.standard_normal(9), terms, strict=True))
     field = field - field[inside].mean()
     return BIAS * field / np.abs(field[inside]).max()
+
+
+def _standardized_axes(grid: Grid, inside: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the positions along each axis, which broadcast against each other.
+
+    They are 0 in the middle of the brain, with a standard deviation of 1 along its longest axis.
+    """
+    centred, spreads = [], []
+    for axis, spacing in enumerate(grid.spacing):
+        position = spacing * np.arange(grid.shape[axis])
+        voxels = inside.sum(axis=tuple(other for other in range(3) if other != axis))
+        position = position - np.average(position, weights=voxels)
+        centred.append(position)
+        spreads.append(np.sqrt(np.average(position**2, weights=voxels)))
+    return np.ix_(*(position / max(spreads) for position in centred))
 
 
 def _counts(data: np.ndarray, inside: np.ndarray) -> np.ndarray:

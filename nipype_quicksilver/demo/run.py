@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from nibabel.affines import apply_affine
 
+from nipype_quicksilver.demo.outcome import Distances, LargestError, Numbers, Outcome
 from nipype_quicksilver.demo.phantom import TISSUES, Pair
 from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.registration import Registration, register
-from nipype_quicksilver.spatial.files import PathLike, write_json
-from nipype_quicksilver.spatial.folders import staged_folder
+from nipype_quicksilver.options import NONE, OPTIONS
+from nipype_quicksilver.registration import register
+from nipype_quicksilver.registration.summary import with_total
 from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.momentum import write_momentum
-from nipype_quicksilver.spatial.transforms import displacement_on_grid, write_displacement
+from nipype_quicksilver.spatial.transforms import displacement_on_grid
 
 if TYPE_CHECKING:
     import torch
@@ -24,79 +23,12 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.registration.fit import Progress
 
-#: What the demonstration writes besides the files of a registration and the pair itself.
-PICTURE = "demo.png"
-NUMBERS = "demo.json"
-TRUE_DISPLACEMENT = "true_displacement.nii.gz"
-TRUE_MOMENTUM = "true_momentum.nii.gz"
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """A registration beside its truth.
-
-    Attributes
-    ----------
-    pair : Pair
-        The images.
-    registration : Registration
-        What was found.
-    true_displacement : ndarray
-        (X, Y, Z, 3), RAS mm, on the grid of the images: what was to be found.
-    numbers : dict
-        ``error_mm`` (``mean``, ``p95``, ``max`` over the fixed brain), ``local_correlation`` and
-        ``dice`` (by tissue), each ``before`` and ``after``; ``jacobian``; ``seconds``.
-    """
-
-    pair: Pair
-    registration: Registration
-    true_displacement: np.ndarray
-    numbers: dict[str, Any]
-
-    def error(self, when: str) -> np.ndarray:
-        """Return the distance of the map from the truth at each voxel, (X, Y, Z), mm."""
-        found = self.registration.displacement if when == "after" else 0
-        return np.linalg.norm(found - self.true_displacement, axis=-1)
-
-    def save(self, output_dir: PathLike, inputs: dict[str, Path]) -> None:
-        """Write everything and the picture, or nothing.
-
-        Parameters
-        ----------
-        output_dir : path-like
-            Folder, made if needed; files of the same names are replaced.
-        inputs : dict
-            The files of the pair by name.
-        """
-        from nipype_quicksilver.demo.picture import draw
-
-        clock = Clock()
-        truth, folder = self.pair.truth, Path(output_dir).absolute()
-        # The files that were registered are found with the results.
-        told: dict[str, str | None] = self.registration.summary["inputs"]
-        told.update({name: str(folder / path.name) for name, path in inputs.items()})
-        with staged_folder(output_dir) as stage:
-            with clock.part("picture"):
-                draw(self, stage / PICTURE)
-            with clock.part("write"):
-                self.registration.save(stage)
-                for path in inputs.values():
-                    shutil.copy(path, stage / path.name)
-                # On its own grid the truth is small, and exact.
-                write_displacement(
-                    stage / TRUE_DISPLACEMENT, truth.displacement, truth.momentum.grid
-                )
-                write_momentum(stage / TRUE_MOMENTUM, truth.momentum)
-            seconds = self.numbers["seconds"] | clock.seconds
-            seconds.pop("total", None)
-            self.numbers["seconds"] = seconds | {"total": sum(seconds.values())}
-            write_json(stage / NUMBERS, self.numbers)
-
 
 def run_demo(
     pair: Pair,
     inputs: dict[str, Path],
     *,
+    method: str = OPTIONS["method"].default,
     settings: Settings | None = None,
     device: torch.device | str = "auto",
     seed: int = 0,
@@ -111,8 +43,10 @@ def run_demo(
         The images and the deformation between them.
     inputs : dict
         Their files, as :meth:`Pair.write` returns them: the registration sees no more than these.
+    method : {'correct', 'predict', 'refine', 'optimize'}
+        Of the registration, as in :func:`nipype_quicksilver.register`.
     settings : Settings, optional
-        Of the registration; the default ones unless given.
+        Of its optimisation; default: those of the method.
     device : torch.device or str
         Where to compute.
     seed : int
@@ -120,7 +54,7 @@ def run_demo(
     progress : callable, optional
         Called after each iteration.
     clock : Clock, optional
-        The seconds spent so far, to be told with those of the registration.
+        The seconds spent so far, to be reported with those of the registration.
 
     Returns
     -------
@@ -132,9 +66,9 @@ def run_demo(
         inputs["moving"],
         fixed_labels=inputs["fixed_labels"],
         moving_labels=inputs["moving_labels"],
-        brain_extraction="none",
-        affine=None,  # there is none between them, and the truth has none
-        method="optimize",
+        brain_extraction=NONE,
+        affine=NONE,  # there is none between them, and the truth has none
+        method=method,
         settings=settings,
         device=device,
         seed=seed,
@@ -143,34 +77,56 @@ def run_demo(
     spent = {**clock.seconds} if clock else {}
     clock = Clock()
     with clock.part("compare"):
-        grid = Grid.from_image(pair.fixed)
-        truth = displacement_on_grid(pair.truth.transform, grid)
-        brain = np.asanyarray(pair.fixed.dataobj) > 0
-        found = registration.displacement[brain]
+        truth = displacement_on_grid(pair.truth.transform, Grid.from_image(pair.fixed))
         error = {
-            "before": _distance(truth[brain]),
-            "after": _distance(found - truth[brain]),
+            "before": np.linalg.norm(truth, axis=-1),
+            "after": np.linalg.norm(registration.displacement - truth, axis=-1),
         }
+        brain = np.asanyarray(pair.fixed.dataobj) > 0
+        error_mm = {when: _statistics(distance[brain]) for when, distance in error.items()}
+        largest = _place_of_largest(error["after"], pair)
     summary = registration.summary
-    numbers = {
-        "seed": seed,
-        "error_mm": error,
-        "local_correlation": {when: summary["similarity"][when] for when in ("before", "after")},
-        "dice": {
-            when: {tissue: overlap["labels"][label]["dice"] for label, tissue in TISSUES.items()}
-            for when, overlap in summary["labels"].items()
+    assert summary.labels is not None
+    overlaps = {"before": summary.labels.before, "after": summary.labels.after}
+    numbers = Numbers(
+        seed=seed,
+        method=method,
+        error_mm=error_mm,
+        largest_error=largest,
+        local_correlation={
+            "before": summary.similarity.before,
+            "after": summary.similarity.after,
         },
-        "jacobian": summary["jacobian"],
-        "seconds": spent | summary["seconds"] | clock.seconds,
-    }
-    return Outcome(pair, registration, truth, numbers)
+        dice={
+            when: {tissue: overlap.labels[str(label)].dice for label, tissue in TISSUES.items()}
+            for when, overlap in overlaps.items()
+        },
+        jacobian=summary.jacobian,
+        seconds=with_total(spent | summary.seconds | clock.seconds),
+    )
+    return Outcome(pair, registration, error, numbers)
 
 
-def _distance(vectors: np.ndarray) -> dict[str, float]:
-    """Summarise the lengths of vectors (N, 3)."""
-    length = np.linalg.norm(vectors.astype(float), axis=-1)
-    return {
-        "mean": float(length.mean()),
-        "p95": float(np.percentile(length, 95)),
-        "max": float(length.max()),
-    }
+def _statistics(distances: np.ndarray) -> Distances:
+    """Return the statistics of distances (N,)."""
+    return Distances(
+        float(distances.mean(dtype=float)),
+        float(np.percentile(distances, 95)),
+        float(distances.max()),
+    )
+
+
+def _place_of_largest(error: np.ndarray, pair: Pair) -> LargestError:
+    """Describe where among the tissues the error is largest, and how far from another one."""
+    labels = np.asanyarray(pair.fixed_labels.dataobj)
+    place = np.unravel_index(np.where(labels > 0, error, -1).argmax(), error.shape)
+    spacing = Grid.from_image(pair.fixed).spacing
+    offsets = (h * (np.arange(n) - i) for h, n, i in zip(spacing, error.shape, place, strict=True))
+    x, y, z = np.ix_(*offsets)
+    border = np.sqrt(np.where(labels == labels[place], np.inf, x**2 + y**2 + z**2).min())
+    return LargestError(
+        error_mm=float(error[place]),
+        position_mm=apply_affine(pair.fixed.affine, np.array(place)).tolist(),
+        tissue=TISSUES[int(labels[place])],
+        border_mm=float(border),
+    )

@@ -1,18 +1,22 @@
-"""What the nodes share: the command and its common options, ITK's threads, names of outputs."""
+"""What the nodes share: traits of options, the command, ITK's threads, names of outputs."""
+
+from __future__ import annotations
 
 import contextlib
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterface,
     BaseInterfaceInputSpec,
     CommandLine,
     CommandLineInputSpec,
+    File,
     traits,
 )
 from nipype.interfaces.base.traits_extension import BasePath
@@ -21,8 +25,72 @@ from nipype.utils.filemanip import split_filename
 from nipype_quicksilver import __version__
 from nipype_quicksilver.execution import gpus
 from nipype_quicksilver.execution.processes import PARENT
+from nipype_quicksilver.options import OPTIONS, SCAN_FILES, Kind, Option
 
 _PROGRAM = "quicksilver"
+OPTIONS_AND_FILES = {**OPTIONS, **SCAN_FILES}
+
+
+def trait_of(option: Option, **metadata: Any) -> Any:
+    """Return the trait of a declared option.
+
+    Parameters
+    ----------
+    option : Option
+        Its declaration.
+    **metadata
+        Further metadata of the trait, such as `xor`.
+
+    Returns
+    -------
+    trait
+        With the option's default, allowed values and help, and the argument of the command.
+    """
+    form = {Kind.FLAG: option.flag, Kind.COUNT: f"{option.flag} %d"}
+    metadata = {
+        "argstr": form.get(option.kind, f"{option.flag} %s"),
+        "desc": option.help,
+        **({"requires": [OPTIONS_AND_FILES[option.needs].trait]} if option.needs else {}),
+        **metadata,
+    }
+    if option.kind is Kind.NAME and option.default is None:
+        return traits.Enum(*option.choices, **metadata)
+    if option.kind is Kind.NAME:
+        return traits.Enum(option.default, option.choices, usedefault=True, **metadata)
+    if option.kind is Kind.NAME_OR_FILE:
+        return traits.Either(traits.Enum(*option.choices), File(exists=True), **metadata)
+    if option.kind is Kind.FILE:
+        return File(exists=True, **metadata)
+    if option.kind is Kind.COUNTS:
+        return traits.List(traits.Range(low=option.least), minlen=1, **metadata)
+    if option.kind is Kind.FLAG:
+        return traits.Bool(**metadata)
+    if option.default is None:
+        return traits.Range(low=option.least, **metadata)
+    return traits.Range(low=option.least, value=option.default, usedefault=True, **metadata)
+
+
+def spec_of(name: str, bases: tuple[type, ...], options: Iterable[Option]) -> Any:
+    """Return an input specification with the traits of options.
+
+    Parameters
+    ----------
+    name : str
+        Of the class.
+    bases : tuple of type
+        Specifications that it extends.
+    options : iterable of Option
+        Declarations.
+
+    Returns
+    -------
+    type
+        A class of input specifications.
+    """
+    members: dict[str, Any] = {option.trait: trait_of(option) for option in options}
+    members["__doc__"] = "Traits of declared options."
+    members["__module__"] = __name__
+    return type(bases[0])(name, bases, members)
 
 
 class CommandInputSpec(CommandLineInputSpec):
@@ -45,12 +113,8 @@ class CommandInputSpec(CommandLineInputSpec):
     )
 
 
-class SeededInputSpec(CommandInputSpec):
-    """Options of the sub-commands whose result may depend on random numbers."""
-
-    random_seed = traits.Range(
-        low=0, value=0, usedefault=True, argstr="--seed %d", desc="seed of random numbers"
-    )
+#: Inputs of the nodes whose result may depend on random numbers.
+SeededInputSpec = spec_of("SeededInputSpec", (CommandInputSpec,), (OPTIONS["seed"],))
 
 
 class QuicksilverCommand(CommandLine):
@@ -68,7 +132,7 @@ class QuicksilverCommand(CommandLine):
         """Program and sub-command."""
         return f"{_program()} {self._cmd}"
 
-    def _format_arg(self, name, trait_spec, value):
+    def _format_arg(self, name: str, trait_spec: Any, value: Any) -> Any:
         if name == "use_gpu":
             return trait_spec.argstr % ("cuda" if value else "cpu")
         if isinstance(value, list) and name == "iterations":
@@ -79,7 +143,7 @@ class QuicksilverCommand(CommandLine):
             value = shlex.quote(value)
         return super()._format_arg(name, trait_spec, value)
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         # Else it would go on when its workflow is killed, and write where the next one works.
         runtime.environ[PARENT] = str(os.getpid())
         with gpus.reserved() if self.inputs.use_gpu else contextlib.nullcontext({}) as shown:

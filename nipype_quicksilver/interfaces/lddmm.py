@@ -1,21 +1,35 @@
-"""Nodes over the engine: predict or optimise an initial momentum, and shoot one."""
+"""Nodes of the LDDMM engine: predict or optimise an initial momentum, and shoot one."""
+
+from __future__ import annotations
 
 import os
 from hashlib import md5
+from typing import Any
 
-from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
+from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined
 
 from nipype_quicksilver.interfaces.base import (
     CommandInputSpec,
     QuicksilverCommand,
     SeededInputSpec,
+    spec_of,
+    trait_of,
 )
-from nipype_quicksilver.options import SCHEDULES
+from nipype_quicksilver.options import CORRECTIONS, OPTIONS, ROLES, SCAN_FILES, SCHEDULE
 
-SIMILARITIES = ("lncc", "ssd", "mind")
+_MasksInputSpec = spec_of(
+    "_MasksInputSpec",
+    (SeededInputSpec,),
+    (option for name, option in SCAN_FILES.items() if not name.endswith("labels")),
+)
+_NetworksInputSpec = spec_of(
+    "_NetworksInputSpec",
+    (CommandInputSpec,),
+    (*(OPTIONS[f"{role}_network"] for role in ROLES), OPTIONS["samples"]),
+)
 
 
-class ConformedPairInputSpec(SeededInputSpec):
+class ConformedPairInputSpec(_MasksInputSpec):
     """Inputs of the nodes that find the momentum of a pair on the working grid."""
 
     fixed_image = File(
@@ -29,22 +43,6 @@ class ConformedPairInputSpec(SeededInputSpec):
         mandatory=True,
         argstr="--moving %s",
         desc="moving image on the same grid, normalised",
-    )
-    fixed_image_mask = File(
-        exists=True, argstr="--fixed-mask %s", desc="compare the images inside it only"
-    )
-    moving_image_mask = File(
-        exists=True, argstr="--moving-mask %s", desc="the same for the moving image"
-    )
-    fixed_lesion_mask = File(
-        exists=True,
-        argstr="--fixed-lesion-mask %s",
-        desc="what has no counterpart in the moving image",
-    )
-    moving_lesion_mask = File(
-        exists=True,
-        argstr="--moving-lesion-mask %s",
-        desc="what has no counterpart in the fixed image",
     )
     out_momentum = File(
         name_source="moving_image",
@@ -64,30 +62,13 @@ class ConformedPairInputSpec(SeededInputSpec):
     )
 
 
-class NetworksInputSpec(CommandInputSpec):
+class NetworksInputSpec(_NetworksInputSpec):
     """Inputs of the nodes that predict."""
 
-    prediction_network = File(
-        exists=True,
-        argstr="--prediction-network %s",
-        desc="checkpoint of the prediction network; that of the package otherwise",
-    )
-    correction_network = File(
-        exists=True,
-        argstr="--correction-network %s",
-        desc="checkpoint of the correction network; that of the package, or the prediction "
-        "network again if another than the package's is given",
-    )
-    n_samples = traits.Range(
-        low=2,
-        argstr="--samples %d",
-        desc="momenta to draw from a probabilistic network; their mean is taken",
-    )
-
-    def get_hashval(self, hash_method=None):
-        """Return what Nipype compares; the cards beside the networks are inputs as well."""
+    def get_hashval(self, hash_method: str | None = None) -> Any:
+        """Return what Nipype compares; the cards next to the networks are inputs as well."""
         listed, digest = super().get_hashval(hash_method)
-        for name in ("prediction_network", "correction_network"):
+        for name in (f"{role}_network" for role in ROLES):
             network = getattr(self, name)
             card = os.path.splitext(network)[0] + ".json" if isdefined(network) else ""
             if os.path.isfile(card):
@@ -103,32 +84,20 @@ class OptimizeMomentumInputSpec(ConformedPairInputSpec):
     initial_momentum = File(
         exists=True, argstr="--initial-momentum %s", desc="momentum to start from, to refine it"
     )
-    schedule = traits.Enum(
-        *SCHEDULES,
-        usedefault=True,
-        argstr="--schedule %s",
-        desc="full: from coarse to fine; refine: a few fine iterations from a predicted momentum",
-    )
-    similarity = traits.Enum(
-        *SIMILARITIES, usedefault=True, argstr="--similarity %s", desc="how images are compared"
-    )
-    iterations = traits.List(
-        traits.Range(low=0),
-        minlen=1,
-        argstr="--iterations %s",
-        desc="iterations of each stage, coarse to fine",
-    )
+    schedule = trait_of(SCHEDULE)
+    similarity = trait_of(OPTIONS["similarity"])
+    iterations = trait_of(OPTIONS["iterations"])
 
 
 class OptimizeMomentumOutputSpec(TraitedSpec):
     """Outputs of `OptimizeMomentum`."""
 
     momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
-    summary = File(exists=True, desc="how the optimisation went (JSON)")
+    summary = File(exists=True, desc="parameters, similarity and stages (JSON)")
 
 
 class OptimizeMomentum(QuicksilverCommand):
-    """Find the initial momentum that warps one image onto another (LDDMM shooting).
+    """Optimise the initial momentum that warps one image onto another (LDDMM shooting).
 
     Both images are on one working grid, as `ConformToGrid` and `NormalizeIntensity` make them;
     masks may be on any grid in the same world space.
@@ -144,7 +113,7 @@ class OptimizeMomentum(QuicksilverCommand):
     >>> node.cmdline
     '...optimize --fixed /...fixed.nii.gz --iterations 20x10 --moving /...moving.nii.gz
     --num-threads 4 --output moving_momentum.nii.gz --output-json moving_momentum.json
-    --seed 0 --schedule full --similarity lncc --device cpu'
+    --seed 0 --schedule full --device cpu'
     """
 
     _cmd = "optimize"
@@ -155,13 +124,7 @@ class OptimizeMomentum(QuicksilverCommand):
 class PredictMomentumInputSpec(ConformedPairInputSpec, NetworksInputSpec):
     """Inputs of `PredictMomentum`."""
 
-    corrections = traits.Range(
-        low=0,
-        value=1,
-        usedefault=True,
-        argstr="--corrections %d",
-        desc="times that the prediction is corrected; 0 is the prediction alone",
-    )
+    corrections = trait_of(CORRECTIONS)
     out_uncertainty = File(
         name_source="moving_image",
         name_template="%s_uncertainty.nii.gz",
@@ -185,7 +148,7 @@ class PredictMomentumOutputSpec(TraitedSpec):
     momentum = File(exists=True, desc="initial momentum, with its kernel and grids")
     summary = File(exists=True, desc="networks, parameters and similarity (JSON)")
     uncertainty = File(
-        exists=True, desc="how far off the displacement may be, mm; with n_samples only"
+        exists=True, desc="standard deviation of the displacement, mm; with n_samples only"
     )
     uncertainty_components = File(
         exists=True, desc="its variances along x, y and z, mm^2; where they were named"
@@ -214,12 +177,12 @@ class PredictMomentum(QuicksilverCommand):
     input_spec = PredictMomentumInputSpec
     output_spec = PredictMomentumOutputSpec
 
-    def _parse_inputs(self, skip=None):
-        # Nipype would make up the name of an output that there is not.
-        there_is_none = [] if isdefined(self.inputs.n_samples) else ["out_uncertainty"]
-        return super()._parse_inputs([*(skip or []), *there_is_none])
+    def _parse_inputs(self, skip: Any = None) -> Any:
+        # Nipype would invent the name of an output that does not exist.
+        absent = [] if isdefined(self.inputs.n_samples) else ["out_uncertainty"]
+        return super()._parse_inputs([*(skip or []), *absent])
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         outputs = super()._list_outputs()
         if not isdefined(self.inputs.n_samples):
             outputs.pop("uncertainty", None)
@@ -271,7 +234,7 @@ class ShootGeodesic(QuicksilverCommand):
     input_spec = ShootGeodesicInputSpec
     output_spec = ShootGeodesicOutputSpec
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         folder = os.path.abspath(self.inputs.output_dir)
         names = ("displacement", "inverse_displacement", "log_jacobian")
         outputs = {name: os.path.join(folder, f"{name}.nii.gz") for name in names}

@@ -1,6 +1,9 @@
 """Nodes for what comes before a registration."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
@@ -9,12 +12,12 @@ from nipype_quicksilver.interfaces.base import (
     LightInterface,
     QuicksilverCommand,
     output_name,
+    trait_of,
 )
+from nipype_quicksilver.options import AFFINE_ESTIMATION, AFFINE_FORMATS, BRAIN_EXTRACTION, DOF
 
-DOF = (12, 6, 7, 9)  # the default first
 
-
-def named_after(source, template, output, argstr, desc):
+def named_after(source: str, template: str, output: str, argstr: str, desc: str) -> Any:
     """Return an input that is the name of an output."""
     return File(
         name_source=source,
@@ -44,14 +47,15 @@ class AffineRegistrationInputSpec(CommandInputSpec):
     initial_moving_transform = File(
         exists=True,
         argstr="--initial %s",
-        desc="ITK affine to start from; many rotations are tried otherwise",
+        desc="ITK affine to start from; many rotations are tried otherwise; for simpleitk only",
     )
     dof = traits.Enum(
         *DOF,
         usedefault=True,
         argstr="--dof %d",
-        desc="6: rigid; 7: and one scale; 9: and a scale along each axis; 12: affine",
+        desc="degrees of freedom; " + "; ".join(f"{n}: {what}" for n, what in sorted(DOF.items())),
     )
+    affine = trait_of(AFFINE_ESTIMATION)
     out_transform = named_after(
         "moving_image",
         "%s_affine.mat",
@@ -88,7 +92,7 @@ class AffineRegistrationOutputSpec(TraitedSpec):
 
 
 class AffineRegistration(QuicksilverCommand):
-    """Find the affine between two brains, of the same or of different contrasts.
+    """Estimate the affine between two brains, of the same or of different contrasts.
 
     The output is what `QuicksilverRegistration` takes as `initial_moving_transform`.
 
@@ -98,7 +102,7 @@ class AffineRegistration(QuicksilverCommand):
     >>> fixed.touch(), moving.touch()
     (None, None)
     >>> AffineRegistration(fixed_image=fixed, moving_image=moving, dof=9).cmdline
-    '...affine --dof 9 --fixed /...fixed.nii.gz --moving /...moving.nii.gz --num-threads 1
+    '...affine --affine simpleitk --dof 9 --fixed /...fixed.nii.gz --moving /...moving.nii.gz --num-threads 1
     --output-image moving_aligned.nii.gz --output-inverse moving_inverse_affine.mat
     --output-json moving_affine.json --output moving_affine.mat --device cpu'
     """
@@ -114,7 +118,8 @@ class BrainExtractionInputSpec(CommandInputSpec):
     in_file = File(
         exists=True, mandatory=True, argstr="--input %s", desc="T1-weighted image of a head"
     )
-    mask = File(exists=True, argstr="--mask %s", desc="a mask that there is: used as it is")
+    mask = File(exists=True, argstr="--mask %s", desc="a mask that exists already: used as it is")
+    brain_extraction = trait_of(BRAIN_EXTRACTION)
     threshold = traits.Range(
         low=0.0,
         high=1.0,
@@ -147,18 +152,18 @@ class BrainExtractionOutputSpec(TraitedSpec):
 
     out_file = File(exists=True, desc="the image, zero outside the brain")
     out_mask = File(exists=True, desc="brain mask on the image's grid")
-    summary = File(exists=True, desc="how the brain was found, and its volume (JSON)")
+    summary = File(exists=True, desc="how the brain was extracted, and its volume (JSON)")
 
 
 class BrainExtraction(QuicksilverCommand):
-    """Find the brain in an image of a head; leave a brain without skull alone.
+    """Extract the brain from an image of a head; leave a brain without skull as it is.
 
     Examples
     --------
     >>> head = getfixture("tmp_path") / "head.nii.gz"
     >>> head.touch()
     >>> BrainExtraction(in_file=head, n_dilate=1).cmdline
-    '...extract-brain --input /...head.nii.gz --n-dilate 1 --num-threads 1
+    '...extract-brain --brain-extraction deepbet --input /...head.nii.gz --n-dilate 1 --num-threads 1
     --output head_brain.nii.gz --output-mask head_brainmask.nii.gz
     --output-json head_brain.json --threshold 0.5 --device cpu'
     """
@@ -173,9 +178,7 @@ class ConvertAffineInputSpec(BaseInterfaceInputSpec):
 
     in_file = File(exists=True, mandatory=True, desc="affine in another program's format")
     in_format = traits.Enum(
-        "ras",
-        "fsl",
-        "itk",
+        *AFFINE_FORMATS,
         usedefault=True,
         desc="ras: in world coordinates (greedy, NiftyReg); fsl: FLIRT's; itk: as it is",
     )
@@ -210,7 +213,7 @@ class ConvertAffine(LightInterface):
     input_spec = ConvertAffineInputSpec
     output_spec = ConvertAffineOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
         from nipype_quicksilver.spatial import transforms
@@ -220,33 +223,18 @@ class ConvertAffine(LightInterface):
         transforms.write_affine(outputs["inverse_affine_transform"], np.linalg.inv(matrix))
         return runtime
 
-    def _matrix(self):
+    def _matrix(self) -> Any:
         """Return the matrix, fixed to moving points, RAS mm."""
-        import numpy as np
-
-        from nipype_quicksilver.errors import InputError
-        from nipype_quicksilver.spatial import transforms
+        from nipype_quicksilver.spatial.interchange import read_matrix
 
         inputs = self.inputs
-        if inputs.in_format == "itk":
-            return transforms.read_affine(inputs.in_file)
-        try:
-            matrix = np.loadtxt(inputs.in_file)
-        except ValueError as error:
-            raise InputError(f"{inputs.in_file}: is no matrix; give one of 4 by 4") from error
-        if matrix.shape != (4, 4) or abs(np.linalg.det(matrix)) < 1e-9:
-            raise InputError(f"{inputs.in_file}: is no invertible matrix of 4 by 4; make it again")
-        if inputs.in_format == "ras":
-            return matrix
-        if not (isdefined(inputs.fixed_image) and isdefined(inputs.moving_image)):
-            raise InputError(f"{inputs.in_file}: FSL's matrices need fixed_image and moving_image")
-        from nitransforms.io.fsl import FSLLinearTransform
-
-        return FSLLinearTransform.from_filename(inputs.in_file).to_ras(
-            moving=inputs.moving_image, reference=inputs.fixed_image
+        images = (
+            image if isdefined(image) else None
+            for image in (inputs.fixed_image, inputs.moving_image)
         )
+        return read_matrix(inputs.in_file, inputs.in_format, *images)
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         names = {"affine_transform": "_affine", "inverse_affine_transform": "_inverse_affine"}
         return {n: output_name(self.inputs.in_file, end, ".mat") for n, end in names.items()}
 
@@ -273,7 +261,7 @@ class SelectTemplateOutputSpec(TraitedSpec):
 
 
 class SelectTemplate(LightInterface):
-    """Find the file of a template by its name.
+    """Select the file of a template by its name.
 
     Examples
     --------
@@ -286,22 +274,24 @@ class SelectTemplate(LightInterface):
     input_spec = SelectTemplateInputSpec
     output_spec = SelectTemplateOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         self._list_outputs()
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         from nipype_quicksilver.preprocessing.templates import find_template
 
-        found = find_template(
+        template = find_template(
             self.inputs.template,
             os.getcwd(),
             suffix=self.inputs.image_type,
             resolution=self.inputs.resolution,
         )
         outputs = {
-            "template_file": str(found.image),
-            "template": found.name,
-            "template_spec": found.spec,
+            "template_file": str(template.image),
+            "template": template.name,
+            "template_spec": template.spec,
         }
-        return outputs if found.mask is None else {**outputs, "template_mask": str(found.mask)}
+        if template.mask is not None:
+            outputs["template_mask"] = str(template.mask)
+        return outputs

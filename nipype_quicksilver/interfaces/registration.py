@@ -1,15 +1,16 @@
 """The node that registers a pair of images in one step."""
 
+from __future__ import annotations
+
 import os
+from dataclasses import replace
+from typing import Any
 
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
-from nipype_quicksilver.interfaces.base import QuicksilverCommand, SeededInputSpec
-from nipype_quicksilver.interfaces.lddmm import SIMILARITIES, NetworksInputSpec
-from nipype_quicksilver.interfaces.transforms import INTERPOLATIONS
-from nipype_quicksilver.options import DEFAULT_METHOD, METHODS
-
-_OF_IMAGES = [name for name in INTERPOLATIONS if not name.endswith("Label")]
+from nipype_quicksilver.interfaces.base import QuicksilverCommand, spec_of, trait_of
+from nipype_quicksilver.interfaces.lddmm import NetworksInputSpec
+from nipype_quicksilver.options import OPTIONS, SCAN_FILES, Kind
 
 # Outputs and their files in the folder of the outputs.
 _FILES = {
@@ -24,9 +25,13 @@ _FILES = {
     "summary": "summary.json",
 }
 
+_DeclaredInputSpec = spec_of(
+    "_DeclaredInputSpec", (NetworksInputSpec,), (*OPTIONS.values(), *SCAN_FILES.values())
+)
 
-class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
-    """Inputs of `QuicksilverRegistration`."""
+
+class QuicksilverRegistrationInputSpec(_DeclaredInputSpec):
+    """Inputs of `QuicksilverRegistration`: images, and all options of a registration."""
 
     fixed_image = File(
         exists=True, mandatory=True, argstr="--fixed %s", desc="image that stays where it is"
@@ -34,92 +39,15 @@ class QuicksilverRegistrationInputSpec(SeededInputSpec, NetworksInputSpec):
     moving_image = File(
         exists=True, mandatory=True, argstr="--moving %s", desc="image that is warped"
     )
-    fixed_image_mask = File(
-        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; found otherwise"
-    )
-    moving_image_mask = File(
-        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; found otherwise"
-    )
-    fixed_lesion_mask = File(
-        exists=True,
-        argstr="--fixed-lesion-mask %s",
-        desc="what has no counterpart in the moving image",
-    )
-    moving_lesion_mask = File(
-        exists=True,
-        argstr="--moving-lesion-mask %s",
-        desc="what has no counterpart in the fixed image",
-    )
-    fixed_labels = File(
-        exists=True,
-        argstr="--fixed-labels %s",
-        requires=["moving_labels"],
-        desc="labels of the fixed image, to measure the overlap",
-    )
-    moving_labels = File(
-        exists=True, argstr="--moving-labels %s", desc="labels of the moving image, to warp"
+    # As nipype.interfaces.ants has it, a file has a trait of its own.
+    affine = trait_of(
+        replace(OPTIONS["affine"], kind=Kind.NAME, default=None), xor=["initial_moving_transform"]
     )
     initial_moving_transform = File(
         exists=True,
         argstr="--affine %s",
         xor=["affine"],
         desc="ITK affine that maps fixed to moving points, as ANTs and ITK write it",
-    )
-    affine = traits.Enum(
-        "simpleitk",
-        "none",
-        argstr="--affine %s",
-        xor=["initial_moving_transform"],
-        desc="find an affine first (default), or leave the alignment to the headers",
-    )
-    template = traits.Either(
-        traits.Enum("auto", "MNI152", "none"),
-        File(exists=True),
-        argstr="--template %s",
-        desc="template on whose grid the images are compared; none: in the world of the fixed "
-        "image; auto (default): MNI152 where an affine is found and the brains fit it",
-    )
-    brain_extraction = traits.Enum(
-        "deepbet",
-        "none",
-        usedefault=True,
-        argstr="--brain-extraction %s",
-        desc="how brains without mask are found; images without skull are left alone",
-    )
-    method = traits.Enum(
-        DEFAULT_METHOD,
-        METHODS,
-        usedefault=True,
-        argstr="--method %s",
-        desc="where the momentum comes from: networks that predict and correct it, which may be "
-        "refined, or optimisation only",
-    )
-    corrections = traits.Range(
-        low=1,
-        argstr="--corrections %d",
-        desc="times that the prediction is corrected, for correct and refine; once otherwise",
-    )
-    uncertainty_components = traits.Bool(
-        argstr="--uncertainty-components",
-        requires=["n_samples"],
-        desc="also give the variances of the displacement along x, y and z",
-    )
-    similarity = traits.Enum(
-        *SIMILARITIES,
-        argstr="--similarity %s",
-        desc="how images are compared, for refine and optimize; by local correlation otherwise",
-    )
-    iterations = traits.List(
-        traits.Range(low=0),
-        minlen=1,
-        argstr="--iterations %s",
-        desc="iterations of each stage, coarse to fine",
-    )
-    interpolation = traits.Enum(
-        *_OF_IMAGES,
-        usedefault=True,
-        argstr="--interpolation %s",
-        desc="of the warped images; labels are warped as such",
     )
     output_dir = Directory(
         "registration", usedefault=True, argstr="--output-dir %s", desc="folder of the outputs"
@@ -160,10 +88,10 @@ class QuicksilverRegistrationOutputSpec(TraitedSpec):
     warped_labels = File(exists=True, desc="moving_labels on the fixed image's grid")
     uncertainty = File(
         exists=True,
-        desc="how far off the displacement may be, mm, on the fixed grid; with n_samples",
+        desc="standard deviation of the displacement, mm, on the fixed grid; with n_samples",
     )
     uncertainty_components = File(
-        exists=True, desc="its variances along x, y and z, mm^2; where they are asked for"
+        exists=True, desc="its variances along x, y and z, mm^2; with uncertainty_components"
     )
     summary = File(exists=True, desc="measures of the registration (JSON)")
 
@@ -190,7 +118,7 @@ class QuicksilverRegistration(QuicksilverCommand):
     input_spec = QuicksilverRegistrationInputSpec
     output_spec = QuicksilverRegistrationOutputSpec
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         folder = os.path.abspath(self.inputs.output_dir)
         outputs = {name: os.path.join(folder, file) for name, file in _FILES.items()}
         for name, given in (

@@ -1,6 +1,9 @@
 """Nodes that join transforms and resample files through them."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 from nipype.interfaces.base import File, InputMultiObject, TraitedSpec, isdefined, traits
 from nipype.utils.filemanip import split_filename
@@ -11,20 +14,7 @@ from nipype_quicksilver.interfaces.base import (
     itk_threads,
     output_name,
 )
-
-# As `nipype_quicksilver.spatial.resampling` has them; that module is heavy to import.
-INTERPOLATIONS = (
-    "Linear",
-    "NearestNeighbor",
-    "GenericLabel",
-    "MultiLabel",
-    "BSpline",
-    "Gaussian",
-    "CosineWindowedSinc",
-    "HammingWindowedSinc",
-    "LanczosWindowedSinc",
-    "WelchWindowedSinc",
-)
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS
 
 
 class TransformsInputSpec(LightInputSpec):
@@ -89,7 +79,7 @@ class ComposeTransforms(LightInterface):
     input_spec = ComposeTransformsInputSpec
     output_spec = ComposeTransformsOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.spatial import transforms
         from nipype_quicksilver.spatial.applying import join_transforms
         from nipype_quicksilver.spatial.grids import Grid
@@ -104,7 +94,7 @@ class ComposeTransforms(LightInterface):
             transforms.write_displacement(outputs["displacement"], field, grid)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         composite = os.path.abspath(self.inputs.out_file)
         outputs = {"composite_transform": composite}
         if isdefined(self.inputs.reference_image):
@@ -120,7 +110,7 @@ class ApplyTransformsInputSpec(TransformsInputSpec):
         exists=True, mandatory=True, desc="image onto whose grid the input is resampled"
     )
     interpolation = traits.Enum(
-        *INTERPOLATIONS,
+        *APPLY_INTERPOLATIONS,
         usedefault=True,
         desc="labels need GenericLabel or NearestNeighbor, which keep the data type",
     )
@@ -161,7 +151,7 @@ class ApplyTransforms(LightInterface):
     input_spec = ApplyTransformsInputSpec
     output_spec = ApplyTransformsOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.spatial.applying import apply_to_image, join_transforms
 
         inputs = self.inputs
@@ -176,7 +166,7 @@ class ApplyTransforms(LightInterface):
             )
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         if isdefined(self.inputs.output_image):
             return {"output_image": os.path.abspath(self.inputs.output_image)}
         suffix = split_filename(self.inputs.input_image)[2]

@@ -4,35 +4,57 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.preprocessing.external import Engine
+from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions
+from nipype_quicksilver.preprocessing.brain import BrainSummary
+from nipype_quicksilver.preprocessing.external import align_brains
+from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
-from nipype_quicksilver.registration.pair import Inputs
+from nipype_quicksilver.registration.pair import Pair, Scan
+from nipype_quicksilver.registration.summary import Preprocessing
 from nipype_quicksilver.registration.work_folder import WorkFolder
-from nipype_quicksilver.spatial.brains import named, native_brain
+from nipype_quicksilver.spatial.brains import named_after, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import image_name
+from nipype_quicksilver.tools import AFFINE_TOOLS
 
 if TYPE_CHECKING:
     import torch
 
-BRAIN_EXTRACTIONS = ("deepbet", "none")
-#: Names of ways to find the affine; anything else is a file.
-AFFINES = ("simpleitk", "none")
-
-SMALLEST = 50_000.0  # mm3 that are not zero; the affine engine is made for human brains
+SMALLEST = 50_000.0  # mm3 that are not zero; the affine registration is made for human brains
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps of a registration share.
+
+    Attributes
+    ----------
+    options : RegistrationOptions
+        What the user chose.
+    work : WorkFolder
+        Where intermediate results are kept.
+    device : torch.device
+        Where networks run.
+    clock : Clock
+        Records the time spent in each part.
+    """
+
+    options: RegistrationOptions
+    work: WorkFolder
+    device: torch.device
+    clock: Clock
 
 
 def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> Path:
@@ -58,193 +80,147 @@ def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> 
     return template_file(image, folder)
 
 
-def affine_file(
-    affine: PathLike | Engine | None, brain_extraction: str | Engine
-) -> PathLike | None:
-    """Return the file of an affine, None where it is to be found or not needed.
-
-    Raises
-    ------
-    InputError
-        If the way to extract brains is unknown.
-    """
-    if not isinstance(brain_extraction, Engine) and brain_extraction not in BRAIN_EXTRACTIONS:
-        names = " or ".join(BRAIN_EXTRACTIONS)
-        raise InputError(f"brain extraction '{brain_extraction}' is unknown; give {names}")
-    if affine is None or isinstance(affine, Engine) or str(affine) in AFFINES:
-        return None
-    return affine
+def affine_file(affine: PathLike) -> PathLike | None:
+    """Return the file of an affine; None where it is estimated or left to the headers."""
+    return None if OPTIONS["affine"].is_name(affine) else affine
 
 
-def to_aligned_brains(
-    inputs: Inputs,
-    *,
-    brain_extraction: str | Engine,
-    affine: PathLike | Engine | None,
-    work: WorkFolder,
-    device: torch.device,
-    clock: Clock,
-) -> tuple[Inputs, dict[str, Any]]:
-    """Find the brains of two heads and the affine between them.
+def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing]:
+    """Extract the brains of two heads and estimate the affine between them.
 
     Parameters
     ----------
-    inputs : Inputs
-        What was read. Masks that are given are used; an image without skull is left alone.
-    brain_extraction : {'deepbet', 'none'} or Engine
-        How brains are found.
-    affine : path-like, Engine or None
-        ``simpleitk`` or an engine to find the affine; it is left as it was read otherwise.
-    work : WorkFolder
-        Where intermediate results are kept.
-    device : torch.device
-        Where networks run.
-    clock : Clock
-        Told the seconds of ``extract`` and ``align``.
+    pair : Pair
+        What was read. Masks that are given are used; an image without skull is left as it is.
+    context : Context
+        Options, work folder, device and clock.
 
     Returns
     -------
-    inputs : Inputs
+    pair : Pair
         With masks and affine.
-    facts : dict
-        ``fixed_brain``, ``moving_brain``, ``affine``: how they were found.
+    preprocessing : Preprocessing
+        How they were estimated.
     """
-    masks = {"fixed_brain": inputs.fixed_mask, "moving_brain": inputs.moving_mask}
-    facts: dict[str, Any] = {
-        name: {"how": "given"} for name, mask in masks.items() if mask is not None
-    }
-    if brain_extraction != "none":
-        with clock.part("extract"):
-            fixed_mask, facts["fixed_brain"] = find_brain(
-                inputs.fixed, inputs.fixed_mask, brain_extraction, work, device
-            )
-            moving_mask, facts["moving_brain"] = find_brain(
-                inputs.moving, inputs.moving_mask, brain_extraction, work, device
-            )
-        inputs = replace(inputs, fixed_mask=fixed_mask, moving_mask=moving_mask)
-    small = small_images(inputs)
-    if is_looked_for(affine) and small:
+    brains = [
+        None if scan.mask is None else BrainSummary("given") for scan in (pair.fixed, pair.moving)
+    ]
+    if context.options["brain_extraction"] != NONE:
+        with context.clock.part("extract"):
+            fixed, brains[0] = extract_brain(pair.fixed, context)
+            moving, brains[1] = extract_brain(pair.moving, context)
+        pair = replace(pair, fixed=fixed, moving=moving)
+    affine = None
+    if estimates_affine(context.options):
+        pair, affine = _aligned(pair, context)
+    return pair, Preprocessing(brains[0], brains[1], affine)
+
+
+def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
+    """Estimate the affine between two brains, where they are large enough for that."""
+    small = small_images(pair)
+    if small:
         _logger.info(
-            "%s: is too small for a human head; its header is trusted, no affine is looked for",
+            "%s: is too small for a human head; no affine is estimated, the headers align the "
+            "images",
             image_name(small[0]),
         )
-        facts["affine"] = {"how": "headers"}
-    elif is_looked_for(affine):
-        with clock.part("align"):
-            matrix, facts["affine"] = find_affine(
-                inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask, affine, work
-            )
-        inputs = replace(inputs, affine=matrix)
-    return inputs, facts
+        return pair, AffineSummary(how="headers")
+    with context.clock.part("align"):
+        matrix, summary = estimate_affine(pair.fixed, pair.moving, context)
+    return replace(pair, affine=matrix), summary
 
 
-def is_looked_for(affine: PathLike | Engine | None) -> bool:
-    """Tell whether an affine is to be found, rather than read or left to the headers."""
-    return isinstance(affine, Engine) or str(affine) == "simpleitk"
+def estimates_affine(options: RegistrationOptions) -> bool:
+    """Return whether an affine is estimated, rather than read or left to the headers."""
+    affine = options["affine"]
+    return OPTIONS["affine"].is_name(affine) and affine != NONE
 
 
-def small_images(inputs: Inputs) -> list[Nifti1Image]:
-    """Return those of two images that hold less than any human brain."""
-    return [image for image in (inputs.fixed, inputs.moving) if _is_small(image)]
+def small_images(pair: Pair) -> list[Nifti1Image]:
+    """Return those of two images that hold less than any human brain: an animal's, a phantom."""
+    return [image for image in (pair.fixed.image, pair.moving.image) if _is_small(image)]
 
 
 def _is_small(image: Nifti1Image) -> bool:
-    """Tell whether an image holds less than any human brain: an animal's, or a phantom."""
     occupied = np.count_nonzero(np.asanyarray(image.dataobj))
     return bool(occupied * abs(np.linalg.det(image.affine[:3, :3])) < SMALLEST)
 
 
-def find_brain(
-    image: Nifti1Image,
-    mask: Nifti1Image | None,
-    brain_extraction: str | Engine,
-    work: WorkFolder,
-    device: torch.device,
-) -> tuple[Nifti1Image | None, dict[str, Any]]:
-    """Find the brain of an image.
+def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
+    """Extract the brain of a scan, unless it has a mask.
 
     Parameters
     ----------
-    image : Nifti1Image
+    scan : Scan
         A head, or a brain.
-    mask : Nifti1Image or None
-        Its brain, where it is known.
-    brain_extraction : str or Engine
-        How it is found otherwise; anything but an engine means deepbet.
-    work : WorkFolder
-        Where the mask is kept.
-    device : torch.device
-        Where the network runs.
+    context : Context
+        Options, work folder and device.
 
     Returns
     -------
-    mask : Nifti1Image or None
-        On the image's grid; None where the image is a brain already.
-    facts : dict
-        How it was found.
+    scan : Scan
+        With a mask on the image's grid; without one where the image is a brain already.
+    summary : BrainSummary
+        How the brain was extracted.
     """
-    from nipype_quicksilver.preprocessing.brain import extract
+    from nipype_quicksilver.preprocessing.brain import DEEPBET, extract
 
-    if mask is not None:
-        return mask, {"how": "given"}
-    extractor = brain_extraction if isinstance(brain_extraction, Engine) else None
+    image, by = scan.image, context.options["brain_extraction"]
+    if scan.mask is not None:
+        return scan, BrainSummary("given")
 
-    def compute() -> tuple[np.ndarray, dict[str, Any]]:
-        found = extract(image, device=device, engine=extractor)
-        return np.asanyarray(found.mask.dataobj), found.facts
+    def compute() -> tuple[np.ndarray, BrainSummary]:
+        extraction = extract(image, device=context.device, by=by, log_dir=context.work.folder)
+        return np.asanyarray(extraction.mask.dataobj), extraction.summary
 
-    parts = [image, *([] if extractor is None else [extractor.name])]
-    data, facts = work.kept("brainmask", parts, compute, like=image)
-    return (None if facts["how"] == "stripped" else named(data, image)), facts
+    parts = [image, *([] if by == DEEPBET else [by])]
+    data, summary = context.work.kept("brainmask", parts, compute, BrainSummary, like=image)
+    if summary.how == "stripped":
+        return scan, summary
+    return replace(scan, mask=named_after(data, image)), summary
 
 
-def find_affine(
-    fixed: Nifti1Image,
-    moving: Nifti1Image,
-    fixed_mask: Nifti1Image | None,
-    moving_mask: Nifti1Image | None,
-    affine: PathLike | Engine | None,
-    work: WorkFolder,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Find the affine between two brains.
+def estimate_affine(
+    fixed: Scan, moving: Scan, context: Context
+) -> tuple[np.ndarray, AffineSummary]:
+    """Estimate the affine between two brains.
 
     Parameters
     ----------
-    fixed, moving : Nifti1Image
+    fixed, moving : Scan
         Heads with masks, or brains.
-    fixed_mask, moving_mask : Nifti1Image or None
-        Their brains.
-    affine : str or Engine
-        How it is found; anything but an engine means SimpleITK.
-    work : WorkFolder
-        Where it is kept.
+    context : Context
+        Options and work folder.
 
     Returns
     -------
     matrix : ndarray
         4x4, maps fixed to moving points, RAS mm.
-    facts : dict
-        How it was found.
+    summary : AffineSummary
+        How it was estimated.
     """
     from nipype_quicksilver.preprocessing.affine import align
     from nipype_quicksilver.preprocessing.brain import masked
     from nipype_quicksilver.preprocessing.matrices import describe
 
-    aligner = affine if isinstance(affine, Engine) else None
+    by = str(context.options["affine"])
+    num_threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
 
-    def compute() -> tuple[np.ndarray, dict[str, Any]]:
-        if aligner is not None:
-            pairs = (fixed, fixed_mask), (moving, moving_mask)
-            matrix = aligner.run(*(masked(image, native_brain(image, m)) for image, m in pairs))
-            return matrix, {"how": aligner.name, **describe(matrix)}
+    def compute() -> tuple[np.ndarray, AffineSummary]:
+        if by in AFFINE_TOOLS:
+            brains = (masked(s.image, native_brain(s.image, s.mask)) for s in (fixed, moving))
+            matrix = align_brains(by, *brains, num_threads=num_threads, log_dir=context.work.folder)
+            return matrix, replace(describe(matrix), how=by)
         alignment = align(
-            fixed,
-            moving,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
-            num_threads=sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
+            fixed.image,
+            moving.image,
+            fixed_mask=fixed.mask,
+            moving_mask=moving.mask,
+            num_threads=num_threads,
         )
-        return alignment.matrix, alignment.facts
+        return alignment.matrix, alignment.summary
 
-    parts = [fixed, moving, fixed_mask, moving_mask]
-    return work.kept("affine", [*parts, *([] if aligner is None else [aligner.name])], compute)
+    images = [fixed.image, moving.image, fixed.mask, moving.mask]
+    parts = [*images, *([by] if by in AFFINE_TOOLS else [])]
+    return context.work.kept("affine", parts, compute, AffineSummary)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock, versions
+from nipype_quicksilver.options import RegistrationOptions, completed
 from nipype_quicksilver.registration.fit import Fit, find_momentum, settings_of_initial
 from nipype_quicksilver.registration.method import Method, choose_method
-from nipype_quicksilver.registration.pair import Inputs, read_inputs
-from nipype_quicksilver.registration.preparation import (
-    Prepared,
-    lesions_on_grid,
-    mask_facts,
-    similarity_weight,
-)
+from nipype_quicksilver.registration.pair import Pair, Scan, ScanFiles, paths_of, read_pair
+from nipype_quicksilver.registration.preparation import ConformedScan, Prepared, assemble
 from nipype_quicksilver.registration.shooting import check_geodesic
+from nipype_quicksilver.registration.summary import MomentumSummary, with_total
 from nipype_quicksilver.spatial.brains import native_brain
-from nipype_quicksilver.spatial.conforming import conform_mask, lesion_weight, without_lesion
+from nipype_quicksilver.spatial.conforming import conform_lesion, conform_mask, fill_lesion
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import MULTIPLE, Grid
 from nipype_quicksilver.spatial.images import check_same_grid, image_name
@@ -38,45 +35,40 @@ _BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are b
 
 
 @dataclass(frozen=True)
-class Found:
-    """The momentum between two conformed images, and how it was found.
+class MomentumResult:
+    """The momentum between two conformed images, and how it was estimated.
 
     Attributes
     ----------
     momentum : Momentum
         With its kernel and grids.
-    summary : dict
+    summary : MomentumSummary
         What is written as JSON.
     variance : ndarray or None
-        (X, Y, Z, 3), float32, mm^2: of the components of the displacement, where
-        there are any.
+        (X, Y, Z, 3), float32, mm^2: of the components of the displacement; None without samples.
     """
 
     momentum: Momentum
-    summary: dict[str, Any]
+    summary: MomentumSummary
     variance: np.ndarray | None = None
 
 
 def optimize_files(
-    fixed: PathLike,
-    moving: PathLike,
+    fixed: ScanFiles,
+    moving: ScanFiles,
     *,
-    masks: dict[str, PathLike | None],
     initial_momentum: PathLike | None,
     settings: Settings,
     device: torch.device,
     seed: int,
     progress: Progress | None = None,
-) -> Found:
+) -> MomentumResult:
     """Optimise the momentum between two images on one working grid.
 
     Parameters
     ----------
-    fixed, moving : path-like
-        Images on the working grid, normalised.
-    masks : dict
-        ``fixed_mask``, ``moving_mask``, ``fixed_lesion_mask``, ``moving_lesion_mask``: files on
-        any grid in the same world space, None where there is none.
+    fixed, moving : ScanFiles
+        Images on the working grid, normalised; masks on any grid in the same world space.
     initial_momentum : path-like or None
         Where to start; its kernel and steps are kept.
     settings : Settings
@@ -90,7 +82,7 @@ def optimize_files(
 
     Returns
     -------
-    Found
+    MomentumResult
         Momentum and summary.
 
     Raises
@@ -98,18 +90,19 @@ def optimize_files(
     InputError
         If a file cannot be used, or the images are not on one working grid.
     """
-    clock = Clock()
+    clock, files = Clock(), paths_of(fixed, moving)
     with clock.part("read"):
-        inputs = read_inputs(fixed, moving, **masks)
+        pair = read_pair(fixed, moving)
         initial = None if initial_momentum is None else read_momentum(initial_momentum)
     with clock.part("prepare"):
-        pair = prepare_conformed(inputs)
+        prepared = prepare_conformed(pair, files)
+    start = None
     if initial is not None:
-        name = str(initial_momentum)
-        settings = settings_of_initial(settings, initial, pair.grid, name)
-        check_geodesic(initial, device, name)
-    result = find_momentum(
-        pair,
+        start = str(Path(str(initial_momentum)).absolute())
+        settings = settings_of_initial(settings, initial, prepared.grid, str(initial_momentum))
+        check_geodesic(initial, device, str(initial_momentum))
+    fit = find_momentum(
+        prepared,
         Method("optimize", settings),
         device=device,
         seed=seed,
@@ -117,47 +110,36 @@ def optimize_files(
         initial=initial,
         progress=progress,
     )
-    start = None if initial_momentum is None else str(Path(initial_momentum).absolute())
-    return _found(result, {**inputs.files, "initial_momentum": start}, clock)
+    return _result(fit, {**files, "initial_momentum": start}, clock)
 
 
 def predict_files(
-    fixed: PathLike,
-    moving: PathLike,
+    fixed: ScanFiles,
+    moving: ScanFiles,
+    options: RegistrationOptions,
     *,
-    masks: dict[str, PathLike | None],
-    prediction_network: PathLike | None = None,
-    correction_network: PathLike | None = None,
     corrections: int = 1,
-    samples: int | None = None,
     device: torch.device,
-    seed: int,
     progress: Progress | None = None,
-) -> Found:
+) -> MomentumResult:
     """Predict the momentum between two images on one working grid.
 
     Parameters
     ----------
-    fixed, moving : path-like
-        Images on the working grid, normalised.
-    masks : dict
-        As for :func:`optimize_files`.
-    prediction_network, correction_network : path-like, optional
-        Checkpoints; the shipped networks unless given.
+    fixed, moving : ScanFiles
+        Images on the working grid, normalised; masks on any grid in the same world space.
+    options : RegistrationOptions
+        Networks, samples and seed.
     corrections : int
         0 for the prediction alone (LP), N for LPCn.
-    samples : int, optional
-        Of a probabilistic network, whose mean is taken.
     device : torch.device
         Where to compute.
-    seed : int
-        Of the samples.
     progress : callable, optional
         Called after each sample.
 
     Returns
     -------
-    Found
+    MomentumResult
         Momentum and summary; the variance with samples only.
 
     Raises
@@ -165,41 +147,40 @@ def predict_files(
     InputError
         If a file or a network cannot be used, or the images are not on one working grid.
     """
+    correction_network = options.get("correction_network")
     if correction_network is not None and not corrections:
         raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
-    method = choose_method(
-        "correct" if corrections else "predict",
-        prediction_network=prediction_network,
-        correction_network=correction_network,
-        corrections=corrections or None,
-        samples=samples,
-    )
-    clock = Clock()
+    name = "correct" if corrections else "predict"
+    chosen = completed({**options, "method": name, "corrections": corrections or None})
+    method = choose_method(chosen)
+    clock, files = Clock(), paths_of(fixed, moving)
     with clock.part("read"):
-        inputs = read_inputs(fixed, moving, **masks)
+        pair = read_pair(fixed, moving)
     with clock.part("prepare"):
-        pair = prepare_conformed(inputs)
-    result = find_momentum(pair, method, device=device, seed=seed, clock=clock, progress=progress)
-    return _found(result, inputs.files, clock)
+        prepared = prepare_conformed(pair, files)
+    fit = find_momentum(
+        prepared, method, device=device, seed=chosen["seed"], clock=clock, progress=progress
+    )
+    return _result(fit, files, clock)
 
 
-def _found(fit: Fit, files: dict[str, str | None], clock: Clock) -> Found:
-    summary = {
-        "versions": versions(),
-        "inputs": files,
-        **fit.facts,
-        "seconds": clock.with_total(),
-    }
-    return Found(fit.momentum, summary, fit.variance)
+def _result(fit: Fit, files: dict[str, str | None], clock: Clock) -> MomentumResult:
+    parts = {field.name: getattr(fit.summary, field.name) for field in fields(fit.summary)}
+    summary = MomentumSummary(
+        **parts, versions=versions(), inputs=files, seconds=with_total(clock.seconds)
+    )
+    return MomentumResult(fit.momentum, summary, fit.variance)
 
 
-def prepare_conformed(inputs: Inputs) -> Prepared:
+def prepare_conformed(pair: Pair, files: dict[str, str | None]) -> Prepared:
     """Check that two images are on one working grid, and bring their masks there.
 
     Parameters
     ----------
-    inputs : Inputs
+    pair : Pair
         Images on the working grid; masks on any.
+    files : dict
+        Path of each mask by name.
 
     Returns
     -------
@@ -212,36 +193,21 @@ def prepare_conformed(inputs: Inputs) -> Prepared:
     InputError
         If the images are not on one working grid or not normalised, or a mask lies elsewhere.
     """
-    check_same_grid(inputs.fixed, inputs.moving)
-    for image in (inputs.fixed, inputs.moving):
-        _check_normalized(image)
-    grid = Grid.from_image(inputs.fixed)
-    _check_working_grid(grid, image_name(inputs.fixed))
-    brains = (
-        native_brain(inputs.fixed, inputs.fixed_mask),
-        native_brain(inputs.moving, inputs.moving_mask),
-    )
-    inside_fixed = conform_mask(inputs.fixed_mask or brains[0], grid)
-    inside_moving = conform_mask(inputs.moving_mask or brains[1], grid)
-    fixed_lesion, moving_lesion = lesions_on_grid(inputs, grid)
-    covered = {
-        "fixed_mask": inside_fixed,
-        "moving_mask": inside_moving,
-        "fixed_lesion_mask": fixed_lesion,
-        "moving_lesion_mask": moving_lesion,
-    }
-    fixed, moving = (np.asanyarray(image.dataobj) for image in (inputs.fixed, inputs.moving))
-    return Prepared(
-        fixed=without_lesion(fixed, inside_fixed, fixed_lesion, inputs.fixed),
-        moving=without_lesion(moving, inside_moving, moving_lesion, inputs.moving),
-        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
-        moving_weight=lesion_weight(moving_lesion),
-        grid=grid,
-        to_fixed=np.eye(4),
-        fixed_brain=brains[0],
-        moving_brain=brains[1],
-        masks=mask_facts(inputs.files, covered),
-    )
+    check_same_grid(pair.fixed.image, pair.moving.image)
+    for scan in (pair.fixed, pair.moving):
+        _check_normalized(scan.image)
+    grid = Grid.from_image(pair.fixed.image)
+    _check_working_grid(grid, image_name(pair.fixed.image))
+    fixed, moving = (_on_grid(scan, grid) for scan in (pair.fixed, pair.moving))
+    return assemble(fixed, moving, grid, np.eye(4), files)
+
+
+def _on_grid(scan: Scan, grid: Grid) -> ConformedScan:
+    brain = native_brain(scan.image, scan.mask)
+    inside = conform_mask(scan.mask or brain, grid)
+    lesion = conform_lesion(scan.lesion, scan.image, grid, np.eye(4))
+    data = fill_lesion(np.asanyarray(scan.image.dataobj), inside, lesion, scan.image)
+    return ConformedScan(data, inside, lesion, brain)
 
 
 def _check_working_grid(grid: Grid, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The door between files and torch: arrays in, arrays out; torch is imported when it runs."""
+"""The LDDMM engine on prepared images: arrays in, arrays out; torch is imported when it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.execution.provenance import Clock, describe_grid, thread_counts
+from nipype_quicksilver.execution.provenance import Clock, thread_counts
+from nipype_quicksilver.options import methods_that
 from nipype_quicksilver.registration.method import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import (
@@ -21,8 +22,15 @@ from nipype_quicksilver.registration.shooting import (
     to_array,
     to_tensor,
 )
+from nipype_quicksilver.registration.summary import (
+    FitSummary,
+    GridSummary,
+    Parameters,
+    Similarity,
+    StageSummary,
+)
 from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize, with_like_contrast
+from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize, with_matching_contrast
 from nipype_quicksilver.spatial.momentum import Momentum
 
 if TYPE_CHECKING:
@@ -33,9 +41,9 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.lddmm.shooting import Geodesic
     from nipype_quicksilver.networks.card import Card
-    from nipype_quicksilver.networks.predictor import Drawn, Predicted, Predictor
+    from nipype_quicksilver.networks.predictor import Prediction, Predictor, SampleProgress
 
-    Progress = Callable[[Iteration | Drawn], None]
+    Progress = Callable[[Iteration | SampleProgress], None]
 
 
 # From the working grid, whose dimensions are multiples of 8, to those of momenta.
@@ -46,7 +54,7 @@ SIMILARITY = "mean squared local correlation over the compared voxels, at half r
 
 @dataclass(frozen=True)
 class Fit:
-    """What the engine found.
+    """What the engine returns.
 
     Attributes
     ----------
@@ -54,8 +62,8 @@ class Fit:
         On the velocity grid of the last stage.
     maps : Maps
         At the end of its geodesic.
-    facts : dict
-        For the summary: parameters, grids, masks, similarity, energy, stages.
+    summary : FitSummary
+        How the momentum was estimated.
     variance : ndarray or None
         (X, Y, Z, 3), float32, on the working grid, mm^2: of each component of the displacement
         of phi^-1 that a probabilistic network predicts; None without samples.
@@ -63,7 +71,7 @@ class Fit:
 
     momentum: Momentum
     maps: Maps
-    facts: dict[str, Any]
+    summary: FitSummary
     variance: np.ndarray | None = None
 
 
@@ -77,7 +85,7 @@ def find_momentum(
     initial: Momentum | None = None,
     progress: Progress | None = None,
 ) -> Fit:
-    """Find the momentum that warps one prepared image onto another, and shoot it.
+    """Estimate the momentum that warps one prepared image onto another, and shoot it.
 
     Parameters
     ----------
@@ -90,62 +98,62 @@ def find_momentum(
     seed : int
         Set and recorded; samples are drawn from it, nothing else needs random numbers.
     clock : Clock
-        Told the seconds of ``predict``, ``optimize`` and ``maps``.
+        Records the time spent in ``predict``, ``optimize`` and ``maps``.
     initial : Momentum, optional
-        Where the optimisation starts, see :func:`settings_of_initial`; zero unless given.
+        Where the optimisation starts, see :func:`settings_of_initial`; default: zero.
     progress : callable, optional
         Called after each sample of a network, and after each iteration of the optimisation.
 
     Returns
     -------
     Fit
-        Momentum, maps, and what the summary tells of them.
+        Momentum, maps and summary.
     """
     import torch
 
     torch.manual_seed(seed)
     history: list[Iteration] = []
     settings = method.settings
-    momentum, geodesic, variance, share = initial, None, None, None
-    alike, exchanged = _with_like_contrast(prepared)
+    momentum, geodesic, variance, fraction = initial, None, None, None
+    matched, exchanged = _with_matching_contrast(prepared)
     if method.predictor is not None:
-        seen = alike if method.predictor.card.like_contrast else prepared
+        images = matched if method.predictor.card.match_contrast else prepared
         with clock.part("predict"):
-            momentum, found, variance = _predict_momentum(seen, method, device, progress)
-        geodesic, share = found.geodesic, found.share
+            momentum, prediction, variance = _predict_momentum(images, method, device, progress)
+        geodesic, fraction = prediction.geodesic, prediction.fraction
         settings = _settings_from(settings, momentum)
-    if method.name in ("optimize", "refine"):
+    if method.traits.optimizes:
         with clock.part("optimize"):
             momentum, geodesic, history = _optimize_momentum(
-                alike, settings, momentum, device, progress
+                matched, settings, momentum, device, progress
             )
     assert momentum is not None and geodesic is not None
     with clock.part("maps"):
         maps = maps_at_end(geodesic, momentum, device)
-        similarity = _describe_similarity(alike, maps, device)
-    facts = {
-        "parameters": {
+        similarity = _describe_similarity(matched, maps, device)
+    summary = FitSummary(
+        parameters=Parameters(
             **_describe_method(method, settings),
-            "share_of_prediction": share,
-            "contrast_exchanged": exchanged,
-            "device": str(device),
-            "threads": thread_counts(),
-            "seed": seed,
-        },
-        "working_grid": describe_grid(prepared.grid),
-        "velocity_grid": describe_grid(momentum.grid),
-        "masks": prepared.masks,
-        "similarity": similarity,
-        "energy": describe_energies(maps),
-        "stages": describe_history(history),
-    }
-    return Fit(momentum, maps, facts, variance)
+            share_of_prediction=fraction,
+            contrast_exchanged=exchanged,
+            device=str(device),
+            threads=thread_counts(),
+            seed=seed,
+        ),
+        working_grid=GridSummary.of(prepared.grid),
+        velocity_grid=GridSummary.of(momentum.grid),
+        masks=prepared.masks,
+        similarity=similarity,
+        energy=describe_energies(maps),
+        stages=describe_history(history),
+    )
+    return Fit(momentum, maps, summary, variance)
 
 
 def _predict_momentum(
     prepared: Prepared, method: Method, device: torch.device, progress: Progress | None
-) -> tuple[Momentum, Predicted, np.ndarray | None]:
-    """Run the networks on arrays; return the momentum, the prediction and what samples tell."""
+) -> tuple[Momentum, Prediction, np.ndarray | None]:
+    """Run the networks on arrays; return momentum, prediction and variance of samples."""
     from nipype_quicksilver.networks.prediction import Images
 
     assert method.predictor is not None
@@ -164,36 +172,38 @@ def _predict_momentum(
         None if lesion is None else to_tensor(lesion, device),
         spacing=prepared.grid.spacing,
     )
-    found: Predicted
+    prediction: Prediction
     variance, lattice = None, _lattice(prepared, device)
     if method.samples:
-        found = samples = predictor.sample(
+        prediction = samples = predictor.sample(
             images, method.corrections, method.samples, progress, lattice
         )
         variance = to_array(samples.variance)
     else:
-        last = method.name != "refine"  # which looks for folds itself, at its end
-        found = predictor.predict(images, method.corrections, lattice, finely=last)
-    if found.share < 1:
+        # An optimisation that follows repairs folds itself, at its end.
+        final = not method.traits.optimizes
+        prediction = predictor.predict(images, method.corrections, lattice, final=final)
+    if prediction.fraction < 1:
         warnings.warn(
-            "with all of the predicted deformation the images are less alike than without; "
-            f"{100 * found.share:g}% of it is taken; the methods refine and optimize can do better",
+            "the whole predicted deformation makes the images less similar than none; "
+            f"{100 * prediction.fraction:g}% of it is taken; the methods "
+            f"{methods_that('optimizes')} can do better",
             UserWarning,
             stacklevel=2,
         )
     momentum = Momentum(
-        data=to_array(found.operator.apply(found.state, -0.5)),
-        grid=prepared.grid.subsampled(predictor.velocity(method.corrections)),
+        data=to_array(prediction.operator.apply(prediction.state, -0.5)),
+        grid=prepared.grid.subsampled(predictor.velocity_factor(method.corrections)),
         kernel=card.kernel,
         steps=card.steps,
         working_grid=prepared.grid,
     )
-    return momentum, found, variance
+    return momentum, prediction, variance
 
 
-def _with_like_contrast(prepared: Prepared) -> tuple[Prepared, str | None]:
-    """Return a pair with like contrasts, and which image's dark and bright were exchanged."""
-    fixed, moving, exchanged = with_like_contrast(prepared.fixed, prepared.moving)
+def _with_matching_contrast(prepared: Prepared) -> tuple[Prepared, str | None]:
+    """Return a pair of one contrast, and whose dark and bright were exchanged for it."""
+    fixed, moving, exchanged = with_matching_contrast(prepared.fixed, prepared.moving)
     return replace(prepared, fixed=fixed, moving=moving), exchanged
 
 
@@ -215,28 +225,29 @@ def _normalized_for(card: Card, image: np.ndarray) -> np.ndarray:
 
 
 def _settings_from(settings: Settings, momentum: Momentum) -> Settings:
-    """Return the settings that go on from a momentum: its kernel, time steps and grid."""
-    from nipype_quicksilver.lddmm.settings import Kernel, stages_onward
+    """Return the settings that continue from a momentum: its kernel, time steps and grid."""
+    from nipype_quicksilver.lddmm.settings import Kernel, stages_from
 
-    stages = stages_onward(settings.stages, momentum.factor)
+    stages = stages_from(settings.stages, momentum.factor)
     return replace(settings, stages=stages, kernel=Kernel(**momentum.kernel), steps=momentum.steps)
 
 
 def _describe_method(method: Method, settings: Settings) -> dict[str, Any]:
-    """Return a method and its parameters as JSON holds them."""
-    facts: dict[str, Any] = {"method": method.name}
+    """Return the fields of `Parameters` that depend on the method."""
+    described: dict[str, Any] = {"method": method.name}
     if method.predictor is not None:
         card = method.predictor.card
-        facts |= {
+        described |= {
             "networks": list(method.predictor.files),
             "corrections": method.corrections,
             "samples": method.samples,
             "kernel": card.kernel,
             "steps": card.steps,
         }
-    if method.name in ("optimize", "refine"):
-        facts |= _describe_settings(settings)
-    return facts
+    if method.traits.optimizes:
+        described |= asdict(settings)
+        described["stages"] = [asdict(stage) for stage in settings.stages]
+    return described
 
 
 def _optimize_momentum(
@@ -286,11 +297,12 @@ def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
     return Lattice(rows, native.shape)
 
 
-def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> dict[str, Any]:
-    """Tell how alike two prepared images are, without and with the deformation."""
+def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> Similarity:
+    """Measure the similarity of two prepared images, without and with the deformation."""
     import torch
 
-    from nipype_quicksilver.lddmm.fields import pool, sample
+    from nipype_quicksilver.lddmm.fields import sample
+    from nipype_quicksilver.lddmm.grids import pool
     from nipype_quicksilver.lddmm.similarity import mean_local_correlation
 
     def halved(array: np.ndarray) -> torch.Tensor:
@@ -307,11 +319,11 @@ def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -
         warp = halved(maps.inverse)
         source, lesion = (sample(image, warp, spacing) for image in (source, lesion))
         after = mean_local_correlation(target, source, inside * lesion)
-    return {"measure": SIMILARITY, "before": before, "after": after}
+    return Similarity(SIMILARITY, before, after)
 
 
 def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name: str) -> Settings:
-    """Return the settings with which the optimisation goes on from a momentum.
+    """Return the settings with which an optimisation continues from a momentum.
 
     Parameters
     ----------
@@ -342,41 +354,33 @@ def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name:
     return _settings_from(settings, initial)
 
 
-def _describe_settings(settings: Settings) -> dict[str, Any]:
-    """Return settings as JSON holds them."""
-    facts = asdict(settings)
-    return {**facts, "stages": [asdict(stage) for stage in settings.stages]}
-
-
-def describe_history(history: list[Iteration]) -> list[dict[str, Any]]:
-    """Summarise each stage of an optimisation.
+def describe_history(history: list[Iteration]) -> list[StageSummary]:
+    """Summarise each stage of an optimisation that ran.
 
     Parameters
     ----------
     history : list of Iteration
-        What each iteration saw.
+        One entry per iteration.
 
     Returns
     -------
-    list of dict
-        For each stage that ran its number, ``iterations`` done of ``iterations_at_most``,
-        whether the loss had ``converged``, and first and last loss, energy and
-        dissimilarity.
+    list of StageSummary
+        In the order in which they ran.
     """
     stages = []
     for number, group in groupby(history, key=lambda iteration: iteration.stage):
         rows = list(group)
         first, last = rows[0], rows[-1]
         stages.append(
-            {
-                "stage": number,
-                "iterations": last.iteration,
-                "iterations_at_most": last.iterations,
-                "converged": last.converged,
-                "loss": [first.loss, last.loss],
-                "energy": [first.energy, last.energy],
-                "dissimilarity": [first.similarity, last.similarity],
-                "smallest_jacobian": last.smallest_jacobian,
-            }
+            StageSummary(
+                stage=number,
+                iterations=last.iteration,
+                iterations_at_most=last.iterations,
+                converged=last.converged,
+                loss=[first.loss, last.loss],
+                energy=[first.energy, last.energy],
+                dissimilarity=[first.similarity, last.similarity],
+                smallest_jacobian=last.smallest_jacobian,
+            )
         )
     return stages

@@ -4,48 +4,37 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.preprocessing.external import Engine
-from nipype_quicksilver.preprocessing.templates import MNI152
+from nipype_quicksilver.options import AUTO, NONE, RegistrationOptions
+from nipype_quicksilver.options import MNI152
 from nipype_quicksilver.registration.alignment import (
-    find_affine,
-    find_brain,
-    is_looked_for,
+    Context,
+    estimate_affine,
+    estimates_affine,
+    extract_brain,
     small_images,
 )
-from nipype_quicksilver.registration.pair import Frame, Inputs
-from nipype_quicksilver.registration.work_folder import WorkFolder
+from nipype_quicksilver.registration.pair import Frame, Pair, Scan
+from nipype_quicksilver.registration.summary import TemplateSummary
 from nipype_quicksilver.spatial.brains import native_brain
-from nipype_quicksilver.spatial.conforming import LARGEST_LOSS, share_outside
+from nipype_quicksilver.spatial.conforming import MAX_FRACTION_OUTSIDE, fraction_outside
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import image_name
 
-if TYPE_CHECKING:
-    import torch
 
-#: MNI152 where that makes sense: see `chosen_template`.
-AUTO = "auto"
-
-
-def chosen_template(
-    template: PathLike | None, affine: PathLike | Engine | None, inputs: Inputs
-) -> PathLike | None:
+def chosen_template(options: RegistrationOptions, pair: Pair) -> PathLike | None:
     """Return the template to compare on, None for the world of the fixed image.
 
     Parameters
     ----------
-    template : path-like or None
-        ``auto``: MNI152, unless the images are aligned already (their affine is given, or left to
-        the headers) or hold no human brain; ``none``, a name or a path otherwise.
-    affine : path-like, Engine or None
-        How the images are aligned.
-    inputs : Inputs
+    options : RegistrationOptions
+        With ``template`` ``auto``: MNI152, unless the images are aligned already (their affine is
+        given, or left to the headers) or hold no human brain.
+    pair : Pair
         The images.
 
     Returns
@@ -53,109 +42,91 @@ def chosen_template(
     path-like or None
         A name or a path.
     """
-    if template is None or str(template) == "none":
+    template = options["template"]
+    if template is None or str(template) == NONE:
         return None
     if str(template) != AUTO:
         return template
-    return MNI152 if is_looked_for(affine) and not small_images(inputs) else None
+    return MNI152 if estimates_affine(options) and not small_images(pair) else None
 
 
 def to_frame(
-    inputs: Inputs,
-    template: Nifti1Image,
-    name: PathLike,
-    *,
-    optional: bool,
-    brain_extraction: str | Engine,
-    affine: PathLike | Engine | None,
-    work: WorkFolder,
-    device: torch.device,
-    clock: Clock,
-) -> tuple[Inputs, dict[str, Any]]:
+    pair: Pair, template: Nifti1Image, name: PathLike, context: Context
+) -> tuple[Pair, TemplateSummary]:
     """Bring two aligned brains into the frame of a template.
 
     Parameters
     ----------
-    inputs : Inputs
+    pair : Pair
         Aligned, with masks or brains without skull.
     template : Nifti1Image
         A head or a brain, on whose grid the brains are to be compared.
     name : path-like
         What it is called.
-    optional : bool
-        Whether brains that do not fit the template stay in the world of the fixed image.
-    brain_extraction, affine
-        How the template's brain and the affine to the fixed brain are found. With the affine
-        ``none`` or None, the headers align the fixed image to the template.
-    work : WorkFolder
-        Where intermediate results are kept.
-    device : torch.device
-        Where networks run.
-    clock : Clock
-        Told the seconds of ``extract`` and ``align``.
+    context : Context
+        With ``template`` ``auto``, brains that do not fit the template stay in the world of the
+        fixed image; with ``affine`` ``none``, the headers align the fixed image to the template.
 
     Returns
     -------
-    inputs : Inputs
+    pair : Pair
         With a frame, unless the brains stay where they are.
-    facts : dict
-        The template's ``file`` or name, whether it is ``used``, the ``matrix`` from its points to
-        fixed points, and how its brain and the affine were found.
+    summary : TemplateSummary
+        Whether the template is used, and how its brain and the affine were estimated.
 
     Warns
     -----
     UserWarning
         If the brains do not fit.
     """
-    # The affine engine brings SimpleITK and scipy's optimisers.
-    from nipype_quicksilver.preprocessing.matrices import doubts
+    # The affine registration brings SimpleITK and scipy's optimisers.
+    from nipype_quicksilver.preprocessing.matrices import plausibility_warnings
 
-    facts: dict[str, Any] = {"file": str(name), "used": True}
-    mask, matrix = None, np.eye(4)
-    reasons: list[str] = []
-    if brain_extraction != "none":
-        with clock.part("extract"):
-            mask, facts["brain"] = find_brain(template, None, brain_extraction, work, device)
-    left_to_headers = affine is None or str(affine) == "none" or bool(small_images(inputs))
-    if not left_to_headers and not _is_same(template, inputs.fixed):
-        images = template, inputs.fixed, mask, inputs.fixed_mask
-        with clock.part("align"), warnings.catch_warnings():
-            if optional:  # doubts are reasons not to use the template, and told as such below
+    optional = str(context.options["template"]) == AUTO
+    scan, brain, affine = Scan(template), None, None
+    matrix, reasons = np.eye(4), list[str]()
+    if context.options["brain_extraction"] != NONE:
+        with context.clock.part("extract"):
+            scan, brain = extract_brain(scan, context)
+    left_to_headers = str(context.options["affine"]) == NONE or bool(small_images(pair))
+    if not left_to_headers and not _is_same(template, pair.fixed.image):
+        with context.clock.part("align"), warnings.catch_warnings():
+            if optional:  # plausibility warnings are reasons not to use the template, and reported as such below
                 warnings.simplefilter("ignore", UserWarning)
-            matrix, facts["affine"] = find_affine(*images, affine, work)
-        reasons += doubts(facts["affine"], matrix)
-    grid = working_grid(native_brain(template, mask))
-    framed = replace(inputs, frame=Frame(grid, matrix))
-    facts["matrix"] = matrix.tolist()
+            matrix, affine = estimate_affine(scan, pair.fixed, context)
+        reasons += plausibility_warnings(affine, matrix)
+    grid = working_grid(native_brain(template, scan.mask))
+    framed = replace(pair, frame=Frame(grid, matrix))
+    summary = TemplateSummary(str(name), True, brain, affine, matrix.tolist())
     if not optional:
-        return framed, facts
+        return framed, summary
     reasons += _losses(framed, grid)
     if not reasons:
-        return framed, facts
+        return framed, summary
     warnings.warn(
-        f"{image_name(inputs.fixed)}: does not fit the template {name} ({reasons[0]}); the images "
-        "are compared in its own world instead",
+        f"{image_name(pair.fixed.image)}: does not fit the template {name} ({reasons[0]}); the "
+        "images are compared in its own world instead",
         UserWarning,
         stacklevel=3,
     )
-    return inputs, {**facts, "used": False}
+    return pair, replace(summary, used=False)
 
 
-def _losses(framed: Inputs, grid: Grid) -> list[str]:
-    """Tell which brains a grid cuts off."""
-    sides = (
-        (framed.fixed, framed.fixed_mask, framed.to_fixed),
-        (framed.moving, framed.moving_mask, framed.to_moving),
-    )
-    shares = [share_outside(native_brain(image, mask), grid, to) for image, mask, to in sides]
+def _losses(framed: Pair, grid: Grid) -> list[str]:
+    """Return which brains a grid cuts off, a phrase each."""
+    sides = (("fixed", framed.fixed, framed.to_fixed), ("moving", framed.moving, framed.to_moving))
+    fractions = {
+        what: fraction_outside(native_brain(scan.image, scan.mask), grid, to_scan)
+        for what, scan, to_scan in sides
+    }
     return [
-        f"{100 * share:.0f}% of the {what} brain lie outside its grid"
-        for what, share in zip(("fixed", "moving"), shares, strict=True)
-        if share > LARGEST_LOSS
+        f"{100 * fraction:.0f}% of the {what} brain lie outside its grid"
+        for what, fraction in fractions.items()
+        if fraction > MAX_FRACTION_OUTSIDE
     ]
 
 
 def _is_same(first: Nifti1Image, second: Nifti1Image) -> bool:
-    """Tell whether two images are one."""
+    """Return whether two images are one."""
     one, other = (np.asanyarray(image.dataobj) for image in (first, second))
     return np.array_equal(first.affine, second.affine) and np.array_equal(one, other)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.options import check_method
-from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import METHODS, MethodTraits, RegistrationOptions
 
 if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.settings import Settings
@@ -20,16 +21,15 @@ class Method:
     Attributes
     ----------
     name : str
-        ``optimize``: by optimisation (LO); ``predict``: by the prediction network (LP);
-        ``correct``: with corrections of it (LPC); ``refine``: optimised from there.
+        A key of `options.METHODS`.
     settings : Settings
         Of the optimisation.
     predictor : Predictor or None
-        Networks; all methods but ``optimize`` need them.
+        The networks, where the method predicts.
     corrections : int
-        Times that the prediction is corrected, for ``correct`` and ``refine``.
+        Number of corrections of the prediction.
     samples : int
-        Of the momentum, whose mean is taken; 0 for a deterministic prediction.
+        Number of momenta of which the mean is taken; 0 for a deterministic prediction.
     """
 
     name: str
@@ -38,66 +38,109 @@ class Method:
     corrections: int = 1
     samples: int = 0
 
+    @property
+    def traits(self) -> MethodTraits:
+        """What the method does."""
+        return METHODS[self.name]
 
-def choose_method(
-    name: str,
-    *,
-    settings: Settings | None = None,
-    prediction_network: PathLike | None = None,
-    correction_network: PathLike | None = None,
-    corrections: int | None = None,
-    samples: int | None = None,
-) -> Method:
+
+def choose_method(options: RegistrationOptions, settings: Settings | None = None) -> Method:
     """Return a method with its networks.
 
     Parameters
     ----------
-    name : str
-        One of :data:`nipype_quicksilver.options.METHODS`.
+    options : RegistrationOptions
+        As `options.completed` returns them.
     settings : Settings, optional
-        Of the optimisation; the full schedule unless given, for ``refine`` a short one.
-    prediction_network, correction_network : path-like, optional
-        Checkpoints; the shipped networks unless given.
-    corrections : int, optional
-        Times that the prediction is corrected, for ``correct`` and ``refine``; once unless given.
-    samples : int, optional
-        Of a probabilistic network, whose mean is taken; none unless given.
+        Of the optimisation; default: the method's schedule, see :func:`choose_settings`.
 
     Returns
     -------
     Method
+        With the networks loaded.
 
     Raises
     ------
     InputError
-        If there is no such method, it has no use for what is given, or a checkpoint cannot be
-        used.
+        If the method has no use for `settings`, or a checkpoint cannot be used.
     """
-    from nipype_quicksilver.lddmm.settings import SCHEDULES
-    from nipype_quicksilver.networks.predictor import load_predictor
+    from nipype_quicksilver.networks.loading import load_predictor
 
-    check_method(
-        name,
-        corrections=corrections,
-        samples=samples,
-        prediction_network=prediction_network,
-        correction_network=correction_network,
-        settings=settings,
+    name, samples = options["method"], options["samples"]
+    traits = METHODS[name]
+    if settings is not None and not traits.optimizes:
+        raise InputError(
+            f"method '{name}' has no use for settings; leave them out, or take a method that "
+            "optimises"
+        )
+    chosen = choose_settings(
+        traits.schedule, options["similarity"], options["iterations"], settings
     )
-    if name == "optimize":
-        return Method(name, settings or SCHEDULES["full"])
+    if not traits.predicts:
+        return Method(name, chosen)
     predictor = load_predictor(
-        prediction_network,
-        correction_network,
+        options["prediction_network"],
+        options["correction_network"],
         probabilistic=samples is not None,
-        correcting=name != "predict",
+        with_correction=traits.corrects,
     )
-    if name == "predict":
+    corrections = options["corrections"]
+    if not traits.corrects:
         corrections = 0
-    return Method(
-        name,
-        settings or SCHEDULES["refine"],
-        predictor,
-        1 if corrections is None else corrections,
-        samples or 0,
+    elif corrections is None:
+        corrections = 1
+    return Method(name, chosen, predictor, corrections, samples or 0)
+
+
+def choose_settings(
+    schedule: str,
+    similarity: str | None = None,
+    iterations: Sequence[int] | None = None,
+    settings: Settings | None = None,
+) -> Settings:
+    """Return the settings of a schedule with what a user changes.
+
+    Parameters
+    ----------
+    schedule : str
+        A key of `lddmm.settings.SCHEDULES`; the default one where it is empty.
+    similarity : str, optional
+        Similarity measure.
+    iterations : sequence of int, optional
+        Largest number of iterations of each stage; 0 leaves a stage out.
+    settings : Settings, optional
+        What is changed instead of the schedule's.
+
+    Returns
+    -------
+    Settings
+        Of the optimisation.
+
+    Raises
+    ------
+    InputError
+        If `iterations` has another number of stages than the settings, or only zeros.
+    """
+    from nipype_quicksilver.lddmm.settings import SCHEDULES, Settings
+
+    if settings is None:
+        settings = SCHEDULES[schedule] if schedule else Settings()
+    if similarity is not None:
+        settings = replace(settings, similarity=similarity)  # type: ignore[arg-type]
+    if iterations is None:
+        return settings
+    default = "x".join(str(stage.iterations) for stage in settings.stages)
+    if len(iterations) != len(settings.stages):
+        number = len(settings.stages)
+        raise InputError(
+            f"iterations: the schedule has {number} stage{'' if number == 1 else 's'}; give as "
+            f"many numbers, such as {default}"
+        )
+    stages = tuple(
+        replace(stage, iterations=number)
+        for stage, number in zip(settings.stages, iterations, strict=True)
+        if number > 0
     )
+    if not stages:
+        raise InputError(f"iterations: one stage must have iterations, such as {default}")
+    return replace(settings, stages=stages)

@@ -1,6 +1,9 @@
-"""The files of a registration, read and checked."""
+"""Two scans to register: their files, read and checked."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,48 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
+
+SIDES = ("fixed", "moving")
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """Files of an image and of what belongs to it.
+
+    Attributes
+    ----------
+    image : path-like
+        The image.
+    mask, lesion_mask, labels : path-like or None
+        See :class:`Scan`.
+    """
+
+    image: PathLike
+    mask: PathLike | None = None
+    lesion_mask: PathLike | None = None
+    labels: PathLike | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """An image and what belongs to it, on native grids.
+
+    Attributes
+    ----------
+    image : Nifti1Image
+        (X, Y, Z), float32, finite.
+    mask : Nifti1Image or None
+        Its brain: (X, Y, Z), 0 or 1, on any grid in the world space of the image.
+    lesion : Nifti1Image or None
+        What has no counterpart in the other image; as `mask`.
+    labels : Nifti1Image or None
+        (X, Y, Z), integers, on the grid of the image.
+    """
+
+    image: Nifti1Image
+    mask: Nifti1Image | None = None
+    lesion: Nifti1Image | None = None
+    labels: Nifti1Image | None = None
 
 
 @dataclass(frozen=True)
@@ -29,84 +74,54 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a registration is given, on native grids.
+class Pair:
+    """Two scans, and how they lie to each other.
 
     Attributes
     ----------
-    fixed, moving : Nifti1Image
-        (X, Y, Z), float32, finite.
-    fixed_mask, moving_mask, fixed_lesion_mask, moving_lesion_mask : Nifti1Image or None
-        (X, Y, Z), 0 or 1, on any grid in the world space of their image.
-    fixed_labels, moving_labels : Nifti1Image or None
-        (X, Y, Z), integers, on the grid of their image.
+    fixed, moving : Scan
+        The scans.
     affine : ndarray or None
-        4x4, maps fixed to moving points, RAS mm.
-    files : dict
-        Absolute path of every input by the name of its argument, None where there is none.
+        4x4, maps fixed to moving points, RAS mm; None where the headers align the images.
     frame : Frame or None
-        Where the images are compared; in the world of the fixed image without one.
+        Where the images are compared; in the world of the fixed image where it is None.
     """
 
-    fixed: Nifti1Image
-    moving: Nifti1Image
-    fixed_mask: Nifti1Image | None = None
-    moving_mask: Nifti1Image | None = None
-    fixed_lesion_mask: Nifti1Image | None = None
-    moving_lesion_mask: Nifti1Image | None = None
-    fixed_labels: Nifti1Image | None = None
-    moving_labels: Nifti1Image | None = None
+    fixed: Scan
+    moving: Scan
     affine: np.ndarray | None = None
-    files: dict[str, str | None] = field(default_factory=dict)
     frame: Frame | None = None
 
     @property
     def matrix(self) -> np.ndarray:
-        """The affine, the identity where none is given."""
+        """The affine; the identity where there is none."""
         return np.eye(4) if self.affine is None else self.affine
 
     @property
     def to_fixed(self) -> np.ndarray:
-        """4x4, maps points of the working grid to fixed points."""
+        """4x4, maps points of the working grid to fixed points, RAS mm."""
         return np.eye(4) if self.frame is None else self.frame.to_fixed
 
     @property
     def to_moving(self) -> np.ndarray:
-        """4x4, maps points of the working grid to moving points."""
-        return self.matrix if self.frame is None else self.matrix @ self.frame.to_fixed
+        """4x4, maps points of the working grid to moving points, RAS mm."""
+        return self.matrix @ self.to_fixed if self.frame is not None else self.matrix
 
 
-def read_inputs(
-    fixed: PathLike,
-    moving: PathLike,
-    *,
-    fixed_mask: PathLike | None = None,
-    moving_mask: PathLike | None = None,
-    fixed_lesion_mask: PathLike | None = None,
-    moving_lesion_mask: PathLike | None = None,
-    fixed_labels: PathLike | None = None,
-    moving_labels: PathLike | None = None,
-    affine: PathLike | None = None,
-) -> Inputs:
+def read_pair(fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = None) -> Pair:
     """Read the files of a registration.
 
     Parameters
     ----------
-    fixed, moving : path-like
-        The images.
-    fixed_mask, moving_mask : path-like, optional
-        Their brains.
-    fixed_lesion_mask, moving_lesion_mask : path-like, optional
-        What has no counterpart in the other image.
-    fixed_labels, moving_labels : path-like, optional
-        Label maps on the grids of their images.
+    fixed, moving : ScanFiles
+        Their images, masks and labels.
     affine : path-like, optional
         ITK affine that maps fixed to moving points.
 
     Returns
     -------
-    Inputs
-        What was read.
+    Pair
+        Without a frame.
 
     Raises
     ------
@@ -114,46 +129,58 @@ def read_inputs(
         If a file cannot be used, if labels are not on the grid of their image, or if fixed labels
         come without the moving labels they are to be compared with.
     """
-    names = {"fixed": fixed, "moving": moving, "fixed_mask": fixed_mask, "moving_mask": moving_mask}
-    names |= {"fixed_lesion_mask": fixed_lesion_mask, "moving_lesion_mask": moving_lesion_mask}
-    names |= {"fixed_labels": fixed_labels, "moving_labels": moving_labels, "affine": affine}
-    if fixed_labels is not None and moving_labels is None:
+    if fixed.labels is not None and moving.labels is None:
         raise InputError(
-            f"{fixed_labels}: fixed labels are compared with warped ones; give moving labels too"
+            f"{fixed.labels}: fixed labels are compared with warped ones; give moving labels too"
         )
-    inputs = Inputs(
-        fixed=images.read_image(fixed, what="fixed image"),
-        moving=images.read_image(moving, what="moving image"),
-        fixed_mask=_mask(fixed_mask, "fixed mask"),
-        moving_mask=_mask(moving_mask, "moving mask"),
-        fixed_lesion_mask=_mask(fixed_lesion_mask, "fixed lesion mask"),
-        moving_lesion_mask=_mask(moving_lesion_mask, "moving lesion mask"),
-        fixed_labels=_labels(fixed_labels, "fixed labels"),
-        moving_labels=_labels(moving_labels, "moving labels"),
-        affine=None if affine is None else _affine(affine),
-        files={
-            name: None if file is None else str(Path(file).absolute())
-            for name, file in names.items()
-        },
+    return Pair(
+        read_scan(fixed, "fixed"),
+        read_scan(moving, "moving"),
+        None if affine is None else _read_affine(affine),
     )
-    for image, labels in (
-        (inputs.fixed, inputs.fixed_labels),
-        (inputs.moving, inputs.moving_labels),
-    ):
-        if labels is not None:
-            images.check_same_grid(image, labels)
-    return inputs
 
 
-def _mask(path: PathLike | None, what: str) -> Nifti1Image | None:
-    return None if path is None else images.read_mask(path, what=what)
+def read_scan(files: ScanFiles, side: str) -> Scan:
+    """Read an image and what belongs to it; `side`, ``fixed`` or ``moving``, is for messages."""
+    scan = Scan(
+        images.read_image(files.image, what=f"{side} image"),
+        _read(images.read_mask, files.mask, f"{side} mask"),
+        _read(images.read_mask, files.lesion_mask, f"{side} lesion mask"),
+        _read(images.read_labels, files.labels, f"{side} labels"),
+    )
+    if scan.labels is not None:
+        images.check_same_grid(scan.image, scan.labels)
+    return scan
 
 
-def _labels(path: PathLike | None, what: str) -> Nifti1Image | None:
-    return None if path is None else images.read_labels(path, what=what)
+def paths_of(
+    fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = None
+) -> dict[str, str | None]:
+    """Return the absolute path of each file by its name in Python, None where there is none.
+
+    Examples
+    --------
+    >>> list(paths_of(ScanFiles("/a.nii"), ScanFiles("/b.nii", mask="/m.nii")).items())[:4]
+    [('fixed', '/a.nii'), ('moving', '/b.nii'), ('fixed_mask', None), ('moving_mask', '/m.nii')]
+    """
+    named = {
+        side if field.name == "image" else f"{side}_{field.name}": getattr(files, field.name)
+        for field in fields(ScanFiles)
+        for side, files in zip(SIDES, (fixed, moving), strict=True)
+    }
+    return {
+        name: None if file is None else str(Path(file).absolute())
+        for name, file in (*named.items(), ("affine", affine))
+    }
 
 
-def _affine(path: PathLike) -> np.ndarray:
+def _read(
+    reader: Callable[..., Nifti1Image], path: PathLike | None, what: str
+) -> Nifti1Image | None:
+    return None if path is None else reader(path, what=what)
+
+
+def _read_affine(path: PathLike) -> np.ndarray:
     matrix = transforms.read_affine(path)
     if np.linalg.det(matrix[:3, :3]) < 0:
         raise InputError(f"{path}: mirrors the image; give an affine without reflection")

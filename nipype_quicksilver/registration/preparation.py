@@ -1,21 +1,24 @@
 """From native images to what the engine compares: one grid, one range of intensities, a weight."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
+from scipy import ndimage
 
 from nipype_quicksilver.errors import naming
-from nipype_quicksilver.registration.pair import Inputs
-from nipype_quicksilver.spatial.brains import named, native_brain
+from nipype_quicksilver.registration.pair import SIDES, Pair, Scan
+from nipype_quicksilver.registration.summary import MaskSummary
+from nipype_quicksilver.spatial.brains import named_after, native_brain
 from nipype_quicksilver.spatial.conforming import (
     check_enclosed,
     conform_lesion,
     conform_mask,
+    fill_lesion,
     joint_grid,
     lesion_weight,
-    without_lesion,
 )
 from nipype_quicksilver.spatial.grids import Grid, check_overlap
 from nipype_quicksilver.spatial.images import image_name
@@ -45,8 +48,7 @@ class Prepared:
     fixed_brain, moving_brain : Nifti1Image
         Brains on the native grids, 0 or 1.
     masks : dict
-        For each mask its ``file``, whether it was ``used``, and the ``voxels`` it has on the
-        working grid.
+        :class:`MaskSummary` by name.
     """
 
     fixed: np.ndarray
@@ -57,20 +59,44 @@ class Prepared:
     to_fixed: np.ndarray
     fixed_brain: Nifti1Image
     moving_brain: Nifti1Image
-    masks: dict[str, dict[str, Any]]
+    masks: dict[str, MaskSummary]
 
 
-def prepare(inputs: Inputs) -> Prepared:
+@dataclass(frozen=True)
+class ConformedScan:
+    """A scan on the working grid.
+
+    Attributes
+    ----------
+    data : ndarray
+        (X, Y, Z), float32: intensities as the engine compares them.
+    inside : ndarray
+        (X, Y, Z), bool: its brain.
+    lesion : ndarray or None
+        (X, Y, Z), bool: what has no counterpart in the other image.
+    brain : Nifti1Image
+        Its brain on its native grid.
+    """
+
+    data: np.ndarray
+    inside: np.ndarray
+    lesion: np.ndarray | None
+    brain: Nifti1Image
+
+
+def prepare(pair: Pair, files: dict[str, str | None]) -> Prepared:
     """Bring a pair of images to the working grid, each in one resampling.
 
-    The working grid is 1 mm, RAS: that of the inputs' frame, or one in the world of the fixed
+    The working grid is 1 mm, RAS: that of the pair's frame, or one in the world of the fixed
     image, around both brains: masks where given, what is not zero otherwise. The images come there
     through their affines.
 
     Parameters
     ----------
-    inputs : Inputs
+    pair : Pair
         The images and their masks.
+    files : dict
+        Path of each mask by name, see `pair.paths_of`.
 
     Returns
     -------
@@ -88,69 +114,80 @@ def prepare(inputs: Inputs) -> Prepared:
     UserWarning
         If a lesion mask covers nothing on the working grid.
     """
-    fixed_brain = native_brain(inputs.fixed, inputs.fixed_mask)
-    moving_brain = native_brain(inputs.moving, inputs.moving_mask)
+    fixed_brain = native_brain(pair.fixed.image, pair.fixed.mask)
+    moving_brain = native_brain(pair.moving.image, pair.moving.mask)
     check_overlap(
-        _inside(inputs.fixed, fixed_brain), _inside(inputs.moving, moving_brain), inputs.matrix
+        _inside(pair.fixed.image, fixed_brain),
+        _inside(pair.moving.image, moving_brain),
+        pair.matrix,
     )
-    if inputs.frame is None:
-        grid = joint_grid(fixed_brain, moving_brain, inputs.matrix)
+    if pair.frame is None:
+        grid = joint_grid(fixed_brain, moving_brain, pair.matrix)
     else:
-        grid = inputs.frame.grid
-        check_enclosed(fixed_brain, grid, inputs.to_fixed)
-        check_enclosed(moving_brain, grid, inputs.to_moving)
+        grid = pair.frame.grid
+        check_enclosed(fixed_brain, grid, pair.to_fixed)
+        check_enclosed(moving_brain, grid, pair.to_moving)
+    fixed = _conformed(pair.fixed, fixed_brain, grid, pair.to_fixed)
+    moving = _conformed(pair.moving, moving_brain, grid, pair.to_moving)
+    return assemble(fixed, moving, grid, pair.to_fixed, files)
+
+
+def _conformed(scan: Scan, brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> ConformedScan:
+    """Bring a scan to the working grid, and its intensities inside the brain to their range."""
     # Masks go from their own grid to the working grid directly.
-    inside_fixed = conform_mask(inputs.fixed_mask or fixed_brain, grid, inputs.to_fixed)
-    inside_moving = conform_mask(inputs.moving_mask or moving_brain, grid, inputs.to_moving)
-    fixed_lesion, moving_lesion = lesions_on_grid(inputs, grid)
-    covered = {
-        "fixed_mask": inside_fixed,
-        "moving_mask": inside_moving,
-        "fixed_lesion_mask": fixed_lesion,
-        "moving_lesion_mask": moving_lesion,
-    }
-    return Prepared(
-        fixed=_intensities(inputs.fixed, inside_fixed, fixed_lesion, grid, inputs.to_fixed),
-        moving=_intensities(inputs.moving, inside_moving, moving_lesion, grid, inputs.to_moving),
-        weight=similarity_weight(inside_fixed, inside_moving, fixed_lesion),
-        moving_weight=lesion_weight(moving_lesion),
-        grid=grid,
-        to_fixed=inputs.to_fixed,
-        fixed_brain=fixed_brain,
-        moving_brain=moving_brain,
-        masks=mask_facts(inputs.files, covered),
-    )
+    inside = conform_mask(scan.mask or brain, grid, matrix)
+    lesion = conform_lesion(scan.lesion, scan.image, grid, matrix)
+    data = fill_lesion(conform(scan.image, grid, matrix), inside, lesion, scan.image)
+    with naming(image_name(scan.image)):
+        return ConformedScan(normalize(data, inside), inside, lesion, brain)
 
 
-def lesions_on_grid(inputs: Inputs, grid: Grid) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Bring lesion masks to the working grid.
+def assemble(
+    fixed: ConformedScan,
+    moving: ConformedScan,
+    grid: Grid,
+    to_fixed: np.ndarray,
+    files: dict[str, str | None],
+) -> Prepared:
+    """Return what the engine is given of two scans on the working grid.
 
     Parameters
     ----------
-    inputs : Inputs
-        Images, lesion masks and affine.
+    fixed, moving : ConformedScan
+        The scans.
     grid : Grid
-        Working grid.
+        The working grid.
+    to_fixed : ndarray
+        4x4, maps points of the working grid to points of the fixed image, RAS mm.
+    files : dict
+        Path of each mask by name.
 
     Returns
     -------
-    fixed, moving : ndarray or None
-        On `grid`, bool; None where there is no mask.
-
-    Raises
-    ------
-    InputError
-        If a mask lies outside its image.
-
-    Warns
-    -----
-    UserWarning
-        If a mask covers no voxel of the working grid.
+    Prepared
+        With the weights of both images.
     """
-    return (
-        conform_lesion(inputs.fixed_lesion_mask, inputs.fixed, grid, inputs.to_fixed),
-        conform_lesion(inputs.moving_lesion_mask, inputs.moving, grid, inputs.to_moving),
+    scans = dict(zip(SIDES, (fixed, moving), strict=True))
+    masks = {f"{side}_mask": scan.inside for side, scan in scans.items()}
+    lesions = {f"{side}_lesion_mask": scan.lesion for side, scan in scans.items()}
+    return Prepared(
+        fixed=fixed.data,
+        moving=moving.data,
+        weight=similarity_weight(fixed.inside, moving.inside, fixed.lesion),
+        moving_weight=lesion_weight(moving.lesion),
+        grid=grid,
+        to_fixed=to_fixed,
+        fixed_brain=fixed.brain,
+        moving_brain=moving.brain,
+        masks={
+            name: _describe_mask(files.get(name), mask) for name, mask in (masks | lesions).items()
+        },
     )
+
+
+def _describe_mask(file: str | None, mask: np.ndarray | None) -> MaskSummary:
+    voxels = 0 if mask is None else int(np.count_nonzero(mask))
+    return MaskSummary(file, file is not None and voxels > 0, voxels)
 
 
 def similarity_weight(
@@ -170,62 +207,12 @@ def similarity_weight(
     ndarray
         (X, Y, Z), float32: 1 in both brains and their rim outside the lesion, 0 elsewhere.
     """
-    inside = _dilated(fixed_brain | moving_brain, DILATION)
+    inside = ndimage.binary_dilation(fixed_brain | moving_brain, iterations=DILATION)
     if fixed_lesion is not None:
         inside &= ~fixed_lesion
     return inside.astype(np.float32)
 
 
-def _dilated(mask: np.ndarray, iterations: int) -> np.ndarray:
-    """Add the voxels that share a face with a mask, so many times."""
-    for _ in range(iterations):
-        larger = mask.copy()
-        for axis in range(3):
-            here, there = np.moveaxis(mask, axis, 0), np.moveaxis(larger, axis, 0)
-            there[1:] |= here[:-1]
-            there[:-1] |= here[1:]
-        mask = larger
-    return mask
-
-
-def mask_facts(
-    files: dict[str, str | None], covered: dict[str, np.ndarray | None]
-) -> dict[str, dict[str, Any]]:
-    """Tell which masks were used, and how large they are on the working grid.
-
-    Parameters
-    ----------
-    files : dict
-        Path of each mask by name, None where none was given.
-    covered : dict
-        Each mask on the working grid by name, None where there is none.
-
-    Returns
-    -------
-    dict
-        By name: ``file``, ``used`` (a file was given and covers something), ``voxels``.
-    """
-    facts = {}
-    for name, mask in covered.items():
-        voxels = 0 if mask is None else int(np.count_nonzero(mask))
-        used = files.get(name) is not None and voxels > 0
-        facts[name] = {"file": files.get(name), "used": used, "voxels": voxels}
-    return facts
-
-
-def _intensities(
-    image: Nifti1Image,
-    brain: np.ndarray,
-    lesion: np.ndarray | None,
-    grid: Grid,
-    matrix: np.ndarray,
-) -> np.ndarray:
-    """Return an image on the working grid, normalised inside its brain."""
-    data = without_lesion(conform(image, grid, matrix), brain, lesion, image)
-    with naming(image_name(image)):
-        return normalize(data, brain)
-
-
 def _inside(image: Nifti1Image, brain: Nifti1Image) -> Nifti1Image:
     """Return an image that is zero outside its brain."""
-    return named(np.asanyarray(image.dataobj) * np.asanyarray(brain.dataobj), image)
+    return named_after(np.asanyarray(image.dataobj) * np.asanyarray(brain.dataobj), image)

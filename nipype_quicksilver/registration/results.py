@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
+from nipype_quicksilver.registration.summary import RegistrationSummary, with_total
 from nipype_quicksilver.spatial.files import PathLike, write_json
 from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import write_image
 from nipype_quicksilver.spatial.momentum import Momentum, write_momentum
+from nipype_quicksilver.spatial.records import as_json
 from nipype_quicksilver.spatial.transforms import write_composite, write_displacement
 
 #: Files of a registration, by the name of the attribute they hold.
@@ -64,7 +65,7 @@ class Registration:
         the map folds.
     momentum : Momentum
         Initial momentum, with its kernel and grids.
-    summary : dict
+    summary : RegistrationSummary
         What is written as ``summary.json``.
     uncertainty : ndarray or None
         (X, Y, Z), float32, mm of the fixed image, on its grid, with samples only: square root of
@@ -87,7 +88,7 @@ class Registration:
     inverse_displacement: np.ndarray
     log_jacobian: np.ndarray
     momentum: Momentum
-    summary: dict[str, Any] = field(repr=False)
+    summary: RegistrationSummary = field(repr=False)
     uncertainty: np.ndarray | None = None
     uncertainty_components: np.ndarray | None = None
 
@@ -98,7 +99,7 @@ class Registration:
         ----------
         output_dir : path-like
             Folder, made if needed. Files of an earlier registration are replaced, or removed where
-            this one has none of their kind; others are left alone.
+            this one has none of their kind; others are not touched.
 
         Returns
         -------
@@ -115,15 +116,10 @@ class Registration:
         start = time.perf_counter()
         with staged_folder(output_dir, FILES.values()) as stage:
             names = self._write_images(stage)
-            write_json(stage / FILES["summary"], self._summary(time.perf_counter() - start))
+            seconds = {**self.summary.seconds, "write": time.perf_counter() - start}
+            summary = replace(self.summary, seconds=with_total(seconds))
+            write_json(stage / FILES["summary"], as_json(summary))
         return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}
-
-    def _summary(self, seconds: float) -> dict[str, Any]:
-        """Return the summary with the seconds of writing, which are kept in memory too."""
-        parts = {**self.summary["seconds"], "write": seconds}
-        parts.pop("total")
-        self.summary["seconds"] = {**parts, "total": sum(parts.values())}
-        return self.summary
 
     def _write_images(self, folder: Path) -> list[str]:
         """Write everything but the summary; return what was written."""

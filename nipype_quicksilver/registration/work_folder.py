@@ -1,4 +1,4 @@
-"""What is kept of a registration for the next one, found again by what it was made from."""
+"""Intermediate results of registrations, kept under a digest of what they were made from."""
 
 from __future__ import annotations
 
@@ -8,34 +8,39 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import QuicksilverError
-from nipype_quicksilver.execution.provenance import Clock, noted_warnings
+from nipype_quicksilver.execution.provenance import Clock, recorded_warnings
 from nipype_quicksilver.networks.card import card_path
+from nipype_quicksilver.preprocessing.brain import BrainSummary
+from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.registration.fit import Fit, find_momentum
 from nipype_quicksilver.registration.method import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import shoot_momentum
+from nipype_quicksilver.registration.summary import FitSummary, Reuse
 from nipype_quicksilver.spatial.files import PathLike, write_json
 from nipype_quicksilver.spatial.images import read_mask, read_series, write_image
 from nipype_quicksilver.spatial.momentum import read_momentum, write_momentum
+from nipype_quicksilver.spatial.records import as_json, from_json
 
 if TYPE_CHECKING:
     import torch
 
     from nipype_quicksilver.registration.fit import Progress
 
-
-_WARNINGS = "warnings"  # among the facts of a file
+Step = TypeVar("Step", BrainSummary, AffineSummary)
+# In the files that are kept, next to a summary.
+_WARNINGS, _MATRIX = "warnings", "matrix"
 
 
 class WorkFolder:
-    """Brain masks, affines and momenta, found again by what they were made from.
+    """Brain masks, affines and momenta, kept under a digest of what they were made from.
 
     Parameters
     ----------
@@ -50,10 +55,11 @@ class WorkFolder:
         self,
         what: str,
         parts: list[Any],
-        compute: Callable[[], tuple[np.ndarray, dict[str, Any]]],
+        compute: Callable[[], tuple[np.ndarray, Step]],
+        kind: type[Step],
         like: Nifti1Image | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return an array and its facts, from the folder if they are there.
+    ) -> tuple[np.ndarray, Step]:
+        """Return an array and its summary, from the folder if they are there.
 
         Parameters
         ----------
@@ -63,6 +69,8 @@ class WorkFolder:
             Images, arrays and settings that it depends on.
         compute : callable
             Makes the result.
+        kind : type
+            Of the summary.
         like : Nifti1Image, optional
             The image on whose grid the array is; without it the array is a matrix.
 
@@ -70,24 +78,24 @@ class WorkFolder:
         -------
         data : ndarray
             The result.
-        facts : dict
-            With ``reused``: whether it was found in the folder.
+        summary : object
+            Of `kind`; `reused` is whether the result was in the folder.
         """
         if self.folder is None:
             return compute()
         stem = self._stem(self.folder, what, parts)
-        image, facts_file = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
-        found = _read(image if like is not None else None, facts_file)
-        if found is not None:
-            return found[0], {**_told_again(found[1]), "reused": True}
-        with noted_warnings() as told:
-            data, facts = compute()
+        image, record = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
+        earlier = _read(image if like is not None else None, record, kind)
+        if earlier is not None:
+            return earlier[0], replace(earlier[1], reused=True)
+        with recorded_warnings() as messages:
+            data, summary = compute()
         if like is not None:
             write_image(image, data, like.affine, like=like)
         # Last: without it, the rest does not count.
-        matrix = {"matrix": data} if like is None else {}
-        write_json(facts_file, {**facts, **matrix, _WARNINGS: told})
-        return data, {**facts, "reused": False}
+        matrix = {_MATRIX: data} if like is None else {}
+        write_json(record, {**as_json(summary), **matrix, _WARNINGS: messages})
+        return data, replace(summary, reused=False)
 
     def fit(
         self,
@@ -99,18 +107,17 @@ class WorkFolder:
         clock: Clock,
         progress: Progress | None = None,
     ) -> Fit:
-        """Return what `engine.fit` does; its momentum from the folder if it is there.
+        """Return what `fit.find_momentum` does; its momentum from the folder if it is there.
 
         Parameters
         ----------
         prepared, method, device, seed, clock, progress
-            As for `engine.fit`.
+            As for `fit.find_momentum`.
 
         Returns
         -------
         Fit
-            A momentum that was kept is shot again. With a folder, the facts tell under
-            ``momentum`` whether it was ``reused``.
+            A momentum that was kept is shot again.
         """
 
         def compute() -> Fit:
@@ -122,33 +129,22 @@ class WorkFolder:
             return compute()
         stem = self._stem(self.folder, "momentum", _parts_of_fit(prepared, method, device, seed))
         image, variance = Path(f"{stem}.nii.gz"), Path(f"{stem}_variance.nii.gz")
-        facts_file = Path(f"{stem}.json")
-        fit = _read_fit(image, variance if method.samples else None, facts_file, device, clock)
+        record = Path(f"{stem}.json")
+        fit = _read_fit(image, variance if method.samples else None, record, device, clock)
         if fit is not None:
-            facts = {
-                **_told_again(fit.facts),
-                "masks": prepared.masks,
-                "momentum": {"reused": True},
-            }
-            return replace(fit, facts=facts)
-        with noted_warnings() as told:
+            summary = replace(fit.summary, masks=prepared.masks)
+            return _marked(replace(fit, summary=summary), reused=True)
+        with recorded_warnings() as messages:
             fit = compute()
         write_momentum(image, fit.momentum)
         if fit.variance is not None:
             write_image(variance, fit.variance, prepared.grid.affine)
-        write_json(facts_file, {**fit.facts, _WARNINGS: told})
-        return replace(fit, facts={**fit.facts, "momentum": {"reused": False}})
+        write_json(record, {**as_json(fit.summary), _WARNINGS: messages})
+        return _marked(fit, reused=False)
 
     @staticmethod
     def _stem(folder: Path, what: str, parts: list[Any]) -> Path:
         return folder / f"{what}_{_digest([what, __version__, *parts])}"
-
-
-def _told_again(facts: dict[str, Any]) -> dict[str, Any]:
-    """Warn of what the first run was warned of; return the other facts."""
-    for text in facts.get(_WARNINGS, []):
-        warnings.warn(text, UserWarning, stacklevel=3)
-    return {name: value for name, value in facts.items() if name != _WARNINGS}
 
 
 def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed: int) -> list[Any]:
@@ -156,41 +152,57 @@ def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed
     images = [prepared.fixed, prepared.moving, prepared.weight, prepared.moving_weight]
     places = [prepared.grid.affine, prepared.to_fixed, prepared.fixed_brain.affine]
     parts: list[Any] = [*images, *places, device.type, method.name]
-    if method.name in ("optimize", "refine"):
+    if method.traits.optimizes:
         parts.append(asdict(method.settings))
     if method.predictor is not None:
         seeds = [seed] if method.samples else []
-        # The card tells how often a network is applied: with another one, other momenta.
+        # The card holds how often a network is applied: with another one, other momenta.
         for file in method.predictor.files:
             parts += [Path(file), card_path(file)]
         parts += [method.corrections, method.samples, *seeds]
     return parts
 
 
+def _marked(fit: Fit, *, reused: bool) -> Fit:
+    return replace(fit, summary=replace(fit.summary, momentum=Reuse(reused)))
+
+
 def _read_fit(
-    image: Path, variance: Path | None, facts_file: Path, device: torch.device, clock: Clock
+    image: Path, variance: Path | None, record: Path, device: torch.device, clock: Clock
 ) -> Fit | None:
-    """Return a fit that is kept, None where it is not there or damaged."""
+    """Return a fit that is kept; None where it is not there or damaged."""
     try:
-        facts: dict[str, Any] = json.loads(facts_file.read_text(encoding="utf-8"))
+        data = json.loads(record.read_text(encoding="utf-8"))
+        summary = from_json(FitSummary, data, str(record), "it is computed again")
         momentum = read_momentum(image)
         spread = None if variance is None else np.asanyarray(read_series(variance).dataobj)
     except (OSError, ValueError, QuicksilverError):
         return None
+    _repeat_warnings(data)
     with clock.part("maps"):
         maps = shoot_momentum(momentum, device)
-    return Fit(momentum, maps, facts, spread)
+    return Fit(momentum, maps, summary, spread)
 
 
-def _read(image: Path | None, facts_file: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """Return what is kept, None where it is not there or damaged."""
+def _read(image: Path | None, record: Path, kind: type[Step]) -> tuple[np.ndarray, Step] | None:
+    """Return what is kept; None where it is not there or damaged."""
     try:
-        facts: dict[str, Any] = json.loads(facts_file.read_text(encoding="utf-8"))
+        data = json.loads(record.read_text(encoding="utf-8"))
+        summary = from_json(kind, data, str(record), "it is computed again")
         if image is None:
-            return np.array(facts.pop("matrix"), dtype=float), facts
-        return np.asanyarray(read_mask(image).dataobj), facts
-    except (OSError, ValueError, KeyError, QuicksilverError):
+            array = np.array(data[_MATRIX], dtype=float)
+        else:
+            array = np.asanyarray(read_mask(image).dataobj)
+    except (OSError, ValueError, KeyError, TypeError, QuicksilverError):
         return None
+    _repeat_warnings(data)
+    return array, summary
+
+
+def _repeat_warnings(data: dict[str, Any]) -> None:
+    """Warn of what the run that made a file warned of."""
+    for text in data.get(_WARNINGS, []):
+        warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _digest(parts: list[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Files through transforms: what the command and the nodes do to images."""
+"""Apply transforms to image files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,29 +13,29 @@ from nipype_quicksilver.spatial.grids import Grid
 
 
 def join_transforms(paths: Sequence[PathLike], invert: Sequence[bool] = ()) -> sitk.Transform:
-    """Read transforms and join them.
+    """Read transforms and compose them.
 
     Parameters
     ----------
     paths : sequence of path-like
         Transforms in ANTs' order: a point goes through the first listed first.
     invert : sequence of bool
-        Which of them to invert; none if empty.
+        Whether to invert each of them; default: none.
 
     Returns
     -------
     SimpleITK.Transform
-        The chain, in LPS.
+        The composition, in LPS.
 
     Raises
     ------
     InputError
-        If there is none, a file cannot be read, a flag is missing, or the inverse of a transform
-        that is not affine is asked for.
+        If there are no transforms, a file cannot be read, the number of flags differs, or a
+        transform to be inverted is not affine.
     """
     flags = list(invert) or [False] * len(paths)
     if not paths or len(flags) != len(paths):
-        raise InputError(f"{len(paths)} transforms but {len(flags)} flags: give one for each")
+        raise InputError(f"{len(paths)} transforms but {len(flags)} flags; give one flag for each")
     read = [
         _inverse_affine(path) if flag else transforms.read_transform(path)
         for path, flag in zip(paths, flags, strict=True)
@@ -59,7 +59,7 @@ def apply_to_image(
     source : path-like
         Image, labels or 4-D series.
     reference : path-like
-        Image with the wanted grid, and the sform and qform codes to keep.
+        Image that defines the output grid and the sform and qform codes.
     output : path-like
         ``.nii`` or ``.nii.gz``.
     transform : SimpleITK.Transform
@@ -67,7 +67,7 @@ def apply_to_image(
     interpolation : str
         As :func:`nipype_quicksilver.spatial.resampling.resample`.
     default_value : float
-        Value where the source has none.
+        Value outside the source image.
 
     Returns
     -------
@@ -77,13 +77,13 @@ def apply_to_image(
     Raises
     ------
     InputError
-        If a file cannot be used, or the source's type cannot hold `default_value`.
+        If a file cannot be used, or the data type of the source cannot hold `default_value`.
     """
     shape, like = images.read_header(reference, what="reference")
     series = images.read_series(source, what="input")
     if interpolation in ("GenericLabel", "MultiLabel") and series.get_data_dtype().kind == "f":
         series = images.read_labels(source, what="input")  # whole numbers stored as floats
-    if interpolation in resampling.LABEL_INTERPOLATIONS:
+    if interpolation in resampling.LABEL_PRESERVING:
         _check_default_value(default_value, series.get_data_dtype(), source)
     resampled = resampling.resample(
         series,
@@ -101,9 +101,9 @@ def _inverse_affine(path: PathLike) -> sitk.Transform:
     try:
         matrix = transforms.read_affine(path)
     except InputError as error:
-        transforms.read_transform(path)  # a file that is no transform at all is told as such
+        transforms.read_transform(path)  # reports a file that is not a transform at all
         raise InputError(
-            f"{path}: is not affine and cannot be inverted here; give the file of its inverse, "
+            f"{path}: not affine, so it cannot be inverted here; give the file of its inverse, "
             "such as the inverse composite transform, without the flag"
         ) from error
     return transforms.affine_transform(np.linalg.inv(matrix))
@@ -116,6 +116,6 @@ def _check_default_value(value: float, dtype: np.dtype, source: PathLike) -> Non
     limits = np.iinfo(dtype)
     if not (float(value).is_integer() and limits.min <= value <= limits.max):
         raise InputError(
-            f"{source}: holds numbers of type {dtype}, which cannot be the default value "
+            f"{source}: has data type {dtype}, which cannot hold the default value "
             f"{value:g}; give a whole number from {limits.min} to {limits.max}"
         )

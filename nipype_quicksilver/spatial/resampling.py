@@ -1,4 +1,4 @@
-"""Resampling through SimpleITK: once, from the native grid to the wanted one."""
+"""Resample images by SimpleITK, once, from the native grid to the output grid."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -6,36 +6,28 @@ from nibabel.spatialimages import SpatialImage
 from scipy.ndimage import gaussian_filter
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS, LABEL_INTERPOLATIONS
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.transforms import affine_transform
 
-# ANTs' names. "GenericLabel" interpolates every label linearly and takes the largest.
-INTERPOLATIONS = {
-    "Linear": sitk.sitkLinear,
-    "NearestNeighbor": sitk.sitkNearestNeighbor,
-    "GenericLabel": sitk.sitkLabelLinear,
-    "MultiLabel": sitk.sitkLabelGaussian,
-    "BSpline": sitk.sitkBSpline,
-    "Gaussian": sitk.sitkGaussian,
-    "CosineWindowedSinc": sitk.sitkCosineWindowedSinc,
-    "HammingWindowedSinc": sitk.sitkHammingWindowedSinc,
-    "LanczosWindowedSinc": sitk.sitkLanczosWindowedSinc,
-    "WelchWindowedSinc": sitk.sitkWelchWindowedSinc,
-}
-LABEL_INTERPOLATIONS = ("NearestNeighbor", "GenericLabel", "MultiLabel")
+# Names in ITK where they differ from those in ANTs. "GenericLabel" interpolates each label linearly
+# and takes the label with the largest value.
+_ITK_NAMES = {"GenericLabel": "LabelLinear", "MultiLabel": "LabelGaussian"}
+#: Interpolations that keep the values and the type of label maps.
+LABEL_PRESERVING = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
 
-_FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
+_FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in sigma
 
 
 def to_sitk(data: np.ndarray, grid: Grid) -> sitk.Image:
-    """Return a SimpleITK image of voxels on a grid.
+    """Return an array on a grid as a SimpleITK image.
 
     Parameters
     ----------
     data : ndarray
         (X, Y, Z), real; bool becomes uint8 and float16 float32.
     grid : Grid
-        Where the voxels lie; axes may be left-handed.
+        Grid of the array; axes may be left-handed.
 
     Returns
     -------
@@ -46,7 +38,7 @@ def to_sitk(data: np.ndarray, grid: Grid) -> sitk.Image:
         raise ValueError(f"data of shape {data.shape} do not fit a grid of {grid.shape}")
     kept = {"b1": np.uint8, "f2": np.float32}.get(data.dtype.str[1:], data.dtype.newbyteorder("="))
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.T, dtype=kept))
-    grid.stamp(image)
+    grid.set_geometry(image)
     return image
 
 
@@ -63,13 +55,13 @@ def resample(
     Parameters
     ----------
     image : SpatialImage
-        Moving image (X, Y, Z), or series (X, Y, Z, T) resampled volume by volume.
+        Moving image (X, Y, Z), or series (X, Y, Z, T), which is resampled volume by volume.
     grid : Grid
-        Where values are wanted, usually the fixed image's grid.
+        Output grid, usually that of the fixed image.
     transform : SimpleITK.Transform, optional
-        Maps points of `grid` to points of `image`, in LPS; identity unless given.
+        Maps points of `grid` to points of `image`, in LPS; default: identity.
     interpolation : str
-        A key of :data:`INTERPOLATIONS`.
+        One of `options.APPLY_INTERPOLATIONS`.
     default_value : float
         Value outside the image.
 
@@ -82,11 +74,11 @@ def resample(
     Raises
     ------
     InputError
-        If the interpolation is unknown, or is for labels and the image holds no integers.
+        If the interpolation is unknown, or is for labels and the image does not hold integers.
     """
     data = np.asanyarray(image.dataobj)
     sampler = _sampler(grid, transform, interpolation, default_value)
-    if interpolation not in LABEL_INTERPOLATIONS and data.dtype.kind in "iub":
+    if interpolation not in LABEL_PRESERVING and data.dtype.kind in "iub":
         data = data.astype(np.float32)
     if interpolation in ("GenericLabel", "MultiLabel") and data.dtype.kind == "f":
         raise InputError(f"{interpolation} interpolates labels only; give integers, or use Linear")
@@ -98,11 +90,10 @@ def resample(
 
 
 def conform(image: SpatialImage, grid: Grid, affine: np.ndarray | None = None) -> np.ndarray:
-    """Bring an image to a working grid: one linear resampling from its native grid.
+    """Resample an image onto a working grid, linearly and once, from its native grid.
 
-    Where the grid is coarser than the image, the image is smoothed first, along each of its own
-    axes, to the resolution of the grid (full widths at half maximum add in squares), so that
-    detail the grid cannot hold does not fold into it.
+    If the grid is coarser than the image, the image is smoothed first, along each of its own axes,
+    to the resolution of the grid (full widths at half maximum add in squares), to avoid aliasing.
 
     Parameters
     ----------
@@ -111,7 +102,7 @@ def conform(image: SpatialImage, grid: Grid, affine: np.ndarray | None = None) -
     grid : Grid
         Working grid.
     affine : ndarray, optional
-        4x4, maps points of `grid` to points of `image`, RAS mm; identity unless given.
+        4x4, maps points of `grid` to points of `image`, RAS mm; default: identity.
 
     Returns
     -------
@@ -128,14 +119,14 @@ def conform(image: SpatialImage, grid: Grid, affine: np.ndarray | None = None) -
 
 
 def _antialias_sigma(native: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the smoothing that precedes resampling, in native voxels along native axes.
+    """Return sigma of the smoothing before resampling, in native voxels along native axes.
 
-    One step along each target axis covers ``steps`` native voxels; the length of a row is the
-    width of a target voxel along that native axis, whatever the rotation between the two.
+    A step along each target axis covers ``steps`` native voxels; the norm of a row is the width of
+    a target voxel along that native axis, for any rotation between the grids.
     """
     steps = np.linalg.solve(native[:3, :3], target[:3, :3])
     width = np.linalg.norm(steps, axis=1)
-    # A few per cent are not worth a blur, and rounding must not cause one.
+    # Differences of a few per cent, or by rounding, do not cause smoothing.
     return np.where(width > 1.05, np.sqrt(np.maximum(width**2 - 1, 0)) / _FWHM, 0.0)
 
 
@@ -143,12 +134,13 @@ def _sampler(
     grid: Grid, transform: sitk.Transform | None, interpolation: str, default_value: float
 ) -> sitk.ResampleImageFilter:
     """Return a filter that resamples onto a grid."""
-    if interpolation not in INTERPOLATIONS:
-        names = ", ".join(INTERPOLATIONS)
+    if interpolation not in APPLY_INTERPOLATIONS:
+        names = ", ".join(APPLY_INTERPOLATIONS)
         raise InputError(f"unknown interpolation {interpolation!r}; choose one of {names}")
     sampler = sitk.ResampleImageFilter()
     sampler.SetReferenceImage(grid.reference())
-    sampler.SetInterpolator(INTERPOLATIONS[interpolation])
+    name = _ITK_NAMES.get(interpolation, interpolation)
+    sampler.SetInterpolator(getattr(sitk, f"sitk{name}"))
     sampler.SetDefaultPixelValue(default_value)
     if transform is not None:
         sampler.SetTransform(transform)
@@ -162,7 +154,7 @@ def _run(sampler: sitk.ResampleImageFilter, data: np.ndarray, source: Grid) -> n
 
 
 def pooled(data: np.ndarray, factor: int) -> np.ndarray:
-    """Return the means of a volume over blocks of voxels, float32.
+    """Return the means of a volume over blocks of `factor` cubed voxels, float32.
 
     Examples
     --------

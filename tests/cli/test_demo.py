@@ -8,21 +8,23 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from nibabel.affines import from_matvec
+from nibabel.affines import apply_affine, from_matvec
 from scipy.ndimage import gaussian_filter
 
 from nipype_quicksilver.cli import demo
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.demo import phantom
+from nipype_quicksilver.demo.files import save
 from nipype_quicksilver.demo.geodesic import PEAK, SMALLEST_JACOBIAN, random_geodesic
 from nipype_quicksilver.demo.phantom import Template, load_template, make_pair
 from nipype_quicksilver.demo.run import run_demo
 from nipype_quicksilver.lddmm.settings import SCHEDULES, Settings, Stage
-from nipype_quicksilver.registration.geodesic import shoot_file
+from nipype_quicksilver.methods import DEFAULT_METHOD
 from nipype_quicksilver.registration.results import FILES
+from nipype_quicksilver.registration.shooting import shoot_file
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti
-from nipype_quicksilver.spatial.measures import minimum_jacobian
+from nipype_quicksilver.spatial.jacobians import minimum_jacobian
 from nipype_quicksilver.spatial.resampling import resample
 from nipype_quicksilver.spatial.transforms import (
     displacement_on_grid,
@@ -58,9 +60,10 @@ def pair(template):
 def outcome(pair, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     inputs = pair.write(folder)
-    result = run_demo(pair, inputs, settings=QUICK, device="cpu")
+    # The networks have learned from brains, not from balls.
+    result = run_demo(pair, inputs, method="optimize", settings=QUICK, device="cpu")
     out = tmp_path_factory.mktemp("out") / "demo"
-    result.save(out, inputs)
+    save(result, out, inputs)
     return SimpleNamespace(result=result, folder=out)
 
 
@@ -121,14 +124,28 @@ def test_the_seed_decides(template, pair):
 
 def test_the_true_error_falls(outcome):
     numbers = outcome.result.numbers
-    error, dice = numbers["error_mm"], numbers["dice"]
-    assert error["before"]["mean"] > 1
-    assert error["after"]["mean"] < 0.6 * error["before"]["mean"]
+    error, dice = numbers.error_mm, numbers.dice
+    assert error["before"].mean > 1
+    assert error["after"].mean < 0.6 * error["before"].mean
     assert dice["after"]["white matter"] > dice["before"]["white matter"]
-    assert numbers["jacobian"]["folded"] == 0
+    assert numbers.jacobian.folded == 0
     brain = np.asanyarray(outcome.result.pair.fixed.dataobj) > 0
     for when in ("before", "after"):
-        assert outcome.result.error(when)[brain].mean() == pytest.approx(error[when]["mean"])
+        assert outcome.result.error[when][brain].mean() == pytest.approx(error[when].mean)
+
+
+def test_the_place_of_the_largest_error(outcome):
+    largest = outcome.result.numbers.largest_error
+    error, labels = outcome.result.error["after"], outcome.result.pair.fixed_labels
+    tissues = np.asanyarray(labels.dataobj)
+    assert largest.error_mm == pytest.approx(error[tissues > 0].max())
+    index = apply_affine(np.linalg.inv(labels.affine), largest.position_mm)
+    place = tuple(np.rint(index).astype(int))
+    assert error[place] == pytest.approx(largest.error_mm)
+    assert largest.tissue == phantom.TISSUES[int(tissues[place])]
+    others = apply_affine(labels.affine, np.argwhere(tissues != tissues[place]))
+    nearest = np.linalg.norm(others - largest.position_mm, axis=-1).min()
+    assert largest.border_mm == pytest.approx(nearest)
 
 
 def test_error_is_that_of_the_files(outcome):
@@ -184,18 +201,27 @@ def test_command(quick, tmp_path, capsys):
     out = tmp_path / "new" / "demo"
     assert main(["demo", "--output-dir", str(out), "--device", "cpu"]) == 0
     captured = capsys.readouterr()
-    for told in ("error of the map", "Dice of white matter", "folded voxels", "seconds"):
-        assert told in captured.out
+    rows = ("error of the map", "Dice of white matter", "folded voxels", "seconds")
+    for text in (*rows, "The largest error, "):
+        assert text in captured.out
     assert captured.out.endswith(f"Picture: {out / 'demo.png'}\n")
-    assert "stage 2 of 2" in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert json.loads((out / "demo.json").read_text())["method"] == DEFAULT_METHOD
+
+
+def test_another_method(quick, tmp_path, capsys):
+    out = tmp_path / "demo"
+    arguments = ["demo", "--output-dir", str(out), "--device", "cpu", "--method", "optimize"]
+    assert main(arguments) == 0
+    assert "stage 2 of 2" in capsys.readouterr().err
+    assert json.loads((out / "demo.json").read_text())["method"] == "optimize"
 
 
 def test_nothing_is_left_when_drawing_fails(quick, tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("nipype_quicksilver.demo.picture.draw", fail)
+    monkeypatch.setattr("nipype_quicksilver.demo.files.draw", fail)
     arguments = ["demo", "--output-dir", str(tmp_path / "out"), "--quiet", "--device", "cpu"]
     assert main(arguments) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,172 @@
+"""Declared options as arguments of a command, and what `optimize` and `predict` write."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nipype_quicksilver.cli import common
+from nipype_quicksilver.declarations import Kind, Option
+from nipype_quicksilver.errors import QuicksilverError
+from nipype_quicksilver.options import OPTIONS, SCAN_FILES, RegistrationOptions
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.registration.conformed import MomentumResult
+    from nipype_quicksilver.registration.pair import ScanFiles
+
+    Writer = Callable[[Path], object]
+
+_SHOWN = 6  # choices in the usage; more are listed in the help only
+# Arguments that all commands have anyway.
+_COMMON = ("seed",)
+
+_logger = logging.getLogger(__name__)
+
+
+def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
+    """Add a declared option as an argument.
+
+    Parameters
+    ----------
+    parser
+        A parser or a group of arguments.
+    option
+        Its declaration.
+    """
+    if option.kind is Kind.FLAG:
+        parser.add_argument(option.flag, action="store_true", help=option.help)
+        return
+    text, more = option.help, dict[str, Any]()
+    if option.kind is Kind.NAME:
+        more["choices"] = option.choices
+        if len(option.choices) > _SHOWN:
+            more["metavar"] = "NAME"
+            text += ": " + ", ".join(option.choices)
+    elif option.kind is Kind.NAME_OR_FILE:
+        more["metavar"] = "|".join((*option.choices, "FILE"))
+    elif option.kind is Kind.FILE:
+        more |= {"type": Path, "metavar": "FILE"}
+    elif option.kind is Kind.COUNT:
+        more |= {"type": partial(common.number_from, least=option.least), "metavar": "N"}
+    elif option.kind is Kind.COUNTS:
+        more |= {"type": numbers_of_stages, "metavar": "AxBxC"}
+    if option.default is not None:
+        text += f" (default: {option.default})"
+    parser.add_argument(option.flag, default=option.default, help=text, **more)
+
+
+def add_options(parser: argparse._ActionsContainer, names: Iterable[str] = OPTIONS) -> None:
+    """Add options of a registration by name, all of them by default."""
+    for name in names:
+        if name not in _COMMON:
+            add_option(parser, OPTIONS[name])
+
+
+def chosen_options(args: argparse.Namespace, names: Iterable[str] = OPTIONS) -> RegistrationOptions:
+    """Return the options that :func:`add_options` added, as a user chose them."""
+    return cast(RegistrationOptions, {name: getattr(args, name) for name in names})
+
+
+def add_images(
+    parser: argparse.ArgumentParser, note: str, files: Sequence[str] = ("mask", "lesion_mask")
+) -> None:
+    """Add `--fixed`, `--moving` and the files that belong to them.
+
+    Parameters
+    ----------
+    parser
+        Of the command.
+    note
+        What images are expected.
+    files
+        Fields of `registration.pair.ScanFiles`, without the image.
+    """
+    for side in ("fixed", "moving"):
+        text = f"{side} image, {note}"
+        parser.add_argument(f"--{side}", type=Path, required=True, metavar="FILE", help=text)
+    for what in files:
+        for side in ("fixed", "moving"):
+            add_option(parser, SCAN_FILES[f"{side}_{what}"])
+
+
+def scan_files(args: argparse.Namespace, side: str) -> ScanFiles:
+    """Return the files of an image that :func:`add_images` added; `side` is fixed or moving."""
+    from nipype_quicksilver.registration.pair import ScanFiles
+
+    names = ("mask", "lesion_mask", "labels")
+    files = {name: getattr(args, f"{side}_{name}", None) for name in names}
+    return ScanFiles(getattr(args, side), **files)
+
+
+def numbers_of_stages(text: str) -> tuple[int, ...]:
+    """Return the whole numbers in `20x15x25`."""
+    parts = text.split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) < 10**6 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a number of iterations for each stage: give AxBxC"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def add_momentum_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add `--output` and `--output-json`."""
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="momentum (.nii, .nii.gz)"
+    )
+    parser.add_argument(
+        "--output-json", type=Path, metavar="FILE", help="also write a summary (.json)"
+    )
+
+
+def check_momentum_outputs(args: argparse.Namespace) -> None:
+    """Refuse outputs that could not be written, before anything is computed."""
+    common.check_output(args.output, (".nii", ".nii.gz"))
+    if args.output_json is not None:
+        common.check_output(args.output_json, (".json",))
+
+
+def write_momentum_result(
+    args: argparse.Namespace, result: MomentumResult, others: dict[Path, Writer] | None = None
+) -> None:
+    """Write momentum, summary and further files, all or none, and log the similarity.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments with the options of :func:`add_momentum_outputs`.
+    result
+        Momentum and summary.
+    others
+        Functions that write further files, by the files' names.
+    """
+    from nipype_quicksilver.spatial.files import staged, write_json
+    from nipype_quicksilver.spatial.momentum import write_momentum
+    from nipype_quicksilver.spatial.records import as_json
+
+    writers: dict[Path, Writer] = {
+        args.output: lambda path: write_momentum(path, result.momentum),
+        **(others or {}),
+    }
+    if args.output_json is not None:
+        writers[args.output_json] = lambda path: write_json(path, as_json(result.summary))
+    with contextlib.ExitStack() as stack:
+        for file, write in writers.items():
+            temporary = stack.enter_context(staged(file))
+            try:
+                write(temporary)
+            except QuicksilverError as error:
+                # The user knows the file by its final name.
+                message = str(error).replace(str(temporary), str(file))
+                raise type(error)(message) from error
+    similarity = result.summary.similarity
+    _logger.info(
+        "local correlation %.4f before, %.4f after; wrote %s",
+        similarity.before,
+        similarity.after,
+        args.output,
+    )

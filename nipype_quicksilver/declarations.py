@@ -1,0 +1,124 @@
+"""What a declared option is: name, kind, default, allowed values and help."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, get_args, get_type_hints
+
+from nipype_quicksilver.errors import InputError
+
+
+class Kind(Enum):
+    """What a value is."""
+
+    NAME = "one of the names"
+    FILE = "a file"
+    NAME_OR_FILE = "one of the names, or a file"
+    COUNT = "a whole number"
+    COUNTS = "whole numbers"
+    FLAG = "yes or no"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice of the user.
+
+    Attributes
+    ----------
+    help : str
+        One phrase, which ends without a full stop.
+    default : object
+        None where it depends on other options.
+    kind : Kind
+        What a value is.
+    choices : tuple of str
+        Names that are allowed.
+    least : int
+        Of whole numbers.
+    node : str
+        Name of the trait, where Nipype's users know another one than that in Python.
+    method : str
+        Attribute of :class:`MethodTraits` that a method must have to use the option; all methods
+        use it where this is empty.
+    needs : str
+        Name of another option without which this one has no meaning.
+    without : mapping
+        Doors that do not have the option, and why.
+    name : str
+        Keyword in Python; set where the option is declared.
+    """
+
+    help: str
+    default: Any = None
+    kind: Kind = Kind.NAME
+    choices: tuple[str, ...] = ()
+    least: int = 1
+    node: str = ""
+    method: str = ""
+    needs: str = ""
+    without: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The argument of the command, such as ``--brain-extraction``."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """The name in plain words, for messages."""
+        return self.name.replace("_", " ")
+
+    @property
+    def trait(self) -> str:
+        """Name of the trait of a node."""
+        return self.node or self.name
+
+    def check(self, value: Any) -> None:
+        """Refuse a value that is not allowed.
+
+        Raises
+        ------
+        InputError
+            With the values that are.
+        """
+        if value is None:
+            return
+        if self.kind is Kind.NAME and value not in self.choices:
+            raise InputError(f"{self.title} '{value}' is unknown; give {', '.join(self.choices)}")
+        if self.kind is Kind.COUNT and value < self.least:
+            raise InputError(f"{self.title} {value}: give at least {self.least}")
+
+    def is_name(self, value: object) -> bool:
+        """Return whether a value of the kind `NAME_OR_FILE` is one of the names."""
+        return isinstance(value, str) and value in self.choices
+
+
+def declared(options: type) -> dict[str, Option]:
+    """Return the declarations in the annotations of a `TypedDict`, by name."""
+    hints = get_type_hints(options, include_extras=True)
+    return {name: replace(get_args(hint)[1], name=name) for name, hint in hints.items()}
+
+
+def numpydoc(option: Option) -> str:
+    """Return the entry of an option in the parameters of a docstring."""
+    names = f"{{{', '.join(map(repr, option.choices))}}}"
+    types = {
+        Kind.NAME: names,
+        Kind.FILE: "path-like",
+        Kind.NAME_OR_FILE: f"{names} or path-like",
+        Kind.COUNT: "int",
+        Kind.COUNTS: "tuple of int",
+        Kind.FLAG: "bool",
+    }
+    default = "optional" if option.default is None else f"default: {option.default!r}"
+    text = textwrap.fill(
+        f"{option.help[0].upper()}{option.help[1:]}.",
+        96,
+        initial_indent=" " * 8,
+        subsequent_indent=" " * 8,
+    )
+    return f"    {option.name} : {types[option.kind]}, {default}\n{text}"

@@ -1,0 +1,205 @@
+"""From the momentum to the user's grids: transforms, warped images, labels and measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.affines import apply_affine
+from nibabel.nifti1 import Nifti1Image
+
+from nipype_quicksilver.execution.provenance import Clock
+from nipype_quicksilver.options import RegistrationOptions
+from nipype_quicksilver.registration.fit import Fit
+from nipype_quicksilver.registration.pair import Pair
+from nipype_quicksilver.registration.preparation import Prepared
+from nipype_quicksilver.registration.summary import Overlaps
+from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.jacobians import JacobianSummary, jacobian_summary, log_jacobian
+from nipype_quicksilver.spatial.measures import (
+    OverlapSummary,
+    Spread,
+    label_overlap,
+    standard_deviation,
+)
+from nipype_quicksilver.spatial.momentum import Momentum
+from nipype_quicksilver.spatial.resampling import resample
+from nipype_quicksilver.spatial.transforms import (
+    affine_transform,
+    compose,
+    displacement_on_grid,
+    displacement_transform,
+)
+
+Composite = sitk.CompositeTransform
+
+
+@dataclass(frozen=True, eq=False)
+class Warped:
+    """A registration on native grids, with its measures; see `results.Registration`.
+
+    Attributes
+    ----------
+    jacobian : JacobianSummary
+        Of the map in the fixed brain.
+    inverse_consistency : Spread
+        In the fixed brain, mm.
+    overlaps : Overlaps or None
+        Of labels that both images have.
+    uncertainty_spread : Spread or None
+        In the fixed brain, mm.
+    """
+
+    warped: np.ndarray
+    inverse_warped: np.ndarray
+    labels: np.ndarray | None
+    composite: Composite
+    inverse_composite: Composite
+    displacement: np.ndarray
+    inverse_displacement: np.ndarray
+    log_jacobian: np.ndarray
+    momentum: Momentum
+    jacobian: JacobianSummary
+    inverse_consistency: Spread
+    overlaps: Overlaps | None
+    uncertainty: np.ndarray | None = None
+    uncertainty_components: np.ndarray | None = None
+    uncertainty_spread: Spread | None = None
+
+
+def finish(
+    pair: Pair, prepared: Prepared, fit: Fit, options: RegistrationOptions, clock: Clock
+) -> Warped:
+    """Bring everything to the native grids, in one resampling, and measure it there.
+
+    Parameters
+    ----------
+    pair : Pair
+        The scans, aligned.
+    prepared : Prepared
+        The scans on the working grid.
+    fit : Fit
+        Momentum and maps.
+    options : RegistrationOptions
+        With the interpolation, and whether components of the uncertainty are wanted.
+    clock : Clock
+        Records the time spent in ``resample`` and ``measure``.
+
+    Returns
+    -------
+    Warped
+        On native grids.
+    """
+    fixed, moving, interpolation = pair.fixed, pair.moving, options["interpolation"]
+    composite, inverse = _transforms(fit, pair)
+    fixed_grid, moving_grid = Grid.from_image(fixed.image), Grid.from_image(moving.image)
+    with clock.part("resample"):
+        displacement = displacement_on_grid(composite, fixed_grid)
+        inverse_displacement = displacement_on_grid(inverse, moving_grid)
+        if interpolation == "Linear":
+            warped = _pull_back(moving.image, displacement, fixed_grid)
+            inverse_warped = _pull_back(fixed.image, inverse_displacement, moving_grid)
+        else:
+            warped = resample(moving.image, fixed_grid, composite, interpolation=interpolation)
+            inverse_warped = resample(
+                fixed.image, moving_grid, inverse, interpolation=interpolation
+            )
+        labels = _warp_labels(pair, displacement)
+    with clock.part("measure"):
+        logarithm = log_jacobian(displacement, fixed_grid)
+        brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
+        jacobian = jacobian_summary(displacement, fixed_grid, brain, logarithm)
+        consistency = _inverse_consistency(pair, fit, displacement, brain)
+        overlaps = None
+        if fixed.labels is not None and labels is not None:
+            overlaps = _compare_labels(pair, fixed.labels, labels)
+    uncertainty = components = spread = None
+    if fit.variance is not None:
+        uncertainty, components = _uncertainty(pair, prepared, fit.variance)
+        spread = Spread.of(uncertainty[brain].astype(float))
+    return Warped(
+        warped=warped,
+        inverse_warped=inverse_warped,
+        labels=labels,
+        composite=composite,
+        inverse_composite=inverse,
+        displacement=displacement,
+        inverse_displacement=inverse_displacement,
+        log_jacobian=logarithm,
+        momentum=fit.momentum,
+        jacobian=jacobian,
+        inverse_consistency=consistency,
+        overlaps=overlaps,
+        uncertainty=uncertainty,
+        uncertainty_components=components if options["uncertainty_components"] else None,
+        uncertainty_spread=spread,
+    )
+
+
+def _transforms(fit: Fit, pair: Pair) -> tuple[Composite, Composite]:
+    """Return the map of fixed to moving points (to the working grid, field, affine), and back."""
+    grid = fit.momentum.working_grid
+    forward: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
+    inverse: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
+    # The last of a list is applied first.
+    if pair.affine is not None or pair.frame is not None:
+        forward.insert(0, affine_transform(pair.to_moving))
+        inverse.append(affine_transform(np.linalg.inv(pair.to_moving)))
+    if pair.frame is not None:
+        forward.append(affine_transform(np.linalg.inv(pair.to_fixed)))
+        inverse.insert(0, affine_transform(pair.to_fixed))
+    return compose(forward), compose(inverse)
+
+
+def _uncertainty(
+    pair: Pair, prepared: Prepared, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the uncertainty, mm, and the variances of its components on the fixed image's grid.
+
+    Variances of the components hold nothing on other axes: they stay those of the working grid.
+    """
+    grid = Grid.from_image(pair.fixed.image)
+    # A brain in the frame of a template is larger or smaller than in the world.
+    variance = variance * abs(np.linalg.det(pair.to_fixed[:3, :3])) ** (2 / 3)
+    to_working = affine_transform(np.linalg.inv(pair.to_fixed))
+    whole = nifti(standard_deviation(variance), prepared.grid.affine)
+    components = nifti(variance, prepared.grid.affine)
+    return resample(whole, grid, to_working), resample(components, grid, to_working)
+
+
+def _warp_labels(pair: Pair, displacement: np.ndarray) -> np.ndarray | None:
+    """Return the moving labels on the fixed image's grid."""
+    if pair.moving.labels is None:
+        return None
+    labels, source = np.asanyarray(pair.moving.labels.dataobj), Grid.from_image(pair.moving.image)
+    return pull_back_labels(labels, source, displacement, Grid.from_image(pair.fixed.image))
+
+
+def _compare_labels(pair: Pair, target: Nifti1Image, warped: np.ndarray) -> Overlaps:
+    """Return the overlap with the affine only, and with the deformation."""
+
+    def overlap(labels: np.ndarray | None) -> OverlapSummary:
+        assert labels is not None
+        return label_overlap(target, nifti(labels, target.affine))
+
+    affine = displacement_on_grid(affine_transform(pair.matrix), Grid.from_image(target))
+    return Overlaps(overlap(_warp_labels(pair, affine)), overlap(warped))
+
+
+def _pull_back(image: Nifti1Image, displacement: np.ndarray, grid: Grid) -> np.ndarray:
+    return pull_back(np.asanyarray(image.dataobj), Grid.from_image(image), displacement, grid)
+
+
+def _inverse_consistency(
+    pair: Pair, fit: Fit, displacement: np.ndarray, brain: np.ndarray
+) -> Spread:
+    """Return the distance from each point to where map and inverse map lead it, mm."""
+    start = apply_affine(pair.fixed.image.affine, np.argwhere(brain))
+    mapped = start + displacement[brain]
+    before_field = apply_affine(np.linalg.inv(pair.to_moving), mapped)
+    after_field = move_points(before_field, fit.maps.forward, fit.momentum.working_grid)
+    end = apply_affine(pair.to_fixed, after_field)
+    return Spread.of(np.linalg.norm(end - start, axis=-1))
