@@ -1,14 +1,14 @@
-"""Errors that a user can act on: one line that names the file and says what to do."""
+"""Errors that a user can act on: one line that names the file and the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What a RuntimeError of torch says where memory ran out, of a GPU or of the machine.
+# Phrases in the RuntimeErrors that torch raises when a GPU or the machine runs out of memory.
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 class QuicksilverError(Exception):
-    """The run could not be finished; the command ends with exit code 1."""
+    """The run could not be completed; the command ends with exit code 1."""
 
 
 class InputError(QuicksilverError, ValueError):
@@ -17,7 +17,7 @@ class InputError(QuicksilverError, ValueError):
 
 @contextmanager
 def naming(file: object) -> Iterator[None]:
-    """Name the file in an `InputError` of what only saw its content.
+    """Prefix an `InputError` with a file name, for functions that only see the data of the file.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def naming(file: object) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error says that the memory of a device did not suffice.
+    """Return whether an error reports that a device ran out of memory.
 
     Examples
     --------

@@ -4,18 +4,16 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import MapNode, Node, Workflow
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import (
     ApplyTransforms,
     FuseLabels,
     LabelVolumes,
     QuicksilverRegistration,
 )
+from nipype_quicksilver.options import FUSIONS
 
-_FUSED_BY = {
-    "weighted": "votes weighted by local similarity to the target",
-    "staple": "STAPLE [@staple]",
-    "majority": "majority voting",
-}
+_CITATIONS = {"staple": " [@staple]"}
 
 
 def init_label_propagation_wf(
@@ -25,10 +23,10 @@ def init_label_propagation_wf(
     use_gpu: bool = False,
     name: str = "label_propagation_wf",
 ) -> Workflow:
-    """Build a workflow that labels an image by several labelled atlases.
+    """Create a workflow that labels an image from several labelled atlases.
 
-    Every atlas is registered to the target, in nodes that run in parallel; its labels are warped,
-    and fused into one map.
+    All atlases are registered to the target, in parallel nodes; their labels are warped and fused
+    into one map.
 
     Workflow Graph
         ::
@@ -40,7 +38,7 @@ def init_label_propagation_wf(
     omp_nthreads : int
         Threads of each node that can use several.
     fusion : {'weighted', 'staple', 'majority'}
-        How labels are fused, see `FuseLabels`.
+        Method of fusion, see `FuseLabels`.
     use_gpu : bool
         Register on a GPU.
     name : str
@@ -59,9 +57,9 @@ def init_label_propagation_wf(
     Inputs
     ------
     target_image
-        Image to be labelled.
+        Image that is labelled.
     target_mask
-        Its brain; found if not given.
+        Its brain mask (default: it is extracted).
     atlas_images, atlas_labels
         Images of the atlases and their label maps, in the same order.
     label_table
@@ -74,7 +72,7 @@ def init_label_propagation_wf(
     volumes
         Volume of each label (TSV).
     label_table
-        Names of the labels (BIDS `dseg.tsv`), where a table was given.
+        Names of the labels (BIDS `dseg.tsv`), if a table is given.
     warped_labels, warped_images
         Of each atlas, on the target's grid.
     composite_transforms
@@ -85,14 +83,13 @@ def init_label_propagation_wf(
     >>> wf = init_label_propagation_wf(omp_nthreads=2, fusion="staple")
     >>> wf.inputs.inputnode.atlas_images = ["atlas-01_T1w.nii.gz", "atlas-02_T1w.nii.gz"]
     """
-    if fusion not in _FUSED_BY:
-        from nipype_quicksilver.errors import InputError
-
-        raise InputError(f"fusion '{fusion}' is unknown; give {', '.join(_FUSED_BY)}")
+    if fusion not in FUSIONS:
+        raise InputError(f"fusion '{fusion}' is unknown; give {', '.join(FUSIONS)}")
     workflow = Workflow(name=name)
     workflow.__desc__ = (
         "Labelled atlases were registered to the image by geodesic shooting [@quicksilver] with "
-        f"*nipype-quicksilver* {__version__}, and their labels were fused by {_FUSED_BY[fusion]}.\n"
+        f"*nipype-quicksilver* {__version__}, and their labels were fused by "
+        f"{FUSIONS[fusion]}{_CITATIONS.get(fusion, '')}.\n"
     )
     inputs = ["target_image", "target_mask", "atlas_images", "atlas_labels", "label_table"]
     inputnode = Node(IdentityInterface(fields=inputs, mandatory_inputs=False), name="inputnode")

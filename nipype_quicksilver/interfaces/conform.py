@@ -1,6 +1,10 @@
-"""Nodes that bring images to the working grid and its intensities."""
+"""Nodes that resample images onto the working grid and normalise their intensities."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -19,6 +23,12 @@ from nipype_quicksilver.interfaces.base import (
     output_name,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from nibabel.nifti1 import Nifti1Image
+
+    from nipype_quicksilver.spatial.grids import Grid
+
 
 class ConformToGridInputSpec(LightInputSpec):
     """Inputs of `ConformToGrid`."""
@@ -26,26 +36,28 @@ class ConformToGridInputSpec(LightInputSpec):
     in_file = File(exists=True, mandatory=True, desc="image, on its native grid")
     mask = File(
         exists=True,
-        desc="its brain, on any grid in the same world space; what is not 0 otherwise",
+        desc="its brain mask, on any grid in the same world space (default: nonzero voxels)",
     )
-    lesion_mask = File(exists=True, desc="a lesion in the image, likewise; filled in the output")
+    lesion_mask = File(
+        exists=True, desc="mask of a lesion in the image, likewise; filled in the output"
+    )
     reference_image = File(
         exists=True,
         xor=["include_image"],
-        desc="image on the working grid; a new grid is made otherwise",
+        desc="image on the working grid (default: a new grid is made)",
     )
     affine = InputMultiPath(
         File(exists=True),
         requires=["reference_image"],
-        desc="ITK affine that maps points of the working grid to points of the image; of several, "
-        "points go through the first one first",
+        desc="ITK affines that map points of the working grid to points of the image; the first "
+        "one is applied first",
     )
     include_image = File(
         exists=True,
         xor=["reference_image"],
-        desc="another image whose brain a new grid encloses as well: the moving image",
+        desc="another image, such as the moving image, whose brain a new grid encloses as well",
     )
-    include_mask = File(exists=True, requires=["include_image"], desc="brain of that image")
+    include_mask = File(exists=True, requires=["include_image"], desc="brain mask of that image")
     include_affine = File(
         exists=True,
         requires=["include_image"],
@@ -57,20 +69,20 @@ class ConformToGridOutputSpec(TraitedSpec):
     """Outputs of `ConformToGrid`."""
 
     out_file = File(exists=True, desc="image on the working grid, its lesion filled")
-    out_mask = File(exists=True, desc="brain on the working grid")
+    out_mask = File(exists=True, desc="brain mask on the working grid")
     out_lesion_mask = File(
-        exists=True, desc="lesion on the working grid, if it covers a voxel there"
+        exists=True, desc="lesion mask on the working grid, if it covers a voxel there"
     )
-    native_mask = File(exists=True, desc="brain on the grid of the image")
-    out_affine = File(exists=True, desc="the affine; the identity if none was given")
+    native_mask = File(exists=True, desc="brain mask on the grid of the image")
+    out_affine = File(exists=True, desc="the affine (default: the identity)")
 
 
 class ConformToGrid(LightInterface):
-    """Bring an image and its masks to the working grid, each in one resampling.
+    """Resample an image and its masks onto the working grid, each once.
 
-    Without `reference_image` the grid is made: 1 mm, RAS, around the brain, and around that of
-    `include_image` if there is one. With it, the image comes to the grid of that image, through
-    an affine if there is one.
+    Without `reference_image`, the grid is made: 1 mm, RAS, around the brain, and around that of
+    `include_image` if it is given. With `reference_image`, the image is resampled onto the grid of
+    that image, through `affine` if it is given.
 
     Examples
     --------
@@ -91,32 +103,35 @@ class ConformToGrid(LightInterface):
     input_spec = ConformToGridInputSpec
     output_spec = ConformToGridOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
+        import numpy as np
+
         from nipype_quicksilver.spatial import brains, conforming, images, resampling, transforms
 
         inputs, outputs = self.inputs, self._names()
         image = images.read_image(inputs.in_file)
         mask = _read(images.read_mask, inputs.mask)
-        lesion = _read(images.read_mask, inputs.lesion_mask)
+        lesion_mask = _read(images.read_mask, inputs.lesion_mask)
         matrix = _matrix(*(inputs.affine if isdefined(inputs.affine) else []))
         with itk_threads(inputs.num_threads):
             brain = brains.native_brain(image, mask)
-            grid = self._grid(image, brain)
+            grid = self._grid(brain)
             inside = conforming.conform_mask(mask or brain, grid, matrix)
-            lesion = conforming.conform_lesion(lesion, image, grid, matrix)
+            lesion = conforming.conform_lesion(lesion_mask, image, grid, matrix)
             data = resampling.conform(image, grid, matrix)
         if isdefined(inputs.reference_image):
             conforming.check_enclosed(brain, grid, matrix)
-        data = conforming.without_lesion(data, inside, lesion, image)
+        data = conforming.fill_lesion(data, inside, lesion, image)
         images.write_image(outputs["out_file"], data, grid.affine)
         images.write_image(outputs["out_mask"], inside, grid.affine)
         if lesion is not None and lesion.any():
             images.write_image(outputs["out_lesion_mask"], lesion, grid.affine)
-        images.write_image(outputs["native_mask"], brain.dataobj, image.affine, like=image)
+        data = np.asanyarray(brain.dataobj)
+        images.write_image(outputs["native_mask"], data, image.affine, like=image)
         transforms.write_affine(outputs["out_affine"], matrix)
         return runtime
 
-    def _grid(self, image, brain):
+    def _grid(self, brain: Nifti1Image) -> Grid:
         """Return the working grid."""
         from nipype_quicksilver.spatial import brains, conforming, grids, images
 
@@ -131,8 +146,8 @@ class ConformToGrid(LightInterface):
         grids.check_overlap(brain, other_brain, matrix)
         return conforming.joint_grid(brain, other_brain, matrix)
 
-    def _names(self):
-        """Return all outputs."""
+    def _names(self) -> dict[str, str]:
+        """Return the paths of all outputs."""
         names = {
             "out_file": "_conformed",
             "out_mask": "_conformed_mask",
@@ -142,20 +157,20 @@ class ConformToGrid(LightInterface):
         outputs = {name: output_name(self.inputs.in_file, end) for name, end in names.items()}
         return {**outputs, "out_affine": output_name(self.inputs.in_file, "_conformed", ".mat")}
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, str]:
         outputs = self._names()
         if not os.path.exists(outputs["out_lesion_mask"]):
             del outputs["out_lesion_mask"]
         return outputs
 
 
-def _read(reader, path):
-    """Return what a reader makes of an input, None where it is not set."""
+def _read(reader: Callable[[str], Nifti1Image], path: Any) -> Nifti1Image | None:
+    """Return the image of an input; None if the input is not set."""
     return reader(path) if isdefined(path) else None
 
 
-def _matrix(*paths):
-    """Return the matrix of affines, of which the first is applied first."""
+def _matrix(*paths: str) -> np.ndarray:
+    """Return the product of affines, of which the first is applied first."""
     import numpy as np
 
     from nipype_quicksilver.spatial import transforms
@@ -170,16 +185,16 @@ class NormalizeIntensityInputSpec(BaseInterfaceInputSpec):
     """Inputs of `NormalizeIntensity`."""
 
     in_file = File(exists=True, mandatory=True, desc="image")
-    mask = File(exists=True, desc="brain mask on the same grid; what is not 0 otherwise")
+    mask = File(exists=True, desc="brain mask on the same grid (default: nonzero voxels)")
     percentile = traits.Range(
         low=50.0,
         high=100.0,
         value=99.5,
         usedefault=True,
-        desc="percentile inside the mask that becomes 1",
+        desc="percentile inside the mask that is scaled to 1",
     )
     equalize = traits.Bool(
-        False, usedefault=True, desc="equalise the histogram inside the mask as well"
+        False, usedefault=True, desc="also equalise the histogram inside the mask"
     )
 
 
@@ -208,7 +223,7 @@ class NormalizeIntensity(LightInterface):
     input_spec = NormalizeIntensityInputSpec
     output_spec = NormalizeIntensityOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
         from nipype_quicksilver.spatial import images, intensity
@@ -227,5 +242,5 @@ class NormalizeIntensity(LightInterface):
         images.write_image(self._list_outputs()["out_file"], normalized, image.affine, like=image)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, str]:
         return {"out_file": output_name(self.inputs.in_file, "_normalized")}

@@ -1,6 +1,9 @@
 """Nodes for label maps of several atlases."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -12,8 +15,10 @@ from nipype.interfaces.base import (
 )
 
 from nipype_quicksilver.interfaces.base import LightInterface
+from nipype_quicksilver.options import FUSIONS
 
-FUSIONS = ("weighted", "staple", "majority")
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
 
 
 class FuseLabelsInputSpec(BaseInterfaceInputSpec):
@@ -25,9 +30,9 @@ class FuseLabelsInputSpec(BaseInterfaceInputSpec):
     method = traits.Enum(
         *FUSIONS,
         usedefault=True,
-        desc="weighted: by local likeness to the target; staple; majority",
+        desc="; ".join(f"{name}: {how}" for name, how in FUSIONS.items()),
     )
-    target_image = File(exists=True, desc="image to be labelled; for 'weighted'")
+    target_image = File(exists=True, desc="image that is labelled; for 'weighted'")
     in_images = InputMultiObject(
         File(exists=True), desc="image of each atlas on the same grid; for 'weighted'"
     )
@@ -62,13 +67,14 @@ class FuseLabels(LightInterface):
     input_spec = FuseLabelsInputSpec
     output_spec = FuseLabelsOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
         from nipype_quicksilver.spatial import fusion, images
 
         inputs = self.inputs
-        target, atlases = None, []
+        target: Nifti1Image | None = None
+        atlases: list[Nifti1Image] = []
         if inputs.method == "weighted" and isdefined(inputs.target_image):
             target = images.read_image(inputs.target_image)
             files = inputs.in_images if isdefined(inputs.in_images) else []
@@ -80,7 +86,7 @@ class FuseLabels(LightInterface):
         )
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, str]:
         return {"out_file": os.path.abspath(self.inputs.out_file)}
 
 
@@ -100,7 +106,7 @@ class LabelVolumesOutputSpec(TraitedSpec):
     """Outputs of `LabelVolumes`."""
 
     out_file = File(exists=True, desc="index, name, voxels and volume_mm3 of each label (TSV)")
-    out_table = File(exists=True, desc="names of the labels as BIDS dseg.tsv, if there are any")
+    out_table = File(exists=True, desc="names of the labels as BIDS dseg.tsv, if a table is given")
 
 
 class LabelVolumes(LightInterface):
@@ -120,18 +126,18 @@ class LabelVolumes(LightInterface):
     input_spec = LabelVolumesInputSpec
     output_spec = LabelVolumesOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.spatial import fusion, images
 
         outputs = self._list_outputs()
-        names = {}
+        names: dict[int, str] = {}
         if isdefined(self.inputs.label_table):
             names = fusion.read_label_names(self.inputs.label_table)
             fusion.write_label_table(outputs["out_table"], names)
         fusion.write_volumes(outputs["out_file"], images.read_labels(self.inputs.in_labels), names)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, str]:
         outputs = {"out_file": os.path.abspath(self.inputs.out_file)}
         if isdefined(self.inputs.label_table):
             outputs["out_table"] = os.path.abspath("dseg.tsv")

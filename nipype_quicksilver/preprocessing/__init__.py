@@ -1,4 +1,4 @@
-"""What comes before a registration: brain extraction, affine alignment, templates.
+"""Steps before a registration: brain extraction, affine alignment, templates.
 
-Importing this package imports neither torch nor SimpleITK; running does.
+Importing this package does not import torch or SimpleITK.
 """

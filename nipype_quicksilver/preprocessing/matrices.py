@@ -1,10 +1,11 @@
-"""What a 4x4 matrix is to an affine alignment: halves and means, parts, models of ITK, doubts."""
+"""4x4 matrices of affines: square roots, means, decomposition, ITK's models, plausibility."""
 
 from __future__ import annotations
 
 import itertools
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,70 @@ from nibabel.affines import apply_affine
 from scipy.linalg import expm, logm, sqrtm
 from scipy.spatial.transform import Rotation
 
+from nipype_quicksilver.options import DOF
 from nipype_quicksilver.spatial.grids import LPS
 
-ANGLES = (-45.0, -22.5, 0.0, 22.5, 45.0)  # degrees about each axis, of the starts
-# Between the brains of a newborn and a large adult lengths differ by 1.7, volumes by 5.
-LARGEST_SCALE = 1.7
-TURNED = 60.0  # degrees that headers of two heads hardly ever differ by
+ANGLES = (-45.0, -22.5, 0.0, 22.5, 45.0)  # degrees about each axis, of the starts of the search
+# The brains of a newborn and of a large adult differ by this factor in length, by 5 in volume.
+MAX_SCALE = 1.7
+MAX_ROTATION = 60.0  # degrees; orientations of heads in their headers rarely differ by more
+
+
+@dataclass(frozen=True)
+class MutualInformation:
+    """Mutual information of two images, before and after the alignment."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class AffineSummary:
+    """How an affine was estimated, and measures of it.
+
+    Attributes
+    ----------
+    how : str or None
+        Name of the external tool, or ``headers`` if the headers align the images; None for the
+        registration by mutual information.
+    dof : int or None
+        Degrees of freedom.
+    similarity : MutualInformation or None
+        At 4 mm, for the start and for the result.
+    directions_apart_mm : float or None
+        Distance of the corners of the brain under both directions, before they were averaged.
+    rotation_degrees : float or None
+        Angle of the rotation that is nearest to the linear part.
+    scales : list of float or None
+        Singular values of the linear part.
+    reused : bool or None
+        Whether the affine was read from the work folder; None without a work folder.
+    """
+
+    how: str | None = None
+    dof: int | None = None
+    similarity: MutualInformation | None = None
+    directions_apart_mm: float | None = None
+    rotation_degrees: float | None = None
+    scales: list[float] | None = None
+    reused: bool | None = None
 
 
 def rotations_nearby() -> list[np.ndarray]:
-    """Return the rotations that are tried first, 3x3."""
+    """Return rotations up to 45 degrees about each axis, 3x3."""
     angles = list(itertools.product(ANGLES, repeat=3))
     return list(Rotation.from_euler("xyz", angles, degrees=True).as_matrix())
 
 
 def rotations_of_axes() -> list[np.ndarray]:
-    """Return the rotations that bring axes to other axes, 3x3."""
+    """Return the 24 rotations that map axes to axes, 3x3."""
     return list(Rotation.create_group("O").as_matrix())
 
 
 def halves(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Split a matrix into two of which the first is applied first, equal where that can be."""
+    """Split a matrix into two, of which the first is applied first; equal if possible."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a singular root; it is looked at here
+        warnings.simplefilter("ignore")  # of a singular root, which is checked below
         root = sqrtm(matrix)
     if np.isrealobj(root) and np.allclose(root @ root, matrix, atol=1e-6):
         return root, root
@@ -43,16 +85,16 @@ def halves(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the matrix half-way from the first to the second.
+    """Return the matrix half-way between two matrices.
 
-    The mean of the inverses is the inverse of the mean, and the order does not matter.
+    The mean of the inverses is the inverse of the mean; the order does not matter.
     """
     between = logm(np.linalg.solve(first, second))
     return first @ expm(np.real(between) / 2)
 
 
-# Models of a transform near a matrix, in ITK's frame. A matrix outside the model is brought to one
-# inside: its rotation, and its mean scale, about the centre.
+# Transforms of ITK, initialised by a matrix. A matrix outside the model is replaced by its rotation
+# and, where the model allows it, its mean scale, about the centre.
 
 
 def _rigid(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
@@ -65,13 +107,13 @@ def _similarity(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
 
 
 def _scales(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
-    # ITK adds scales to a rotation. Near the identity, where this model is used, that is the same
-    # as a product, and its inverse is of the same kind.
+    # ITK adds scales to a rotation. Near the identity, where this model is used, this equals a
+    # product, and its inverse is in the model.
     transform = sitk.ScaleVersor3DTransform()
     transform.SetCenter((center * LPS).tolist())
-    turn = Rotation.from_matrix(LPS[:, None] * rotation(matrix) * LPS).as_rotvec()
-    angle = float(np.linalg.norm(turn))
-    transform.SetRotation((turn / angle if angle else np.array([0.0, 0.0, 1.0])).tolist(), angle)
+    vector = Rotation.from_matrix(LPS[:, None] * rotation(matrix) * LPS).as_rotvec()
+    angle = float(np.linalg.norm(vector))
+    transform.SetRotation((vector / angle if angle else np.array([0.0, 0.0, 1.0])).tolist(), angle)
     transform.SetScale((1 + np.diag(matrix[:3, :3] - rotation(matrix))).tolist())
     transform.SetTranslation(((apply_affine(matrix, center) - center) * LPS).tolist())
     return transform
@@ -82,19 +124,20 @@ def _affine(matrix: np.ndarray, center: np.ndarray) -> sitk.Transform:
 
 
 Model = Callable[[np.ndarray, np.ndarray], sitk.Transform]
-#: The models by their degrees of freedom.
-MODELS: dict[int, Model] = {6: _rigid, 7: _similarity, 9: _scales, 12: _affine}
-DOF = tuple(MODELS)
+#: The models by degrees of freedom.
+MODELS: dict[int, Model] = dict(
+    zip(sorted(DOF), (_rigid, _similarity, _scales, _affine), strict=True)
+)
 
 
 def _about(transform: Any, matrix: np.ndarray, center: np.ndarray, linear: np.ndarray) -> Any:
-    """Give a transform a linear part, and a translation that moves a centre as a matrix does."""
+    """Set the linear part of a transform, and the image of the centre as under `matrix`."""
     transform.SetCenter((center * LPS).tolist())
     lps = (LPS[:, None] * linear * LPS).ravel().tolist()
     if isinstance(transform, sitk.AffineTransform):
         transform.SetMatrix(lps)
     else:
-        transform.SetMatrix(lps, 1e-6)  # how far from orthogonal it may be
+        transform.SetMatrix(lps, 1e-6)  # tolerance of orthogonality
     transform.SetTranslation(((apply_affine(matrix, center) - center) * LPS).tolist())
     return transform
 
@@ -105,60 +148,49 @@ def rotation(matrix: np.ndarray) -> np.ndarray:
     return left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
 
 
-def describe(matrix: np.ndarray) -> dict[str, Any]:
-    """Return the rotation and the scales of a matrix.
-
-    Parameters
-    ----------
-    matrix : ndarray
-        4x4.
-
-    Returns
-    -------
-    dict
-        ``rotation_degrees``; ``scales``.
-    """
-    turn = Rotation.from_matrix(rotation(matrix)).magnitude()
+def describe(matrix: np.ndarray) -> AffineSummary:
+    """Return the summary of a matrix: its rotation and scales."""
+    angle = Rotation.from_matrix(rotation(matrix)).magnitude()
     scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
-    return {
-        "rotation_degrees": round(float(np.degrees(turn)), 3),
-        "scales": [round(float(scale), 5) for scale in scales],
-    }
+    return AffineSummary(
+        rotation_degrees=round(float(np.degrees(angle)), 3),
+        scales=[round(float(scale), 5) for scale in scales],
+    )
 
 
-def doubts(facts: dict[str, Any], matrix: np.ndarray) -> list[str]:
-    """Tell what is wrong with an affine: worse than the start, or not what human heads differ by.
+def plausibility_warnings(summary: AffineSummary, matrix: np.ndarray) -> list[str]:
+    """Return warnings about an affine that is implausible between two human heads.
 
     Parameters
     ----------
-    facts : dict
-        As in :class:`Alignment`; ``similarity`` may be missing.
+    summary : AffineSummary
+        With rotation and scales.
     matrix : ndarray
         4x4, fixed to moving points.
 
     Returns
     -------
     list of str
-        Sentences without subject; none where all is well.
+        Messages; empty if the affine is plausible.
     """
-    found, scales = [], facts["scales"]
-    similarity = facts.get("similarity")
-    if similarity is not None and similarity["after"] < 0.98 * similarity["before"]:
-        found.append(
-            f"the affine is no better than the start (mutual information {similarity['after']:.3f} "
-            f"after {similarity['before']:.3f}); look at the result"
+    messages, similarity = [], summary.similarity
+    scales, rotation_degrees = summary.scales or [], summary.rotation_degrees or 0.0
+    if similarity is not None and similarity.after < 0.98 * similarity.before:
+        messages.append(
+            f"the affine is not better than the start (mutual information {similarity.after:.3f} "
+            f"after, {similarity.before:.3f} before); inspect the result"
         )
     if np.linalg.det(matrix[:3, :3]) < 0:
-        found.append("the affine mirrors the image; check the header's left and right")
-    if max(scales) > LARGEST_SCALE or min(scales) < 1 / LARGEST_SCALE:
+        messages.append("the affine mirrors the image; check left and right in the header")
+    if scales and (max(scales) > MAX_SCALE or min(scales) < 1 / MAX_SCALE):
         listed = ", ".join(f"{scale:.2f}" for scale in scales)
-        found.append(
-            f"the affine scales by {listed}, more than human heads differ; check voxel sizes, "
+        messages.append(
+            f"the affine scales by {listed}, implausible for human heads; check the voxel sizes, "
             "and whether both images show a whole brain"
         )
-    if facts["rotation_degrees"] > TURNED:
-        found.append(
-            f"the affine turns by {facts['rotation_degrees']:.0f} degrees; check the orientation "
-            "in the headers"
+    if rotation_degrees > MAX_ROTATION:
+        messages.append(
+            f"the affine rotates by {rotation_degrees:.0f} degrees; check the orientation in the "
+            "headers"
         )
-    return found
+    return messages

@@ -1,4 +1,4 @@
-"""Templates that come with what is installed, by name."""
+"""Templates by name: of nilearn, of TemplateFlow, or from a file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import MNI152
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import write_image
 
-#: ICBM 152 nonlinear symmetric 2009a at 1 mm, without skull; it comes inside nilearn.
-MNI152 = "MNI152"
+#: Templates that nilearn contains; MNI152 is ICBM 152 nonlinear symmetric 2009a, 1 mm, brain only.
 TEMPLATES = (MNI152,)
 
 
 def is_template(name: PathLike) -> bool:
-    """Tell whether an argument is the name of a template rather than a path.
+    """Return whether an argument is the name of a template, not a path.
 
     Examples
     --------
@@ -29,13 +29,13 @@ def is_template(name: PathLike) -> bool:
 
 
 def template_file(name: PathLike, folder: PathLike) -> Path:
-    """Return the file of a template, or of the image a path names.
+    """Return the file of a template or image.
 
     Parameters
     ----------
     name : path-like
-        One of :data:`TEMPLATES`, which is written into the folder unless it is there already; any
-        other is a path and returned as it is.
+        One of :data:`TEMPLATES`, which is written into the folder if it is not there yet; any other
+        name is a path, which is returned unchanged.
     folder : path-like
         An existing folder.
 
@@ -64,13 +64,13 @@ class Template:
     Attributes
     ----------
     name : str
-        As it was asked for, without specifications other than the cohort.
+        As requested, without specifications except the cohort.
     image : Path
         The image.
     mask : Path or None
-        Its brain.
+        Its brain mask.
     spec : dict
-        What the name specified.
+        Specifications in the name.
     """
 
     name: str
@@ -82,15 +82,15 @@ class Template:
 def find_template(
     name: str, folder: PathLike, *, suffix: str = "T1w", resolution: int = 1
 ) -> Template:
-    """Find a template by its name.
+    """Return the files of a template.
 
     Parameters
     ----------
     name : str
-        One of :data:`TEMPLATES`, the path of an image, or a name that TemplateFlow knows, with
+        One of :data:`TEMPLATES`, the path of an image, or a name in TemplateFlow, with
         specifications after colons (``MNIPediatricAsym:cohort-4``).
     folder : path-like
-        Where a template that comes with nilearn is written.
+        Folder in which a template of nilearn is written.
     suffix : str
         Contrast, for TemplateFlow.
     resolution : int
@@ -104,7 +104,7 @@ def find_template(
     Raises
     ------
     InputError
-        If there is no such template or file, or TemplateFlow is needed and not installed.
+        If there is no such template or file, or TemplateFlow is required and not installed.
     """
     if is_template(name):
         return Template(name, template_file(name, Path(folder).absolute()))
@@ -117,7 +117,7 @@ def find_template(
 
 
 def parse_name(name: str) -> tuple[str, dict[str, Any]]:
-    """Split a template's name from its specifications.
+    """Split the name of a template from its specifications.
 
     Examples
     --------
@@ -132,13 +132,13 @@ def parse_name(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _of_templateflow(name: str, suffix: str, resolution: int) -> Template:
-    """Ask TemplateFlow, which downloads what it does not have."""
+    """Return a template of TemplateFlow, which downloads missing files."""
     identifier, spec = parse_name(name)
     try:
         from templateflow import api
     except ImportError as error:
         raise InputError(
-            f"template '{name}': only {', '.join(TEMPLATES)} comes with this package; give a file, "
+            f"template '{name}': only {', '.join(TEMPLATES)} is included; give a file, "
             "or install templateflow (pip install templateflow)"
         ) from error
     query: dict[str, Any] = {"resolution": resolution}
@@ -152,5 +152,5 @@ def _of_templateflow(name: str, suffix: str, resolution: int) -> Template:
     return Template(full, images[0], masks[0] if masks else None, spec)
 
 
-def _listed(found: Any) -> list[Path]:
-    return [Path(path) for path in (found if isinstance(found, list) else [found])]
+def _listed(paths: Any) -> list[Path]:
+    return [Path(path) for path in (paths if isinstance(paths, list) else [paths])]

@@ -1,7 +1,7 @@
-"""Files and frames: images, grids, intensities, ITK transforms, resampling, evaluation.
+"""Files and frames: images, grids, intensities, ITK transforms, resampling, measures.
 
-World coordinates are RAS+ millimetres everywhere; ITK's LPS appears only inside
-:mod:`nipype_quicksilver.spatial.transforms` and where it hands images to SimpleITK.
+World coordinates are RAS+ millimetres everywhere; ITK's LPS appears only in
+:mod:`nipype_quicksilver.spatial.transforms` and where images are passed to SimpleITK.
 """
 
 from nipype_quicksilver.spatial.grids import Grid, working_grid

@@ -1,4 +1,4 @@
-"""The brain of an image: its mask, or what is not zero."""
+"""The brain of an image: its mask, or its nonzero voxels."""
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
@@ -19,7 +19,7 @@ def native_brain(image: Nifti1Image, mask: Nifti1Image | None) -> Nifti1Image:
     image : Nifti1Image
         (X, Y, Z).
     mask : Nifti1Image, optional
-        Its mask, on any grid in the same world space; what is not zero unless given.
+        Its brain mask, on any grid in the same world space; default: the nonzero voxels.
 
     Returns
     -------
@@ -29,19 +29,19 @@ def native_brain(image: Nifti1Image, mask: Nifti1Image | None) -> Nifti1Image:
     Raises
     ------
     InputError
-        If the mask and what is not zero in the image do not overlap.
+        If the mask does not overlap the nonzero voxels of the image.
     """
     occupied = foreground(np.asanyarray(image.dataobj))
     if mask is None:
-        return named(occupied, image)
+        return named_after(occupied, image)
     inside = mask_on_image(mask, image)
     if not np.any(inside & occupied):
-        raise InputError(_apart(mask, image))
-    return named(inside, mask, grid_of=image)
+        raise InputError(_no_overlap_message(mask, image))
+    return named_after(inside, mask, grid_of=image)
 
 
 def mask_on_image(mask: Nifti1Image, image: Nifti1Image) -> np.ndarray:
-    """Bring a mask to the grid of its image.
+    """Resample a mask onto the grid of its image.
 
     Parameters
     ----------
@@ -63,23 +63,23 @@ def mask_on_image(mask: Nifti1Image, image: Nifti1Image) -> np.ndarray:
     grid = Grid.from_image(image)
     inside = resample(mask, grid, affine_transform(np.eye(4)), interpolation="NearestNeighbor") != 0
     if not inside.any():
-        raise InputError(_apart(mask, image))
+        raise InputError(_no_overlap_message(mask, image))
     return inside
 
 
-def named(
+def named_after(
     data: np.ndarray, source: Nifti1Image, *, grid_of: Nifti1Image | None = None
 ) -> Nifti1Image:
-    """Return data as an image that messages call by the file of another.
+    """Return data as an image that error messages refer to by the file name of another image.
 
     Parameters
     ----------
     data : ndarray
         (X, Y, Z); bool becomes uint8.
     source : Nifti1Image
-        The image whose file is named.
+        The image that provides the file name.
     grid_of : Nifti1Image, optional
-        The image on whose grid the data are, `source` unless given.
+        The image that provides the grid; default: `source`.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def named(
     return image
 
 
-def _apart(mask: Nifti1Image, image: Nifti1Image) -> str:
+def _no_overlap_message(mask: Nifti1Image, image: Nifti1Image) -> str:
     return (
         f"{image_name(mask)}: does not overlap {image_name(image)} in space; "
         "give the mask of that image"

@@ -1,4 +1,4 @@
-"""Masks, lesions and brains on the working grid."""
+"""Brains, masks and lesions on the working grid."""
 
 import warnings
 
@@ -12,10 +12,8 @@ from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import image_name, nifti
 from nipype_quicksilver.spatial.resampling import conform
 
-LARGEST_LOSS = 0.01  # of a brain, outside the grid of a template
-
-
-LARGEST_BRAIN = 512.0  # mm; a header with wrong voxel sizes would fill the memory
+MAX_FRACTION_OUTSIDE = 0.01  # of a brain, outside the grid of a template
+MAX_BRAIN_SIZE = 512.0  # mm; wrong voxel sizes in a header would exhaust the memory
 
 
 def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.ndarray) -> Grid:
@@ -36,27 +34,27 @@ def joint_grid(fixed_brain: Nifti1Image, moving_brain: Nifti1Image, matrix: np.n
     Raises
     ------
     InputError
-        If a brain is larger than any can be, as with wrong voxel sizes.
+        If a brain is implausibly large, as with wrong voxel sizes.
     """
-    own = _ends_of_lines(np.asanyarray(fixed_brain.dataobj) != 0)
-    other = _ends_of_lines(np.asanyarray(moving_brain.dataobj) != 0)
+    fixed_index = _outermost_voxels(np.asanyarray(fixed_brain.dataobj) != 0)
+    moving_index = _outermost_voxels(np.asanyarray(moving_brain.dataobj) != 0)
     to_fixed = np.linalg.inv(matrix @ fixed_brain.affine) @ moving_brain.affine
-    brought = apply_affine(to_fixed, other)
-    for index, image in ((own, fixed_brain), (brought, moving_brain)):
+    moving_index = apply_affine(to_fixed, moving_index)
+    for index, image in ((fixed_index, fixed_brain), (moving_index, moving_brain)):
         size = np.ptp(index, axis=0) * voxel_sizes(fixed_brain.affine)
-        if size.max() > LARGEST_BRAIN:
+        if size.max() > MAX_BRAIN_SIZE:
             raise InputError(
-                f"{image_name(image)}: is {size.max():.0f} mm wide where it is not zero; check "
+                f"{image_name(image)}: its nonzero voxels are {size.max():.0f} mm wide; check "
                 "the voxel sizes in its header, or give a brain mask"
             )
-    low = np.minimum(own.min(axis=0), np.floor(brought.min(axis=0))).astype(int)
-    high = np.maximum(own.max(axis=0), np.ceil(brought.max(axis=0))).astype(int)
+    low = np.minimum(fixed_index.min(axis=0), np.floor(moving_index.min(axis=0))).astype(int)
+    high = np.maximum(fixed_index.max(axis=0), np.ceil(moving_index.max(axis=0))).astype(int)
     box = np.ones(high - low + 1, np.uint8)
     return working_grid(nifti(box, fixed_brain.affine @ from_matvec(np.eye(3), low)))
 
 
 def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
-    """Warn of a brain that a grid cuts off, and refuse one that lies elsewhere.
+    """Warn if a grid cuts off part of a brain; raise an error if it contains none of it.
 
     Parameters
     ----------
@@ -75,35 +73,35 @@ def check_enclosed(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> None:
     Warns
     -----
     UserWarning
-        If more than a hundredth of it is not.
+        If more than 1% of the brain is outside the grid.
     """
-    outside = share_outside(brain, grid, matrix)
-    remedy = "check the headers, or let an affine be found"
+    outside = fraction_outside(brain, grid, matrix)
+    remedy = "check the headers, or estimate an affine"
     if outside == 1:
         raise InputError(
             f"{image_name(brain)}: lies outside the working grid of the template; {remedy}"
         )
-    if outside > LARGEST_LOSS:
+    if outside > MAX_FRACTION_OUTSIDE:
         warnings.warn(
-            f"{image_name(brain)}: {100 * outside:.0f}% of its brain lie outside the working grid "
+            f"{image_name(brain)}: {100 * outside:.0f}% of its brain lies outside the working grid "
             f"of the template; {remedy}",
             UserWarning,
             stacklevel=3,
         )
 
 
-def share_outside(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> float:
-    """Return which share of a brain a grid leaves out, 0 to 1; see `check_enclosed`."""
+def fraction_outside(brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> float:
+    """Return the fraction of a brain outside a grid, 0 to 1; parameters as `check_enclosed`."""
     points = np.argwhere(np.asanyarray(brain.dataobj) != 0)
     index = apply_affine(np.linalg.inv(matrix @ grid.affine) @ brain.affine, points)
     beyond = (index < -0.5) | (index > np.array(grid.shape) - 0.5)
     return float(np.mean(np.any(beyond, axis=1)))
 
 
-def _ends_of_lines(inside: np.ndarray) -> np.ndarray:
-    """Return the first and last voxel inside of each line along z, (N, 3).
+def _outermost_voxels(inside: np.ndarray) -> np.ndarray:
+    """Return the first and last voxel inside along each line in z, (N, 3).
 
-    Whatever affine the voxels go through, the box around them is the box around these.
+    Under any affine, the bounding box of all voxels is the bounding box of these.
     """
     columns = inside.any(axis=2)
     ends = (
@@ -115,7 +113,7 @@ def _ends_of_lines(inside: np.ndarray) -> np.ndarray:
 
 
 def conform_mask(mask: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None) -> np.ndarray:
-    """Bring a mask to the working grid.
+    """Resample a mask onto the working grid.
 
     Parameters
     ----------
@@ -129,23 +127,23 @@ def conform_mask(mask: Nifti1Image, grid: Grid, matrix: np.ndarray | None = None
     Returns
     -------
     ndarray
-        On `grid`, bool: where half of the voxel or more is inside.
+        On `grid`, bool: true where at least half of the voxel is inside.
     """
-    # Halves are common where voxels are cut in two, and must not depend on rounding.
+    # Values of one half are common and must not depend on rounding.
     return conform(mask, grid, matrix) > 0.5 - 1e-3
 
 
 def conform_lesion(
     mask: Nifti1Image | None, image: Nifti1Image, grid: Grid, matrix: np.ndarray
 ) -> np.ndarray | None:
-    """Bring a lesion mask to the working grid.
+    """Resample a lesion mask onto the working grid.
 
     Parameters
     ----------
     mask : Nifti1Image or None
         (X, Y, Z), nonzero inside, on any grid in the world space of its image.
     image : Nifti1Image
-        The image that it belongs to.
+        The image of the lesion.
     grid : Grid
         Working grid.
     matrix : ndarray
@@ -179,13 +177,13 @@ def conform_lesion(
     return inside
 
 
-def without_lesion(
+def fill_lesion(
     data: np.ndarray, brain: np.ndarray, lesion: np.ndarray | None, image: Nifti1Image
 ) -> np.ndarray:
     """Fill a lesion with the median of the rest of the brain.
 
-    What is in a lesion must neither set the range of the intensities nor, through the windows of
-    a local similarity, pull at the tissue around it.
+    Intensities in a lesion must not affect the normalisation or, through the windows of a local
+    similarity measure, the surrounding tissue.
 
     Parameters
     ----------
@@ -196,7 +194,7 @@ def without_lesion(
     lesion : ndarray or None
         (X, Y, Z), bool.
     image : Nifti1Image
-        The image, to be named.
+        The image, for error messages.
 
     Returns
     -------
@@ -206,7 +204,7 @@ def without_lesion(
     Raises
     ------
     InputError
-        If nothing of the brain is left.
+        If the lesion covers the whole brain.
     """
     if lesion is None:
         return data
@@ -217,5 +215,5 @@ def without_lesion(
 
 
 def lesion_weight(lesion: np.ndarray | None) -> np.ndarray | None:
-    """Return 0 in a lesion and 1 elsewhere, float32; None where there is none."""
+    """Return 0 in a lesion and 1 elsewhere, float32; None without a lesion."""
     return None if lesion is None else 1 - lesion.astype(np.float32)

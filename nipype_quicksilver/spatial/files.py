@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Check, hash and write files; a file is written completely or not at all."""
 
 import contextlib
 import errno
@@ -16,23 +16,23 @@ from nipype_quicksilver.errors import InputError, QuicksilverError
 PathLike = str | os.PathLike[str]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_USER_CAN_MEND = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENAMETOOLONG)
+_USER_CAN_FIX = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENAMETOOLONG)
 
 
 def check_readable(path: PathLike, what: str) -> None:
-    """Refuse a path that is no file or may not be read.
+    """Raise an error if a path is not a readable file.
 
     Parameters
     ----------
     path : path-like
         The file to be read.
     what : str
-        What it is to the user, for messages.
+        Role of the file, for messages.
 
     Raises
     ------
     InputError
-        If there is no such file, it is a folder, or its rights or its disk forbid to read it.
+        If the file does not exist, is a folder, or cannot be read.
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the file of the {what}")
@@ -42,11 +42,13 @@ def check_readable(path: PathLike, what: str) -> None:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such file; check the path of the {what}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def check_writable(path: PathLike) -> None:
-    """Refuse a file that could not be written, before anything is computed.
+    """Raise an error if a file could not be written, before anything is computed.
 
     Parameters
     ----------
@@ -59,13 +61,15 @@ def check_writable(path: PathLike) -> None:
         If it is a folder, or its folder is missing or not writable.
     """
     path = Path(path)
-    # os.path, as pathlib's methods raise where a folder on the way may not be looked into.
+    # os.path, since pathlib's methods raise an error where a parent folder is not accessible.
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: its folder does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: its folder is not writable; choose another or change its rights")
+        raise InputError(
+            f"{path}: its folder is not writable; choose another or change its permissions"
+        )
 
 
 def sha256_of(path: PathLike) -> str:
@@ -80,12 +84,14 @@ def sha256_of(path: PathLike) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 @contextlib.contextmanager
 def staged(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path next to `path` that takes its place when the block succeeds.
+    """Yield a temporary path that is renamed to `path` when the block succeeds.
 
     Parameters
     ----------
@@ -95,7 +101,7 @@ def staged(path: PathLike) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name in the same folder with the same suffix; nothing exists there yet.
+        In the same folder, with the same suffix; it does not exist yet.
 
     Raises
     ------
@@ -118,7 +124,7 @@ def staged(path: PathLike) -> Iterator[Path]:
 
 
 def write_json(path: PathLike, obj: Any) -> Path:
-    """Write `obj` as indented JSON; the file appears complete or not at all.
+    """Write `obj` as indented JSON; the file is written completely or not at all.
 
     Parameters
     ----------
@@ -146,23 +152,23 @@ def write_json(path: PathLike, obj: Any) -> Path:
 
 
 def write_error(path: PathLike, error: OSError) -> QuicksilverError:
-    """Return the error that says in one line why a file or folder could not be written."""
+    """Return the one-line error for a file or folder that could not be written."""
     if error.errno in _NO_SPACE:
-        return InputError(f"{path}: no space left to write it; free some and run again")
+        return InputError(f"{path}: no space left to write it; free some space and run again")
     reason = (error.strerror or str(error)).splitlines()[0]
-    kind = InputError if error.errno in _USER_CAN_MEND else QuicksilverError
-    return kind(f"{path}: cannot be written ({reason}); check the folder and its rights")
+    kind = InputError if error.errno in _USER_CAN_FIX else QuicksilverError
+    return kind(f"{path}: cannot be written ({reason}); check the folder and its permissions")
 
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Keep off the standard error stream what libraries of C write to it.
+    """Suppress what C libraries write to the standard error stream.
 
-    HDF5 prints every call that led to an error, which then is raised as well.
+    HDF5 prints a stack of calls for every error, which is raised as an exception as well.
     """
     try:
         before = os.dup(2)
-    except OSError:  # there is none
+    except OSError:  # there is no standard error stream
         yield
         return
     with open(os.devnull, "wb") as nowhere:
@@ -175,9 +181,9 @@ def silent_stderr() -> Iterator[None]:
 
 
 def check_space(path: PathLike, size: int) -> None:
-    """Refuse a file of so many bytes where the disk has no room for it.
+    """Raise an error if the disk has no space for a file of `size` bytes.
 
-    For writers that do not report a full disk as an `OSError`.
+    For libraries that do not report a full disk as an `OSError`.
     """
     if shutil.disk_usage(Path(path).absolute().parent).free < size:
         raise write_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -1,4 +1,4 @@
-"""Folders whose files appear all together or not at all."""
+"""Output folders; their files are written all together or not at all."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ from nipype_quicksilver.spatial.files import PathLike, write_error
 
 
 def check_output_dir(folder: PathLike) -> None:
-    """Refuse a folder that could not be written to, before anything is computed.
+    """Raise an error if a folder could not be written to, before anything is computed.
 
     Parameters
     ----------
     folder : path-like
-        Where files are to be written; it need not exist yet.
+        Output folder; it need not exist yet.
 
     Raises
     ------
@@ -26,25 +26,25 @@ def check_output_dir(folder: PathLike) -> None:
     """
     existing = _existing(Path(folder))
     if not existing.is_dir():
-        raise InputError(f"{folder}: {existing} is no folder; choose another output folder")
+        raise InputError(f"{folder}: {existing} is not a folder; choose another output folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: cannot be written to; choose another folder or its rights")
+        raise InputError(f"{folder}: not writable; choose another folder or change its permissions")
 
 
 @contextlib.contextmanager
 def staged_folder(folder: PathLike, names: Iterable[str] = ()) -> Iterator[Path]:
-    """Give an empty folder whose files move into `folder` when the block succeeds.
+    """Yield an empty folder whose files move into `folder` when the block succeeds.
 
-    On failure `folder` is as it was: it is not made, nothing is added to it, and files that were
-    to be replaced are back in their place. Files of other names are never touched.
+    On failure `folder` stays as it was: it is not created, no file is added, and replaced files are
+    restored. Files of other names are never changed.
 
     Parameters
     ----------
     folder : path-like
-        Where the files belong; made if needed.
+        Output folder; created if needed.
     names : iterable of str
-        Files that belong together: those that the block does not write are removed, so that none
-        of an earlier time stays beside the new ones.
+        All files that belong together: those that the block does not write are removed, so that no
+        file of an earlier run stays next to the new ones.
 
     Yields
     ------
@@ -79,43 +79,43 @@ def staged_folder(folder: PathLike, names: Iterable[str] = ()) -> Iterator[Path]
 
 
 def _existing(path: Path) -> Path:
-    """Return the path itself or its nearest parent that exists."""
+    """Return the path itself or its nearest existing parent."""
     path = path.absolute()
-    # Not `Path.exists`, which raises where a folder on the way may not be looked into.
-    return next(place for place in (path, *path.parents) if os.path.exists(place))
+    # Not `Path.exists`, which raises an error where a parent folder is not accessible.
+    return next(parent for parent in (path, *path.parents) if os.path.exists(parent))
 
 
 def _move_folder(stage: Path, target: Path) -> None:
-    """Turn the stage into the target, which does not exist; make its parents."""
-    made = [parent for parent in target.parents if not parent.exists()]
+    """Rename the stage to the target, which does not exist; create its parents."""
+    created = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         stage.rename(target)
     except OSError:
         with contextlib.suppress(OSError):
-            for parent in made:
+            for parent in created:
                 parent.rmdir()
         raise
 
 
 def _move_files(stage: Path, target: Path, names: Iterable[str]) -> None:
-    """Move the files of the stage into the target; on failure undo what was moved."""
+    """Move the files of the stage into the target; on failure restore it."""
     replaced = stage / "replaced"
     files = {file.name: file for file in sorted(stage.iterdir())}
     replaced.mkdir()
     moved: list[Path] = []
     try:
         for name in dict.fromkeys((*files, *names)):
-            place = target / name
-            if place.exists():
-                os.replace(place, replaced / name)
-            moved.append(place)
+            destination = target / name
+            if destination.exists():
+                os.replace(destination, replaced / name)
+            moved.append(destination)
             if name in files:
-                os.replace(files[name], place)
+                os.replace(files[name], destination)
     except OSError:
-        for place in moved:
+        for destination in moved:
             with contextlib.suppress(OSError):
-                place.unlink(missing_ok=True)
-            if (replaced / place.name).exists():
-                os.replace(replaced / place.name, place)
+                destination.unlink(missing_ok=True)
+            if (replaced / destination.name).exists():
+                os.replace(replaced / destination.name, destination)
         raise

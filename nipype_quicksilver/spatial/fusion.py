@@ -1,4 +1,4 @@
-"""Label maps of several atlases on one grid: fused into one, and measured."""
+"""Fuse label maps of several atlases on one grid, and measure label volumes."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,14 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.ndimage import gaussian_filter
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import FUSIONS
 from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
 from nipype_quicksilver.spatial.grids import index_box
 from nipype_quicksilver.spatial.images import check_same_grid, image_name, nifti
 
-FUSIONS = ("weighted", "staple", "majority")
-
-_RADIUS = 2.0  # voxels: of the neighbourhood in which an atlas is compared with the target
-_SHARPNESS = 2.0  # power of the squared difference by which an atlas loses weight
-_TIE = 65535  # label of the voxels on which votes are equal
+_SIGMA = 2.0  # voxels; Gaussian window in which an atlas is compared with the target
+_SHARPNESS = 2.0  # weights are the local mean squared difference to the power of minus this
+_TIE = 65535  # label of voxels with equal votes
 
 
 def fuse_labels(
@@ -28,17 +27,17 @@ def fuse_labels(
     target: Nifti1Image | None = None,
     images: Sequence[Nifti1Image] = (),
 ) -> Nifti1Image:
-    """Fuse label maps of one grid.
+    """Fuse label maps on one grid.
 
     Parameters
     ----------
     labels : sequence of Nifti1Image
-        (X, Y, Z), integers, 0 where there is none.
+        (X, Y, Z), integers, 0 without label.
     method : {'majority', 'staple', 'weighted'}
-        The most frequent label; Warfield's STAPLE for several labels, which estimates how
-        reliable each map is; or votes weighted by how alike an atlas and the target are nearby
-        (inverse square of the local mean squared difference). Where votes are equal, the first map
-        that has one of the labels rules; where STAPLE does not decide, the most frequent label.
+        The most frequent label; Warfield's STAPLE for several labels, which estimates the
+        reliability of each map; or votes weighted by the local similarity of atlas and target
+        (inverse square of the local mean squared difference). A tie is decided by the first map
+        that has one of the tied labels; if STAPLE does not decide, by the most frequent label.
     target : Nifti1Image, optional
         For ``weighted``: the target image on the same grid.
     images : sequence of Nifti1Image
@@ -47,28 +46,28 @@ def fuse_labels(
     Returns
     -------
     Nifti1Image
-        (X, Y, Z), in the smallest type that holds the types of all maps.
+        (X, Y, Z), in the smallest data type that holds those of all maps.
 
     Raises
     ------
     InputError
-        If there is no map, one is on another grid, images are missing, or there are more labels
-        than 65,535.
+        If there are no maps, grids differ, images are missing, or there are more than 65,535
+        labels.
     """
     if method not in FUSIONS:
         raise InputError(f"fusion '{method}' is unknown; give {', '.join(FUSIONS)}")
     if not labels:
-        raise InputError("no label map to fuse; give one at least")
+        raise InputError("no label map to fuse; give at least one")
     for other in labels[1:]:
         check_same_grid(labels[0], other)
     maps = [np.asanyarray(image.dataobj) for image in labels]
     dtype = np.result_type(*(data.dtype for data in maps))
-    if dtype.kind == "f":  # of a signed and an unsigned type of 64 bits
+    if dtype.kind == "f":  # the common type of int64 and uint64
         dtype = np.dtype(np.int64)
     values = np.unique(np.concatenate([np.unique(data) for data in maps] + [[0]]))
     if len(values) > _TIE:
         raise InputError(f"{len(values)} labels are more than can be fused; leave some out")
-    # Where all maps agree on nothing, nothing is to be decided.
+    # Outside this box, no map has a label.
     box = _box(maps)
     indices = [np.searchsorted(values, data[box]).astype(np.uint16) for data in maps]
     if method == "weighted":
@@ -86,7 +85,7 @@ def fuse_labels(
 
 
 def _box(maps: Sequence[np.ndarray]) -> tuple[slice, ...]:
-    """Return the box around everything that has a label."""
+    """Return the bounding box of all labels."""
     occupied = np.logical_or.reduce([data != 0 for data in maps])
     if not occupied.any():
         raise InputError("the label maps are zero in every voxel; give maps of the atlases")
@@ -94,6 +93,7 @@ def _box(maps: Sequence[np.ndarray]) -> tuple[slice, ...]:
 
 
 def _staple(indices: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the labels by STAPLE, and the most frequent label where it does not decide."""
     volumes = [sitk.GetImageFromArray(np.ascontiguousarray(data.T)) for data in indices]
     fused = sitk.GetArrayFromImage(sitk.MultiLabelSTAPLE(volumes, _TIE)).T
     return np.where(fused == _TIE, _vote(indices, [1.0] * len(indices)), fused).astype(np.int64)
@@ -102,19 +102,19 @@ def _staple(indices: Sequence[np.ndarray]) -> np.ndarray:
 def _weights(
     target: Nifti1Image, images: Sequence[Nifti1Image], box: tuple[slice, ...]
 ) -> list[np.ndarray]:
-    """Return the weight of each atlas in each voxel: more where it looks like the target."""
+    """Return the weight of each atlas at each voxel: higher where it is similar to the target."""
     for image in images:
         check_same_grid(target, image)
     reference, *others = (
         _standardized(np.asanyarray(image.dataobj)[box], image) for image in (target, *images)
     )
-    differences = [gaussian_filter((other - reference) ** 2, _RADIUS) for other in others]
-    floor = 1e-3  # of the variance: noise must not decide where all atlases fit
+    differences = [gaussian_filter((other - reference) ** 2, _SIGMA) for other in others]
+    floor = 1e-3  # fraction of the variance, so that noise does not decide where all atlases fit
     return [(difference + floor) ** -_SHARPNESS for difference in differences]
 
 
 def _standardized(data: np.ndarray, image: Nifti1Image) -> np.ndarray:
-    """Return intensities of mean 0 and deviation 1 over what is not zero."""
+    """Return intensities with mean 0 and standard deviation 1 over the nonzero voxels."""
     data = data.astype(np.float32)
     inside = data[data != 0]
     if inside.size == 0 or inside.std() == 0:
@@ -123,7 +123,7 @@ def _standardized(data: np.ndarray, image: Nifti1Image) -> np.ndarray:
 
 
 def _vote(indices: Sequence[np.ndarray], weights: Sequence[np.ndarray | float]) -> np.ndarray:
-    """Return the label with the largest sum of weights; the first map that has one rules a tie."""
+    """Return the label with the largest sum of weights; the first map decides ties."""
     best = np.zeros(indices[0].shape, np.float32)
     winner = indices[0].astype(np.int64)
     for candidate in indices:
@@ -136,13 +136,13 @@ def _vote(indices: Sequence[np.ndarray], weights: Sequence[np.ndarray | float]) 
 
 
 def read_label_names(path: PathLike) -> dict[int, str]:
-    """Read the names of labels.
+    """Read a table of label names.
 
     Parameters
     ----------
     path : path-like
         BIDS ``dseg.tsv`` with columns ``index`` and ``name``, or a FreeSurfer look-up table
-        (number, name, red, green, blue, transparency; ``#`` begins a remark).
+        (number, name, red, green, blue, transparency; ``#`` starts a comment).
 
     Returns
     -------
@@ -152,7 +152,7 @@ def read_label_names(path: PathLike) -> dict[int, str]:
     Raises
     ------
     InputError
-        If the file is missing or neither.
+        If the file is missing or in neither format.
     """
     check_readable(path, "label table")
     file = Path(path)
@@ -166,16 +166,16 @@ def read_label_names(path: PathLike) -> dict[int, str]:
             names = {int(words[0]): words[1] for words in lines if words}
     except (ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: is no label table; give a dseg.tsv with index and name, or a FreeSurfer "
+            f"{path}: not a label table; give a dseg.tsv with index and name, or a FreeSurfer "
             "look-up table"
         ) from error
     if not names:
-        raise InputError(f"{path}: names no label; give a label table")
+        raise InputError(f"{path}: contains no labels; give a label table")
     return names
 
 
 def label_volumes(labels: Nifti1Image) -> dict[int, tuple[int, float]]:
-    """Return voxels and volume (mm3) of each label but 0.
+    """Return the number of voxels and the volume (mm3) of each label except 0.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def write_volumes(
     labels : Nifti1Image
         Label map.
     names : mapping, optional
-        Name of each label; all of them are listed, those that are absent with 0.
+        Name of each label; absent labels are listed with volume 0.
 
     Returns
     -------

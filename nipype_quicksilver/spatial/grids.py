@@ -14,21 +14,21 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import image_name, read_header
 
-# ITK's world has x and y the other way round. The only place where the sign is written down.
+# Signs of ITK's world axes (LPS) in RAS; defined only here.
 LPS = np.array([-1.0, -1.0, 1.0])
 
-#: Of which the working grid's sides are multiples, so that it can be halved three times.
+#: The dimensions of a working grid are multiples of this, so that it can be halved three times.
 MULTIPLE = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A box of voxels in the world.
+    """A voxel grid in world space.
 
     Parameters
     ----------
     shape : tuple of int
-        Voxels along the three axes (X, Y, Z).
+        Number of voxels along the three axes (X, Y, Z).
     affine : ndarray
         4x4, voxel indices (of voxel centres) to RAS+ mm; any orientation.
 
@@ -57,7 +57,7 @@ class Grid:
 
     @classmethod
     def from_image(cls, image: SpatialImage) -> Self:
-        """Return the grid of an image; further dimensions than three are ignored.
+        """Return the grid of an image; dimensions after the third are ignored.
 
         Parameters
         ----------
@@ -74,14 +74,14 @@ class Grid:
 
     @classmethod
     def from_file(cls, path: PathLike, *, what: str = "reference image") -> Self:
-        """Return the grid of an image file, of which only the header is read.
+        """Return the grid of an image file; only its header is read.
 
         Parameters
         ----------
         path : path-like
             NIfTI or MGH file.
         what : str
-            What the image is to the user, for messages.
+            Role of the image, for messages.
 
         Returns
         -------
@@ -143,7 +143,7 @@ class Grid:
         return Grid((x, y, z), self.affine @ to_fine)
 
     def cropped(self, box: tuple[slice, slice, slice]) -> "Grid":
-        """Return the part of the grid that slices cut out, see :func:`index_box`.
+        """Return the part of the grid within slices, see :func:`index_box`.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Grid:
         Returns
         -------
         Grid
-            Its voxels lie where they did.
+            With the same voxel positions as before.
         """
         x, y, z = (len(range(n)[part]) for n, part in zip(self.shape, box, strict=True))
         start = from_matvec(np.eye(3), [part.start for part in box])
@@ -178,10 +178,10 @@ class Grid:
             uint8 zeros; geometry in LPS.
         """
         image = sitk.Image(list(self.shape), sitk.sitkUInt8)
-        self.stamp(image)
+        self.set_geometry(image)
         return image
 
-    def stamp(self, image: sitk.Image) -> None:
+    def set_geometry(self, image: sitk.Image) -> None:
         """Set the geometry of a SimpleITK image to this grid.
 
         Parameters
@@ -204,9 +204,9 @@ def working_grid(
 ) -> Grid:
     """Return the isotropic RAS grid on which two images are registered.
 
-    The grid encloses the voxels of the mask in fixed world space with a margin on every side. A
-    voxel centre of it coincides with one of the mask image, so that an image with the same
-    spacing and axes is not blurred on the way.
+    The grid encloses the voxels of the mask in world space with a margin on every side. One of
+    its voxel centres coincides with one of the mask image, so that resampling an image with the
+    same spacing and axes does not blur it.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def working_grid(
     if not occupied.any():
         raise InputError(f"{image_name(mask_image)}: the mask is empty; give a brain mask")
     first, last = _index_box(occupied)
-    # The outer edges of the first and last voxels, not their centres.
+    # The outer edges of the first and last voxels, rather than their centres.
     edges = np.indices((2, 2, 2)).reshape(3, -1).T * (last - first + 1) + first - 0.5
     corners = apply_affine(mask_image.affine, edges)
     low, high = corners.min(axis=0) - margin_mm, corners.max(axis=0) + margin_mm
@@ -241,7 +241,7 @@ def working_grid(
     ideal = (low + high) / 2 - (shape - 1) / 2 * spacing
     voxel = np.rint(apply_affine(np.linalg.inv(mask_image.affine), ideal))
     origin = apply_affine(mask_image.affine, voxel)
-    # Any voxel centre of that line of voxels does: the box moves by half a voxel at most.
+    # Align with the nearest voxel centre: the box moves by half a voxel at most.
     shift = origin - ideal
     origin = ideal + shift - np.rint(shift / spacing) * spacing
     x, y, z = shape.tolist()
@@ -251,23 +251,23 @@ def working_grid(
 def check_overlap(
     fixed: SpatialImage, moving: SpatialImage, matrix: np.ndarray | None = None
 ) -> None:
-    """Refuse two images whose contents do not meet in the world.
+    """Raise an error if two images do not overlap in world space.
 
     Parameters
     ----------
     fixed, moving : SpatialImage
-        (X, Y, Z); what is not zero is content.
+        (X, Y, Z); nonzero voxels count.
     matrix : ndarray, optional
-        4x4, maps fixed to moving points, RAS mm; identity unless given.
+        4x4, maps fixed to moving points, RAS mm; default: identity.
 
     Raises
     ------
     InputError
-        If an image is empty, or no part of the fixed image's content comes to lie in the box
-        around the moving image's.
+        If an image is empty, or the fixed image does not overlap the bounding box of the moving
+        image.
     """
     (first, last), (low, high) = _content(fixed), _content(moving)
-    # Points so close that one of them falls into any overlap worth registering.
+    # The points are dense enough for any overlap worth registering to contain one of them.
     axes = [np.linspace(a - 0.5, b + 0.5, 33) for a, b in zip(first, last, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     to_moving = np.eye(4) if matrix is None else matrix
@@ -280,7 +280,7 @@ def check_overlap(
 
 
 def _content(image: SpatialImage) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and last index of what is not zero."""
+    """Return the first and last index of the nonzero voxels."""
     occupied = np.asanyarray(image.dataobj) != 0
     if not occupied.any():
         raise InputError(f"{image_name(image)}: is zero in every voxel; give a real image")
@@ -288,7 +288,7 @@ def _content(image: SpatialImage) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _index_box(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and last index of a boolean volume along each axis."""
+    """Return the first and last true index of a boolean volume along each axis."""
     ranges = [
         np.flatnonzero(occupied.any(axis=tuple(k for k in range(3) if k != axis)))
         for axis in range(3)
@@ -297,14 +297,14 @@ def _index_box(occupied: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def index_box(occupied: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice]:
-    """Return the slices that cut a boolean volume down to what is true, and a margin.
+    """Return the slices of the bounding box of a boolean volume, with a margin.
 
     Parameters
     ----------
     occupied : ndarray
-        (X, Y, Z), bool, true somewhere.
+        (X, Y, Z), bool, with at least one true voxel.
     margin : int
-        Voxels that are kept around it, as far as the volume reaches.
+        Voxels around the box, within the volume.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Opening image files: the header checked before anything trusts it."""
+"""Open image files and check their headers."""
 
 import warnings
 from pathlib import Path
@@ -38,7 +38,7 @@ def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
     path : path-like
         NIfTI-1, NIfTI-2 or MGH file.
     what : str
-        What the image is to the user, for messages.
+        Role of the image, for messages.
 
     Returns
     -------
@@ -54,16 +54,16 @@ def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
     """
     check_readable(path, what)
     try:
-        # nibabel mends headers and says so on stderr; what it mends is looked at below.
+        # nibabel repairs headers and reports it on stderr; the checks are made below.
         with LoggingOutputSuppressor():
             image: Any = nib.load(Path(path))
             spacing = _raw_spacing(image)
-    except Exception as error:  # what a parser makes of other bytes cannot be foreseen
+    except Exception as error:  # parsers raise any exception on other content
         raise InputError(
             f"{path}: not an image that can be read; give an intact NIfTI or MGH file"
         ) from error
     if not isinstance(image, Nifti1Pair | MGHImage):
-        raise InputError(f"{path}: is neither NIfTI nor MGH; convert it first")
+        raise InputError(f"{path}: neither NIfTI nor MGH; convert it first")
     _check_type(image, path, what)
     if not (np.isfinite(spacing).all() and np.all(spacing != 0)):
         raise InputError(f"{path}: voxel spacing {spacing.tolist()} in the header; correct it")
@@ -80,7 +80,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     path : path-like
         Its file, for messages.
     what : str
-        What the image is to the user, for messages.
+        Role of the image, for messages.
     dtype : dtype-like or None
         Floating type wanted; None keeps the file's own (scaled values: float32).
 
@@ -96,7 +96,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     """
     try:
         _verify(Path(path))
-        # A value beyond float32 becomes infinite and is refused as such.
+        # A value beyond the range of float32 becomes infinite, and an error later.
         with np.errstate(over="ignore"):
             data = np.asanyarray(image.dataobj)
             if dtype is None:
@@ -111,7 +111,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
 
 
 def _verify(file: Path) -> None:
-    """Read a gzipped file to its checksum, which a reader of voxels never reaches."""
+    """Read a gzipped file to its end and check it; readers of voxels stop before the checksum."""
     if file.suffix.lower() in _GZIPPED:
         with igzip.open(file) as stream:
             while stream.read(1 << 22):
@@ -119,7 +119,7 @@ def _verify(file: Path) -> None:
 
 
 def _raw_spacing(image: Any) -> np.ndarray:
-    """Return the spacing as it is stored, before nibabel mends it."""
+    """Return the voxel spacing as stored, before nibabel repairs it."""
     files = image.file_map
     with files.get("header", files["image"]).get_prepare_fileobj("rb") as stream:
         header = type(image.header).from_fileobj(stream, check=False)
@@ -129,7 +129,7 @@ def _raw_spacing(image: Any) -> np.ndarray:
 
 
 def _check_type(image: SpatialImage, path: PathLike, what: str) -> None:
-    """Refuse colours, complex numbers and units other than millimetres."""
+    """Raise an error for colours, complex numbers and units other than millimetres."""
     dtype = image.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "in colour (RGB)"
@@ -142,7 +142,7 @@ def _check_type(image: SpatialImage, path: PathLike, what: str) -> None:
 
 
 def _world(image: Any, path: PathLike) -> World:
-    """Return the world transform, by nibabel's rules, refusing what ITK cannot hold."""
+    """Return the world transform, by nibabel's rules; raise an error if ITK cannot represent it."""
     if isinstance(image, MGHImage):
         affine = _checked(image.affine, path)
         if _shear(affine) > SHEAR_TOLERANCE:
@@ -167,7 +167,7 @@ def _world(image: Any, path: PathLike) -> World:
 
 
 def _qform(image: Any, path: PathLike) -> np.ndarray | None:
-    """Return the qform where it is usable; the sform rules, so a bad one only gets lost."""
+    """Return the qform, or None if it is unusable: the sform takes precedence."""
     try:
         return _checked(image.get_qform(), path)
     except (InputError, HeaderDataError, ValueError):
@@ -175,7 +175,7 @@ def _qform(image: Any, path: PathLike) -> np.ndarray | None:
 
 
 def _checked(affine: np.ndarray, path: PathLike) -> np.ndarray:
-    """Refuse an affine that is not finite or not invertible."""
+    """Return an affine; raise an error if it is not finite or not invertible."""
     affine = np.asarray(affine, float)
     spacing = voxel_sizes(affine)
     if not np.isfinite(affine).all() or not np.all(spacing > 1e-6):

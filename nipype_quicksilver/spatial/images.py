@@ -1,4 +1,4 @@
-"""Reading images with every check a registration needs, and writing them."""
+"""Read images with all checks that a registration needs, and write them."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from nibabel.nifti1 import Nifti1Image, Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.files import PathLike, staged, write_json
+from nipype_quicksilver.spatial.files import PathLike, staged
 from nipype_quicksilver.spatial.headers import World, open_image, read_data
 from nipype_quicksilver.spatial.voxels import (
     count_missing,
@@ -30,16 +30,14 @@ __all__ = [
     "read_mask",
     "read_series",
     "save_nifti",
-    "staged",
     "write_image",
-    "write_json",
 ]
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 def image_name(image: SpatialImage) -> str:
-    """Return the file an image was read from, for messages.
+    """Return the path of the file that an image was read from, for messages.
 
     Parameters
     ----------
@@ -49,22 +47,22 @@ def image_name(image: SpatialImage) -> str:
     Returns
     -------
     str
-        Path of the file, or ``"image"`` for one that lives in memory only.
+        Path of the file, or ``"image"`` for an image that exists in memory only.
     """
     return str(image.extra.get("path") or image.get_filename() or "image")
 
 
 def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -> Nifti1Image:
-    """Read a scalar 3-D image and refuse everything that cannot be registered.
+    """Read a scalar 3-D image; raise an error if it cannot be registered.
 
     Parameters
     ----------
     path : path-like
         NIfTI-1, NIfTI-2 or MGH file, any orientation; a 4-D file must hold one volume.
     what : str
-        What the image is to the user ("fixed image"), for messages.
+        Role of the image ("fixed image"), for messages.
     keep_nan : bool
-        Leave NaN as they are; otherwise they are set to 0 with a warning.
+        Keep NaN; otherwise they are set to 0 with a warning.
 
     Returns
     -------
@@ -74,8 +72,9 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
     Raises
     ------
     InputError
-        If the file is missing, unreadable or truncated; is not a scalar 3-D image; has no valid
-        world transform, or one with zero spacing or shear; is infinite, constant, zero or NaN.
+        If the file is missing, unreadable or truncated; if it is not a scalar 3-D image; if it has
+        no valid world transform, zero spacing or shear; if voxels are infinite, or all of them
+        are equal or NaN.
     """
     source, world = open_image(path, what)
     data = single_volume(read_data(source, path, what, np.float32), path, what)
@@ -90,14 +89,14 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
 
 
 def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
-    """Read a 3-D image or a 4-D series that is to be resampled.
+    """Read a 3-D image or a 4-D series for resampling.
 
     Parameters
     ----------
     path : path-like
         NIfTI-1, NIfTI-2 or MGH file.
     what : str
-        What the image is to the user, for messages.
+        Role of the image, for messages.
 
     Returns
     -------
@@ -129,18 +128,18 @@ def read_labels(path: PathLike, *, what: str = "labels") -> Nifti1Image:
     path : path-like
         NIfTI-1, NIfTI-2 or MGH file.
     what : str
-        What the labels are to the user, for messages.
+        Role of the labels, for messages.
 
     Returns
     -------
     Nifti1Image
-        Integer data (X, Y, Z): the file's type, or the smallest that fits where whole numbers
-        are stored as floats.
+        Integer data (X, Y, Z): the file's type, or the smallest that fits if integers are stored
+        as floats.
 
     Raises
     ------
     InputError
-        As :func:`read_image`; also where values are not whole, or no voxel has a label.
+        As :func:`read_image`; also if values are not integers, or no voxel has a label.
     """
     source, world = open_image(path, what)
     data = single_volume(read_data(source, path, what, None), path, what)
@@ -149,7 +148,9 @@ def read_labels(path: PathLike, *, what: str = "labels") -> Nifti1Image:
         data = fill_missing(data, missing, path)
     if data.dtype.kind == "f":
         if np.any(data != np.rint(data)):
-            raise InputError(f"{path}: the {what} hold values that are not whole; give a label map")
+            raise InputError(
+                f"{path}: the {what} hold values that are not integers; give a label map"
+            )
         data = data.astype(smallest_integer(float(data.min()), float(data.max())))
     if not data.any():
         raise InputError(f"{path}: the {what} are zero in every voxel; give a label map")
@@ -157,14 +158,14 @@ def read_labels(path: PathLike, *, what: str = "labels") -> Nifti1Image:
 
 
 def read_mask(path: PathLike, *, what: str = "mask") -> Nifti1Image:
-    """Read a mask: any voxel that is not zero belongs to it.
+    """Read a mask: all nonzero voxels belong to it.
 
     Parameters
     ----------
     path : path-like
         NIfTI-1, NIfTI-2 or MGH file.
     what : str
-        What the mask is to the user, for messages.
+        Role of the mask, for messages.
 
     Returns
     -------
@@ -174,7 +175,7 @@ def read_mask(path: PathLike, *, what: str = "mask") -> Nifti1Image:
     Raises
     ------
     InputError
-        As :func:`read_image` (a constant mask is accepted), and where the mask is empty.
+        As :func:`read_image` (a constant mask is accepted), and if the mask is empty.
     """
     source, world = open_image(path, what)
     data = single_volume(read_data(source, path, what, None), path, what)
@@ -186,26 +187,26 @@ def read_mask(path: PathLike, *, what: str = "mask") -> Nifti1Image:
 
 
 def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int, int], Nifti1Image]:
-    """Read the geometry of an image without its data, e.g. of a reference.
+    """Read the geometry of an image without its data, e.g. of a reference image.
 
     Parameters
     ----------
     path : path-like
-        NIfTI-1, NIfTI-2 or MGH file; only its first three dimensions count.
+        NIfTI-1, NIfTI-2 or MGH file; only its first three dimensions are used.
     what : str
-        What the image is to the user, for messages.
+        Role of the image, for messages.
 
     Returns
     -------
     shape : tuple of int
         (X, Y, Z).
     image : Nifti1Image
-        An image without voxels that carries the affine and the codes: a `like` for writing.
+        An image without voxels with the affine and the codes, for `like` of :func:`write_image`.
 
     Raises
     ------
     InputError
-        As :func:`read_image`, as far as the header tells.
+        As :func:`read_image`, for the checks of the header.
     """
     source, world = open_image(path, what)
     shape = (*source.shape, 1, 1, 1)[:3]
@@ -216,7 +217,7 @@ def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int,
 
 
 def check_same_grid(first: SpatialImage, second: SpatialImage, *, tolerance: float = 1e-2) -> None:
-    """Refuse two images that do not share one voxel grid.
+    """Raise an error if two images are not on the same voxel grid.
 
     Parameters
     ----------
@@ -251,7 +252,7 @@ def write_image(
     intent: str = "none",
     time_step: float | None = None,
 ) -> Path:
-    """Write a NIfTI-1 image; the file appears complete or not at all.
+    """Write a NIfTI-1 image; the file is written completely or not at all.
 
     Parameters
     ----------
@@ -262,25 +263,25 @@ def write_image(
     affine : ndarray
         4x4, voxel indices to RAS+ mm.
     dtype : dtype-like, optional
-        Type on disk; that of `data` unless given (float64 and bool become float32 and uint8).
-        Floats are rounded for an integer type.
+        Type on disk; default: that of `data` (float64 and bool become float32 and uint8). Floats
+        are rounded for an integer type.
     like : SpatialImage, optional
-        Reference whose sform and qform codes are kept, and whose matrices are kept too where its
-        affine is `affine`. Both codes are 1 otherwise.
+        Reference image whose sform and qform codes are copied, and also its matrices if its affine
+        equals `affine`; default: both codes are 1.
     intent : str
-        NIfTI intent, as nibabel names them.
+        NIfTI intent, by nibabel's name.
     time_step : float, optional
         Seconds between the volumes of a series.
 
     Returns
     -------
     Path
-        The file written. The same data give the same bytes.
+        The file written; identical data give identical bytes.
 
     Raises
     ------
     InputError
-        If the suffix is another, the folder is missing or cannot be written to, or the disk is
+        If the suffix is not supported, the folder is missing or not writable, or the disk is
         full.
     """
     image = nifti(_for_disk(np.asarray(data), dtype, path), affine, like=like)
@@ -291,7 +292,7 @@ def write_image(
 
 
 def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = None) -> Nifti1Image:
-    """Make an image whose sform and qform are both set, in millimetres.
+    """Create an image with both sform and qform set, in millimetres.
 
     Parameters
     ----------
@@ -300,7 +301,7 @@ def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = N
     affine : ndarray
         4x4, voxel indices to RAS+ mm.
     like : SpatialImage, optional
-        Reference for the codes, see :func:`write_image`.
+        Reference image for the codes, see :func:`write_image`.
 
     Returns
     -------
@@ -310,7 +311,7 @@ def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = N
     sform, qform = (affine, 1), (affine, 1)
     if isinstance(like, Nifti1Pair):
         codes = like.get_sform(coded=True)[1], like.get_qform(coded=True)[1]
-        # A form that the reference does not set is filled with the other one.
+        # A form that the reference does not set is copied from the other one.
         scode, qcode = int(codes[0] or codes[1] or 1), int(codes[1] or codes[0] or 1)
         same = np.allclose(like.affine, affine, atol=1e-4)
         sform = (like.get_sform() if same and codes[0] else affine, scode)
@@ -340,7 +341,9 @@ def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{path}: images are written as .nii or .nii.gz; give such a name")
+        raise InputError(
+            f"{path}: images are written as .nii or .nii.gz; give a name with such a suffix"
+        )
     with staged(path) as temporary:
         if path.suffix == ".gz":
             _save_gzipped(temporary, image)
@@ -350,14 +353,14 @@ def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
 
 
 def _save_gzipped(path: Path, image: Nifti1Image) -> None:
-    """Compress an image as small as zlib does by default, some twenty times faster."""
-    # Neither name nor time goes into the file: the same data give the same bytes.
+    """Compress an image to about the size that zlib gives, some twenty times faster."""
+    # Neither name nor time is stored: identical data give identical bytes.
     with open(path, "wb") as file, GzipFile("", "wb", 1, file, mtime=0) as stream:
         image.to_stream(stream)
 
 
 def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1Image:
-    """Make an image with the given world transforms that remembers its file."""
+    """Create an image with the given world transforms and the path of its file."""
     image = Nifti1Image(data, world.affine, dtype=data.dtype)
     image.header.set_xyzt_units("mm")
     image.set_qform(*world.qform)
@@ -369,7 +372,7 @@ def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1
 
 
 def _time_step(image: SpatialImage) -> float:
-    """Return the seconds between volumes that a header states."""
+    """Return the time between volumes in a header, s."""
     zooms = image.header.get_zooms()
     unit = image.header.get_xyzt_units()[1] if isinstance(image, Nifti1Pair) else "msec"
     step = float(zooms[3]) * _SECONDS.get(unit, 1.0) if len(zooms) > 3 else 0.0
@@ -377,14 +380,14 @@ def _time_step(image: SpatialImage) -> float:
 
 
 def _set_time_step(image: Nifti1Image, seconds: float) -> None:
-    """Write the seconds between volumes into a 4-D image's header."""
+    """Set the time between volumes in the header of a 4-D image, s."""
     if len(image.shape) == 4:
         image.header.set_zooms((*image.header.get_zooms()[:3], seconds))
         image.header.set_xyzt_units("mm", "sec")
 
 
 def _for_disk(data: np.ndarray, dtype: Any, path: PathLike) -> np.ndarray:
-    """Bring data to the type they have on disk."""
+    """Convert data to the type on disk."""
     if dtype is None:
         dtype = {"f8": "f4", "f2": "f4", "b1": "u1"}.get(data.dtype.str[1:], data.dtype)
     target = np.dtype(dtype)

@@ -1,4 +1,4 @@
-"""Intensities as the engine and the networks expect them."""
+"""Normalise intensities for the optimiser and the networks."""
 
 from typing import Literal
 
@@ -7,20 +7,20 @@ from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
 
-# Bright outliers above the robust maximum are clipped here.
+# Intensities are clipped at this multiple of the robust maximum.
 UPPER_BOUND = 1.5
 
-#: Percentile of the brain's intensities that becomes 1.
+#: Percentile of the intensities in the brain that is scaled to 1.
 PERCENTILE = 99.5
 
-# Thickness of a brain's rim, in voxels.
+# Thickness of the rim of a brain, voxels.
 _RIM = 3
 
 _BINS = 1024
 
 
 def foreground(data: np.ndarray) -> np.ndarray:
-    """Return the voxels of an image that are not zero (nor NaN): the brain, once extracted.
+    """Return the voxels of an image that are neither zero nor NaN: the brain, once extracted.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def normalize(
     Parameters
     ----------
     data : ndarray
-        (X, Y, Z), any unit; NaN count as 0.
+        (X, Y, Z), any unit; NaN are treated as 0.
     mask : ndarray, optional
-        (X, Y, Z), nonzero inside; :func:`foreground` unless given. Outside becomes 0.
+        (X, Y, Z), nonzero inside; default: :func:`foreground`. Voxels outside are set to 0.
     percentile : float
-        Percentile inside the mask that becomes 1. Where there are negative values, the opposite
-        percentile becomes 0 first.
+        Percentile inside the mask that is scaled to 1. If there are negative values, the opposite
+        percentile is shifted to 0 first.
     equalize : bool
-        Replace each value inside the mask by the share of the mask that is not brighter.
+        Replace each value inside the mask by the fraction of the mask that is not brighter.
 
     Returns
     -------
@@ -89,65 +89,65 @@ def normalize(
     return result
 
 
-def with_like_contrast(
+def with_matching_contrast(
     fixed: np.ndarray, moving: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, Literal["fixed", "moving"] | None]:
-    """Exchange dark and bright in one of two images if what is dark in one is bright in the other.
+    """Invert the contrast of one of two images if they are negatively correlated.
 
-    Local measures of similarity do not mind opposite contrasts, as those of T1- and T2-weighted
-    images, but for the dark around both brains: where fluid lies between brain and outside, it is
-    like the outside in one image, and the very opposite of it in the other. With the contrast of
-    that other one exchanged, both say the same there.
+    Local similarity measures are insensitive to opposite contrasts, as of T1- and T2-weighted
+    images, except at the dark background: fluid at the surface of the brain is dark like the
+    background in one image and bright in the other. Inverting the contrast of the latter makes
+    both consistent.
 
     Parameters
     ----------
     fixed, moving : ndarray
-        (X, Y, Z), on one grid and roughly aligned, normalised as :func:`normalize` does.
+        (X, Y, Z), on the same grid, roughly aligned, normalised by :func:`normalize`.
 
     Returns
     -------
     fixed, moving : ndarray
-        Normalised again where exchanged, the same arrays otherwise.
+        Normalised again if inverted, otherwise the same arrays.
     which : {'fixed', 'moving'} or None
-        The exchanged one: that with the brighter rim.
+        The inverted image: the one with the brighter rim.
     """
     inside_fixed, inside_moving = foreground(fixed), foreground(moving)
     both = inside_fixed & inside_moving
     if not _correlation(fixed[both], moving[both]) < 0:
         return fixed, moving, None
     if _brightness_of_rim(fixed, inside_fixed) > _brightness_of_rim(moving, inside_moving):
-        return _exchanged(fixed, inside_fixed), moving, "fixed"
-    return fixed, _exchanged(moving, inside_moving), "moving"
+        return _inverted(fixed, inside_fixed), moving, "fixed"
+    return fixed, _inverted(moving, inside_moving), "moving"
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the correlation of two samples; 0 where one has no variance or nothing is there."""
+    """Return the correlation of two samples; 0 if they are empty or one has no variance."""
     if first.size == 0 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 
 
 def _brightness_of_rim(image: np.ndarray, inside: np.ndarray) -> float:
-    """Return the mean of the outermost voxels over that of all voxels."""
+    """Return the mean intensity of the rim divided by that of the whole brain."""
     rim = inside & ~ndimage.binary_erosion(inside, iterations=_RIM)
     return float(image[rim].mean() / image[inside].mean())
 
 
-def _exchanged(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return an image with dark and bright exchanged up to its robust maximum, which is 1."""
+def _inverted(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return an image with inverted contrast, between 0 and its robust maximum of 1."""
     core = ndimage.binary_erosion(inside)
-    exchanged = np.where(core, 1 - np.minimum(image, 1), 0)
-    # Voxels at the edge were mixed with the dark outside, and would become the brightest of all:
-    # they are half of what is next to them instead.
+    inverted = np.where(core, 1 - np.minimum(image, 1), 0)
+    # Partial volumes with the dark background would become the brightest voxels: at the edge,
+    # half of the nearest value is taken instead.
     nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
     edge = inside & ~core
-    exchanged[edge] = 0.5 * exchanged[tuple(nearest[:, edge])]
-    return normalize(exchanged, inside)
+    inverted[edge] = 0.5 * inverted[tuple(nearest[:, edge])]
+    return normalize(inverted, inside)
 
 
 def _equalized(values: np.ndarray) -> np.ndarray:
-    """Return for each value the share of all values up to the end of its histogram bin."""
+    """Return for each value the fraction of all values up to the end of its histogram bin."""
     counts, edges = np.histogram(values, bins=_BINS)
-    share = np.cumsum(counts) / values.size
+    fraction = np.cumsum(counts) / values.size
     index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _BINS - 1)
-    return share[index]
+    return fraction[index]

@@ -1,4 +1,4 @@
-"""Points in CSV files, for `quicksilver apply`."""
+"""Read and write points in CSV files."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class PointTable:
 
     Attributes
     ----------
-    columns
-        Names of all columns, in the file's order.
-    rows
-        The cells of each row, as text.
+    columns : list of str
+        Names of all columns, in the order of the file.
+    rows : list of list of str
+        Cells of each row, as text.
     """
 
     columns: list[str]
     rows: list[list[str]]
 
     def coordinates(self) -> np.ndarray:
-        """Return the points, (N, 3) float64, in the units and the frame of the file."""
+        """Return the points, (N, 3), float64, in the units and the frame of the file."""
         import numpy as np
 
         indices = [self.columns.index(axis) for axis in AXES]
         return np.array([[float(row[i]) for i in indices] for row in self.rows], dtype=np.float64)
 
     def with_coordinates(self, points: np.ndarray) -> PointTable:
-        """Return the table with other coordinates (N, 3) and everything else as it was."""
+        """Return the table with new coordinates (N, 3) and all other columns unchanged."""
         indices = [self.columns.index(axis) for axis in AXES]
         rows = [list(row) for row in self.rows]
         for row, point in zip(rows, points, strict=True):
@@ -57,29 +57,31 @@ def read_points(path: Path) -> PointTable:
 
     Parameters
     ----------
-    path
-        A CSV file with one header line that names the columns `x`, `y`, `z` and any others.
+    path : Path
+        CSV file with one header line that names the columns `x`, `y`, `z` and any others.
 
     Returns
     -------
     PointTable
-        Its rows; the three coordinates of each are finite numbers.
+        All rows; the three coordinates are finite numbers.
 
     Raises
     ------
     InputError
-        If the file cannot be read, lacks one of the columns, has no points, or holds a
-        coordinate that is not a finite number.
+        If the file cannot be read, lacks one of the columns, contains no points, or a
+        coordinate is not a finite number.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            # Lines without any cell are dropped; the line number is kept for the messages.
+            # Empty lines are dropped; line numbers are kept for messages.
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, row) for row in reader if row]
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is not a CSV file of text ({error})") from error
+        raise InputError(f"{path}: is not a CSV file ({error}); save it as text") from error
     columns = [name.strip() for name in lines[0][1]] if lines else []
     for axis in AXES:
         if columns.count(axis) != 1:
@@ -88,7 +90,7 @@ def read_points(path: Path) -> PointTable:
                 f"(it reads '{','.join(columns)[:80]}')"
             )
     if len(lines) == 1:
-        raise InputError(f"{path}: holds no points")
+        raise InputError(f"{path}: contains no points; add a line for each")
     indices = [columns.index(axis) for axis in AXES]
     for number, row in lines[1:]:
         if len(row) != len(columns):

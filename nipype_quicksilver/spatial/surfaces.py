@@ -1,4 +1,4 @@
-"""Vertices of GIFTI surfaces, mapped like points."""
+"""Map the vertices of GIFTI surfaces like points."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nipype_quicksilver.spatial.files import staged
 _POINTS = "NIFTI_INTENT_POINTSET"
 
 
-def map_surface(source: Path, output: Path, mapped: Callable[[np.ndarray], np.ndarray]) -> int:
-    """Map the vertices of a surface, and copy all else.
+def map_surface(source: Path, output: Path, map_points: Callable[[np.ndarray], np.ndarray]) -> int:
+    """Map the vertices of a surface; everything else is copied.
 
     Parameters
     ----------
     source, output : Path
         GIFTI files.
-    mapped : callable
+    map_points : callable
         Maps (N, 3) points, RAS mm.
 
     Returns
@@ -32,7 +32,7 @@ def map_surface(source: Path, output: Path, mapped: Callable[[np.ndarray], np.nd
     Raises
     ------
     InputError
-        If the source is no surface.
+        If the source is not a surface.
     """
     surface = _read(source)
     number = 0
@@ -42,7 +42,7 @@ def map_surface(source: Path, output: Path, mapped: Callable[[np.ndarray], np.nd
         points = np.asarray(array.data, dtype=float)
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise InputError(f"{source}: its vertices are not finite points; repair the surface")
-        array.data = mapped(points).astype(np.float32)
+        array.data = map_points(points).astype(np.float32)
         number += len(points)
     if number == 0:
         raise InputError(f"{source}: has no vertices; give a surface such as .surf.gii")
@@ -59,10 +59,10 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: no such file; check the path of the surface")
     try:
         surface = nib.load(path)
-    except Exception as error:  # what a parser makes of other bytes cannot be foreseen
+    except Exception as error:  # parsers raise any exception on other content
         raise InputError(f"{path}: not a GIFTI file that can be read; convert it first") from error
     if not isinstance(surface, GiftiImage):
-        raise InputError(f"{path}: is no GIFTI surface; convert it first")
+        raise InputError(f"{path}: is not a GIFTI surface; convert it first")
     return surface
 
 

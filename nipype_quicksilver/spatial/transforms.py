@@ -1,7 +1,7 @@
-"""ITK transforms: read, written, composed, and evaluated in RAS+ millimetres.
+"""Read, write, compose and evaluate ITK transforms; points are in RAS+ millimetres.
 
-ITK's own frame is LPS. Matrices and fields change frame in this module, images in
-:class:`~nipype_quicksilver.spatial.grids.Grid`; nothing else sees LPS.
+ITK's own frame is LPS. Matrices and fields are converted in this module, images in
+:class:`~nipype_quicksilver.spatial.grids.Grid`; all other modules use RAS+.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from nibabel.affines import from_matvec
 from nibabel.nifti1 import Nifti1Pair
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.options import AFFINE_SUFFIXES
 from nipype_quicksilver.spatial.files import (
     PathLike,
     check_readable,
@@ -24,19 +25,20 @@ from nipype_quicksilver.spatial.grids import LPS, Grid
 from nipype_quicksilver.spatial.headers import open_image, read_data
 from nipype_quicksilver.spatial.images import nifti, save_nifti
 
-AFFINE_SUFFIXES = (".mat", ".txt", ".tfm", ".h5")
 _ITK_SUFFIXES = (*AFFINE_SUFFIXES, ".hdf5", ".xfm")
-_OVERHEAD = 1 << 16  # bytes of a file of transforms, more than it holds besides its parameters
-MOMENTUM = "momentum"  # intent name of files that look like a displacement field but are none
+_OVERHEAD = 1 << 16  # bytes; more than a file of transforms holds in addition to its parameters
+MOMENTUM = "momentum"  # NIfTI intent name that distinguishes momenta from displacement fields
 
 
-def read_affine(path: PathLike) -> np.ndarray:
+def read_affine(path: PathLike, *, allow_reflection: bool = True) -> np.ndarray:
     """Read a linear ITK transform.
 
     Parameters
     ----------
     path : path-like
-        ITK or ANTs ``.mat``, ``.txt``, ``.tfm`` or ``.h5`` file with linear transforms only.
+        ITK or ANTs ``.mat``, ``.txt``, ``.tfm`` or ``.h5`` file with only linear transforms.
+    allow_reflection : bool
+        Whether to accept a matrix with a negative determinant.
 
     Returns
     -------
@@ -46,14 +48,17 @@ def read_affine(path: PathLike) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is missing, is no ITK transform, or is not linear, 3-D and invertible.
+        If the file is missing, or is not a linear, invertible 3-D ITK transform.
     """
     transform = _read_itk(path)
     if not transform.IsLinear():
         raise InputError(f"{path}: is not a linear transform; give an affine")
     matrix = affine_matrix(transform)
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-6:
+    determinant = np.linalg.det(matrix[:3, :3])
+    if not np.isfinite(matrix).all() or abs(determinant) < 1e-6:
         raise InputError(f"{path}: the transform cannot be inverted; give a valid affine")
+    if determinant < 0 and not allow_reflection:
+        raise InputError(f"{path}: contains a reflection; give an affine without reflection")
     return matrix
 
 
@@ -119,13 +124,13 @@ def write_affine(path: PathLike, matrix: np.ndarray) -> Path:
     Raises
     ------
     InputError, QuicksilverError
-        If the suffix is another, or the file cannot be written.
+        If the suffix is not supported, or the file cannot be written.
     """
     return _write_itk(path, affine_transform(matrix), AFFINE_SUFFIXES)
 
 
 def read_transform(path: PathLike) -> sitk.Transform:
-    """Read a transform of any kind that this package writes.
+    """Read an ITK transform or a displacement field.
 
     Parameters
     ----------
@@ -141,7 +146,7 @@ def read_transform(path: PathLike) -> sitk.Transform:
     Raises
     ------
     InputError
-        If the file is missing or holds no such transform.
+        If the file is missing or does not contain such a transform.
     """
     if Path(path).name.endswith((".nii", ".nii.gz")):
         return displacement_transform(*read_displacement(path))
@@ -156,7 +161,7 @@ def displacement_transform(field: np.ndarray, grid: Grid) -> sitk.DisplacementFi
     field : ndarray
         (X, Y, Z, 3), displacement of each voxel centre, RAS mm; 0 outside the grid.
     grid : Grid
-        Where the field is sampled; interpolated linearly between voxels.
+        Grid of the field, which is interpolated linearly between voxels.
 
     Returns
     -------
@@ -166,15 +171,15 @@ def displacement_transform(field: np.ndarray, grid: Grid) -> sitk.DisplacementFi
     if field.shape != (*grid.shape, 3):
         raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
     image = sitk.GetImageFromArray((field * LPS).transpose(2, 1, 0, 3), isVector=True)
-    grid.stamp(image)
+    grid.set_geometry(image)
     return sitk.DisplacementFieldTransform(image)
 
 
 def compose(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransform:
-    """Chain transforms; the last one is applied to points first, as ITK stores them.
+    """Compose transforms; the last one is applied to points first, as in ITK.
 
-    ``compose([affine, warp])`` maps a point x to ``affine(warp(x))``. That is ANTs' command line
-    ``-t warp -t affine`` read backwards: for a list in ANTs' order see :func:`compose_ants`.
+    ``compose([affine, warp])`` maps a point x to ``affine(warp(x))``. This is the reverse of the
+    order of ANTs' ``-t warp -t affine``; for a list in ANTs' order see :func:`compose_ants`.
 
     Parameters
     ----------
@@ -184,7 +189,7 @@ def compose(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransform:
     Returns
     -------
     SimpleITK.CompositeTransform
-        The chain, nested composites flattened.
+        The composite, with nested composites flattened.
 
     Examples
     --------
@@ -194,16 +199,16 @@ def compose(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransform:
     >>> map_points(chain, np.zeros((1, 3)))[0].tolist()
     [2.0, 0.0, 0.0]
     """
-    chain = sitk.CompositeTransform(list(transforms))
-    chain.FlattenTransform()
-    return chain
+    composite = sitk.CompositeTransform(list(transforms))
+    composite.FlattenTransform()
+    return composite
 
 
 def compose_ants(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransform:
-    """Chain transforms listed as for ``antsApplyTransforms``: ``[warp, affine]``.
+    """Compose transforms in the order of ``antsApplyTransforms``: ``[warp, affine]``.
 
-    "The last listed is applied first" is said of the moving image there; a fixed point goes
-    through the first listed first: x to ``affine(warp(x))``.
+    The transform listed last is applied to the moving image first; points of the fixed image are
+    mapped by the transform listed first: x to ``affine(warp(x))``.
 
     Parameters
     ----------
@@ -213,20 +218,20 @@ def compose_ants(transforms: Sequence[sitk.Transform]) -> sitk.CompositeTransfor
     Returns
     -------
     SimpleITK.CompositeTransform
-        The chain.
+        The composite.
     """
     return compose(list(transforms)[::-1])
 
 
 def write_composite(path: PathLike, transform: sitk.Transform) -> Path:
-    """Write a chain of transforms as an ITK composite.
+    """Write a transform as an ITK composite.
 
     Parameters
     ----------
     path : path-like
         ``.h5``.
     transform : SimpleITK.Transform
-        What to write; a transform that is no composite becomes one of a single link.
+        What to write; other transforms than composites become composites of one transform.
 
     Returns
     -------
@@ -236,13 +241,13 @@ def write_composite(path: PathLike, transform: sitk.Transform) -> Path:
     Raises
     ------
     InputError, QuicksilverError
-        If the suffix is another, or the file cannot be written.
+        If the suffix is not supported, or the file cannot be written.
     """
     return _write_itk(path, compose([transform]), (".h5",))
 
 
 def map_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Map points, one after the other; for whole grids see :func:`displacement_on_grid`.
+    """Map points one by one; for whole grids see :func:`displacement_on_grid`.
 
     Parameters
     ----------
@@ -270,7 +275,7 @@ def displacement_on_grid(transform: sitk.Transform, grid: Grid) -> np.ndarray:
     transform : SimpleITK.Transform
         In LPS.
     grid : Grid
-        Where to sample.
+        Output grid.
 
     Returns
     -------
@@ -285,7 +290,7 @@ def displacement_on_grid(transform: sitk.Transform, grid: Grid) -> np.ndarray:
 
 
 def write_displacement(path: PathLike, field: np.ndarray, grid: Grid) -> Path:
-    """Write a displacement field as ITK and ANTs read it.
+    """Write a displacement field in the format of ITK and ANTs.
 
     Parameters
     ----------
@@ -304,7 +309,7 @@ def write_displacement(path: PathLike, field: np.ndarray, grid: Grid) -> Path:
     Raises
     ------
     InputError, QuicksilverError
-        If the suffix is another, or the file cannot be written.
+        If the suffix is not supported, or the file cannot be written.
     """
     if field.shape != (*grid.shape, 3):
         raise ValueError(f"a field of shape {field.shape} does not fit a grid of {grid.shape}")
@@ -320,19 +325,19 @@ def read_displacement(path: PathLike) -> tuple[np.ndarray, Grid]:
     Parameters
     ----------
     path : path-like
-        ``.nii`` or ``.nii.gz`` as :func:`write_displacement` and ANTs write it.
+        ``.nii`` or ``.nii.gz`` written by :func:`write_displacement` or ANTs.
 
     Returns
     -------
     field : ndarray
         (X, Y, Z, 3), RAS mm, float32.
     grid : Grid
-        Where it is sampled.
+        Its grid.
 
     Raises
     ------
     InputError
-        If the file is missing or no such field, or holds NaN or infinite values.
+        If the file is missing, is not such a field, or holds NaN or infinite values.
     """
     what = "displacement field"
     image, world = open_image(path, what)
@@ -351,7 +356,7 @@ def read_displacement(path: PathLike) -> tuple[np.ndarray, Grid]:
 
 
 def _read_itk(path: PathLike) -> sitk.Transform:
-    """Read a file of ITK transforms."""
+    """Read a file of ITK transforms with SimpleITK."""
     check_readable(path, "transform")
     if Path(path).suffix.lower() not in _ITK_SUFFIXES:
         raise InputError(f"{path}: not a transform file; give one of ITK (.mat, .txt, .tfm, .h5)")
@@ -380,15 +385,15 @@ def _write_itk(path: PathLike, transform: sitk.Transform, suffixes: tuple[str, .
                 sitk.WriteTransform(transform, str(temporary))
         except RuntimeError as error:
             temporary.unlink(missing_ok=True)
-            check_space(path, size)  # it may have been filled in the meantime
+            check_space(path, size)  # the disk may have been filled in the meantime
             raise QuicksilverError(f"{path}: ITK could not write it; check the disk") from error
     return path
 
 
 def _number_of_parameters(transform: sitk.Transform) -> int:
-    """Return how many numbers describe a transform, in a composite those of all its links."""
+    """Return the number of parameters of a transform, or of all transforms of a composite."""
     if transform.GetTransformEnum() != sitk.sitkComposite:
         return int(transform.GetNumberOfParameters())
-    chain = sitk.CompositeTransform(transform)
-    links = (chain.GetNthTransform(i) for i in range(chain.GetNumberOfTransforms()))
-    return sum(_number_of_parameters(link) for link in links)
+    composite = sitk.CompositeTransform(transform)
+    parts = (composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms()))
+    return sum(_number_of_parameters(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Checks of voxel values as they come from a file; messages name it."""
+"""Check voxel values that were read from a file; error messages name the file."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from nipype_quicksilver.spatial.files import PathLike
 def squeezed(
     data: np.ndarray, path: PathLike, what: str, *, dimensions: tuple[int, ...]
 ) -> np.ndarray:
-    """Drop trailing axes of length one and refuse other numbers of dimensions."""
+    """Drop trailing axes of length one; raise an error for other numbers of dimensions."""
     shape = data.shape
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
@@ -25,12 +25,12 @@ def squeezed(
 
 
 def single_volume(data: np.ndarray, path: PathLike, what: str) -> np.ndarray:
-    """Return the only volume there is."""
+    """Return the only volume; raise an error for several volumes."""
     return squeezed(data, path, what, dimensions=(3,))
 
 
 def count_missing(data: np.ndarray, path: PathLike, what: str) -> int:
-    """Return how many voxels are NaN; refuse infinite ones, and nothing but NaN."""
+    """Return the number of NaN voxels; raise an error for infinite values, or only NaN."""
     if data.dtype.kind != "f":
         return 0
     if np.isinf(data).any():
