@@ -1,4 +1,4 @@
-"""The files on which a network is trained and validated: found, checked, and identified."""
+"""The files on which a network is trained and validated."""
 
 from __future__ import annotations
 

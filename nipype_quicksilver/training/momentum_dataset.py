@@ -87,7 +87,7 @@ def build_momentum_dataset(
     momenta : sequence of path-like
         Optimised momentum of each pair; the LDDMM model is the same for all pairs.
     output_dir : path-like
-        Folder, made if needed.
+        Folder, created if needed.
     prediction : path-like, optional
         Checkpoint of the paper's prediction network: the data set is for its correction network.
     device : torch.device
@@ -317,7 +317,7 @@ def dataset_files(folder: PathLike) -> list[Path]:
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
-    message = f"{folder}: is not a data set of momenta ('quicksilver dataset' makes one)"
+    message = f"{folder}: is not a data set of momenta ('quicksilver dataset' builds one)"
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -22,17 +22,17 @@ def pairs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("the pairs")
     grid = Grid((24, 24, 24), from_matvec(np.eye(3), [5, -7, 9]))
     random = np.random.default_rng(0)
-    found = SimpleNamespace(fixed=[], moving=[], momenta=[], grid=grid)
+    files = SimpleNamespace(fixed=[], moving=[], momenta=[], grid=grid)
     for number in range(2):
         for kind in ("fixed", "moving"):
             data = np.zeros(grid.shape, np.float32)
             data[4:20, 4:20, 4:20] = random.uniform(0.2, 1, (16,) * 3)
             path = folder / f"{kind} {number}.nii.gz"
-            getattr(found, kind).append(images.write_image(path, data, grid.affine))
+            getattr(files, kind).append(images.write_image(path, data, grid.affine))
         data = random.normal(0, 0.01, (12, 12, 12, 3)).astype(np.float32)
         momentum = Momentum(data, grid.subsampled(2), KERNEL, 3, grid)
-        found.momenta.append(write_momentum(folder / f"momentum {number}.nii.gz", momentum))
-    return found
+        files.momenta.append(write_momentum(folder / f"momentum {number}.nii.gz", momentum))
+    return files
 
 
 def dataset_arguments(pairs, folder, *more):
@@ -49,14 +49,14 @@ def train_arguments(dataset, folder, recipe, *more):
 @pytest.fixture(scope="module")
 def patch_recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipes") / "patch.json"
-    facts = {
+    content = {
         "format": "quicksilver-recipe",
         "version": 1,
         "architecture": {"name": "patch", "parameters": {"features": 2, "patch_size": 7}},
         "training": {"iterations": 10, "batch_size": 4, "stride": 6, "learning_rate": 0.01},
         "validation": {"every": 5},
     }
-    path.write_text(json.dumps(facts))
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -80,8 +80,12 @@ def test_dataset(dataset, pairs):
     with open(dataset / "index.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["fixed_source"] for row in rows] == [str(path) for path in pairs.fixed]
-    facts = json.loads((dataset / "dataset.json").read_text())
-    assert (facts["role"], facts["velocity_factor"], facts["kernel"]) == ("prediction", 2, KERNEL)
+    content = json.loads((dataset / "dataset.json").read_text())
+    assert (content["role"], content["velocity_factor"], content["kernel"]) == (
+        "prediction",
+        2,
+        KERNEL,
+    )
     written = read_momentum(dataset / rows[1]["momentum"])
     assert np.array_equal(written.data, read_momentum(pairs.momenta[1]).data)
     small = np.asanyarray(images.read_image(dataset / rows[1]["target"]).dataobj)
@@ -113,9 +117,9 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
 
     folder = tmp_path / "left"
     assert main(dataset_arguments(pairs, folder, "--prediction", prediction)) == 0
-    facts = json.loads((folder / "dataset.json").read_text())
+    content = json.loads((folder / "dataset.json").read_text())
     network, card = load_checkpoint(prediction)
-    assert facts["before"]["sha256"] == card.sha256
+    assert content["before"]["sha256"] == card.sha256
     moving, target = (
         torch.from_numpy(np.array(images.read_image(dataset / f"pair-0001_{x}.nii.gz").dataobj))
         for x in ("moving", "target")
@@ -136,13 +140,13 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
     points = np.indices(data.shape) + np.moveaxis(forward, -1, 0)
     carried = map_coordinates(data, points, order=1, mode="constant")
     blocks = carried.reshape(12, 2, 12, 2, 12, 2).mean(axis=(1, 3, 5))
-    found = np.asanyarray(images.read_image(folder / "pair-0001_target.nii.gz").dataobj)
-    np.testing.assert_allclose(found[2:10, 2:10, 2:10], blocks[2:10, 2:10, 2:10], atol=1e-4)
+    target = np.asanyarray(images.read_image(folder / "pair-0001_target.nii.gz").dataobj)
+    np.testing.assert_allclose(target[2:10, 2:10, 2:10], blocks[2:10, 2:10, 2:10], atol=1e-4)
 
     run = tmp_path / "run"
     assert main(train_arguments(folder, run, patch_recipe, "--role", "correction")) == 0
     card = json.loads((run / "correction.json").read_text())
-    assert card["role"] == "correction" and card["training"]["before"] == [facts["before"]]
+    assert card["role"] == "correction" and card["training"]["before"] == [content["before"]]
 
 
 def test_what_cannot_be_put_together(pairs, prediction, trained_network, tmp_path, refused):
@@ -153,10 +157,13 @@ def test_what_cannot_be_put_together(pairs, prediction, trained_network, tmp_pat
     momentum = read_momentum(pairs.momenta[0])
     moved = Momentum(momentum.data, elsewhere.subsampled(2), KERNEL, 3, elsewhere)
     steps = Momentum(momentum.data, momentum.grid, KERNEL, 5, pairs.grid)
-    for other, told in ((moved, "not on the working grid"), (steps, "another kernel, number of")):
+    for other, message in (
+        (moved, "not on the working grid"),
+        (steps, "another kernel, number of"),
+    ):
         path = write_momentum(tmp_path / "other.nii.gz", other)
         mixed = SimpleNamespace(**{**vars(pairs), "momenta": [pairs.momenta[0], path]})
-        refused(*dataset_arguments(mixed, folder), told=told)
+        refused(*dataset_arguments(mixed, folder), told=message)
     mixed.momenta[0] = mixed.momenta[1]
     refused(
         *dataset_arguments(mixed, folder, "--prediction", prediction), told="was trained for; give"

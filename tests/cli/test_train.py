@@ -121,8 +121,8 @@ def test_full_disk(trained, label_maps, recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", fill)
         assert main(arguments(label_maps, recipe, folder, "--save-every", "2")) == 2
-    told = capsys.readouterr().err
-    assert "state.pt: no space left to write it" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "state.pt: no space left to write it" in message and message.count("\n") == 1
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     assert main(arguments(label_maps, recipe, folder)) == 0
     assert same_result(folder, trained)
@@ -140,11 +140,11 @@ def test_full_disk_in_the_log(label_maps, recipe, tmp_path, monkeypatch, capsys)
 
 
 def test_a_different_training_is_not_resumed(trained, label_maps, recipe, refused):
-    for more, told in (
+    for more, message in (
         (["--iterations", "7"], "a different recipe"),
         (["--seed", "1"], "a different recipe"),
     ):
-        refused(*arguments(label_maps, recipe, trained, *more), told=told)
+        refused(*arguments(label_maps, recipe, trained, *more), told=message)
     swapped = [label_maps[1], label_maps[0], *label_maps[2:]]
     refused(*arguments(swapped, recipe, trained), told="different images, label maps or momenta")
 
@@ -158,12 +158,12 @@ def test_inputs_may_have_moved(trained, label_maps, recipe, tmp_path):
 
 
 def test_early_stopping(label_maps, recipe, tmp_path):
-    facts = json.loads(recipe.read_text())
+    content = json.loads(recipe.read_text())
     # No network learns at such a rate: the first validation is never beaten.
-    facts["training"] |= {"iterations": 50, "learning_rate": 1e-12}
-    facts["validation"] |= {"every": 1}
+    content["training"] |= {"iterations": 50, "learning_rate": 1e-12}
+    content["validation"] |= {"every": 1}
     path = tmp_path / "slow.json"
-    path.write_text(json.dumps(facts))
+    path.write_text(json.dumps(content))
     assert main(arguments(label_maps, path, tmp_path / "run", "--patience", "2")) == 0
     assert len(rows(tmp_path / "run" / "log.csv")) < 50
 
@@ -186,22 +186,22 @@ def test_correction(trained, label_maps, recipe, tmp_path, refused):
     refused(
         *arguments(label_maps, recipe, other, "--role", "correction"), told="networks before it"
     )
-    facts = json.loads(recipe.read_text())
-    facts["training"]["kernel"] = {"alpha": 0.1}
+    content = json.loads(recipe.read_text())
+    content["training"]["kernel"] = {"alpha": 0.1}
     path = tmp_path / "kernel.json"
-    path.write_text(json.dumps(facts))
+    path.write_text(json.dumps(content))
     refused(*arguments(label_maps, path, other, *more), told="trained with another kernel")
 
 
 def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused):
     import torch
 
-    facts = json.loads(recipe.read_text())
+    content = json.loads(recipe.read_text())
     # The same weights, and so small a rate that they stay.
-    facts["architecture"]["parameters"]["dropout"] = 0.1
-    facts["training"] |= {"iterations": 1, "learning_rate": 1e-12}
+    content["architecture"]["parameters"]["dropout"] = 0.1
+    content["training"] |= {"iterations": 1, "learning_rate": 1e-12}
     path = tmp_path / "dropout.json"
-    path.write_text(json.dumps(facts))
+    path.write_text(json.dumps(content))
     start, folder = trained / "prediction.safetensors", tmp_path / "run"
     assert main(arguments(label_maps, path, folder, "--start", start)) == 0
     state = torch.load(folder / "state.pt", weights_only=True)["training"]["network"]
@@ -210,8 +210,8 @@ def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused
         torch.testing.assert_close(state[name], weights)
     card = json.loads((folder / "prediction.json").read_text())
     assert [item["file"] for item in card["training"]["start"]] == [start.name]
-    facts["architecture"]["parameters"]["widths"] = [4, 6]
-    path.write_text(json.dumps(facts))
+    content["architecture"]["parameters"]["widths"] = [4, 6]
+    path.write_text(json.dumps(content))
     other = arguments(label_maps, path, tmp_path / "other", "--start", start)
     refused(*other, told="has other weights than the network of the recipe")
 
@@ -220,7 +220,7 @@ def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused
 def brains(label_maps, tmp_path_factory):
     """Brains on grids of their own, with label maps on the same grids."""
     folder = tmp_path_factory.mktemp("brains")
-    found = []
+    files = []
     for number, path in enumerate(label_maps):
         labels = np.asanyarray(nib.load(path).dataobj)[::-1]
         affine = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -228,8 +228,8 @@ def brains(label_maps, tmp_path_factory):
         noise = np.random.default_rng(number).normal(0, 5, labels.shape)
         data = (labels > 0) * (500 + 10 * (labels % 7) + noise)
         image = images.write_image(folder / f"sub-{number}_T1w.nii.gz", data, affine)
-        found.append((image, images.write_image(folder / f"sub-{number}.mgz.nii", labels, affine)))
-    return found
+        files.append((image, images.write_image(folder / f"sub-{number}.mgz.nii", labels, affine)))
+    return files
 
 
 def image_arguments(brains, recipe, folder, *more):
@@ -280,7 +280,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     )
     run = tmp_path / "run"
     first = label_maps[0]
-    for paths, told in (
+    for paths, message in (
         ([first], "is the only one of the label maps; give at least 2"),
         ([first, first], "is given twice"),
         ([first, tmp_path / "missing.nii"], "missing.nii: no such file or folder"),
@@ -289,7 +289,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
         ([first, few], "few.nii.gz: has "),
     ):
         more = ["--labels", *paths, "--recipe", recipe, "--output-dir", run]
-        refused("train", "--quiet", *more, told=told)
+        refused("train", "--quiet", *more, told=message)
     refused("train", "--output-dir", run, told="give label maps, images, or a data set")
     both = ["--labels", *label_maps[:2], "--validation", *label_maps[1:3]]
     refused("train", *both, "--recipe", recipe, "--output-dir", run, told="validate on other files")
@@ -325,8 +325,8 @@ def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch,
     monkeypatch.setattr(EndToEndTrainer, "step", greedy)
     folder = tmp_path / "run"
     assert main(arguments(label_maps, recipe, folder, "--save-every", "1")) == 2
-    told = capsys.readouterr().err
-    assert "its memory does not suffice for this network and grid" in told
+    message = capsys.readouterr().err
+    assert "its memory does not suffice for this network and grid" in message
     assert torch.load(folder / "state.pt", weights_only=True)["training"]["iteration"] == 3
 
 
@@ -380,11 +380,11 @@ def test_two_processes(label_maps, recipe, tmp_path):
     """Two processes average their gradients: one iteration is Adam's step along the mean."""
     import torch
 
-    facts = json.loads(recipe.read_text())
+    content = json.loads(recipe.read_text())
     # Without the rounding of bfloat16 and without clipping, which each process does after the mean.
-    facts["training"] |= {"iterations": 1, "low_precision": False, "clipping": 1e9}
+    content["training"] |= {"iterations": 1, "low_precision": False, "clipping": 1e9}
     path = tmp_path / "exact.json"
-    path.write_text(json.dumps(facts))
+    path.write_text(json.dumps(content))
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     folder = tmp_path / "run"
     line += ["-m", "nipype_quicksilver", *arguments(label_maps, path, folder)]
@@ -396,9 +396,9 @@ def test_two_processes(label_maps, recipe, tmp_path):
     assert card["validation"]["after"].keys() == card["validation"]["before"].keys()
 
     network = mean_step(path, label_maps)
-    found = torch.load(folder / "state.pt", weights_only=True)["training"]["network"]
+    weights_of_two = torch.load(folder / "state.pt", weights_only=True)["training"]["network"]
     for name, weights in network.state_dict().items():
-        torch.testing.assert_close(found[name], weights, rtol=0, atol=2e-5)
+        torch.testing.assert_close(weights_of_two[name], weights, rtol=0, atol=2e-5)
 
 
 def mean_step(recipe, label_maps):

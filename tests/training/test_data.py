@@ -1,4 +1,4 @@
-"""Files for training: found in folders, checked, and identified."""
+"""Files for training: folders, checks, and digests."""
 
 import hashlib
 

@@ -144,7 +144,7 @@ def test_overlap_has_a_gradient():
     step = 1e-2
     lower = overlap(pair, -step * slope / slope.abs().max())
     higher = overlap(pair, step * slope / slope.abs().max())
-    assert lower < float(loss) < higher
+    assert lower < loss.item() < higher
 
 
 def make_scan(shift=0.0, classes=True):

@@ -69,8 +69,8 @@ def test_affine_of_points():
     np.testing.assert_allclose(_least_squares_affine(source, target), matrix, atol=0.03, rtol=0)
     # In a plane nothing is known of the third axis, which stays as it is.
     flat = source * [1, 1, 0]
-    found = _least_squares_affine(flat, flat + np.array([0, 0, 7]))
-    np.testing.assert_allclose(found, from_matvec(np.eye(3), [0, 0, 7]), atol=1e-9)
+    matrix = _least_squares_affine(flat, flat + np.array([0, 0, 7]))
+    np.testing.assert_allclose(matrix, from_matvec(np.eye(3), [0, 0, 7]), atol=1e-9)
 
 
 def test_shares_of_a_brain(table, label_maps):
