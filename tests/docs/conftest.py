@@ -145,7 +145,7 @@ def reader(sources, tmp_path, monkeypatch):
     from nipype_quicksilver.lddmm import settings
     from nipype_quicksilver.preprocessing import templates
     from nipype_quicksilver.registration import alignment
-    from nipype_quicksilver.training import recipes
+    from nipype_quicksilver.training import plan
 
     for name, source in FILES.items():
         path = sources[source]
@@ -159,8 +159,8 @@ def reader(sources, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in data.SHIPPED:
         kind = "patch" if name == "patch" else "force-unet"
-        facts = {"format": recipes.FORMAT, "version": recipes.VERSION, **RECIPES[kind]}
-        (tmp_path / f".recipe_{name}.json").write_text(json.dumps(facts))
+        content = {"format": plan.FORMAT, "version": plan.VERSION, **RECIPES[kind]}
+        (tmp_path / f".recipe_{name}.json").write_text(json.dumps(content))
     monkeypatch.setattr(data, "shipped_recipe", lambda name: tmp_path / f".recipe_{name}.json")
     stages = tuple(replace(stage, iterations=2) for stage in settings.DEFAULT_STAGES)
     monkeypatch.setitem(settings.SCHEDULES, "full", settings.Settings(stages=stages))
