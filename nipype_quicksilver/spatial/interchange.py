@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
@@ -39,7 +41,9 @@ def read_matrix(
     if form == "itk":
         return read_affine(path)
     try:
-        matrix = np.loadtxt(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty file is an error below
+            matrix = np.loadtxt(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is not a matrix; give a file with a matrix of 4 by 4") from error
     if matrix.shape != (4, 4) or not abs(np.linalg.det(matrix)) > 1e-9:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,7 +34,7 @@ def as_json(record: Any) -> Any:
         return {
             field.name: as_json(value)
             for field, value in pairs
-            if value is not None or field.default is MISSING
+            if value is not None or field.default is not None
         }
     if isinstance(record, dict):
         return {key: as_json(value) for key, value in record.items()}
@@ -70,8 +70,9 @@ def from_json(kind: type[Record], data: Any, name: str, remedy: str) -> Record:
     try:
         return _converter().structure(data, kind)
     except (BaseValidationError, TypeError, ValueError) as error:
-        first = transform_error(error, path="")[0].replace(" @ ", " in ").rstrip(". in")
-        raise InputError(f"{name}: {first}; {remedy}") from error
+        problem, _, place = transform_error(error, path="")[0].partition(" @ ")
+        where = f" in {place.lstrip('.')}" if place else ""
+        raise InputError(f"{name}: {problem}{where}; {remedy}") from error
 
 
 @cache

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import FUSIONS
 from nipype_quicksilver.spatial import fusion
 from nipype_quicksilver.spatial.images import nifti
 
@@ -24,7 +25,7 @@ def at(image):
 
 
 @pytest.mark.parametrize("method", ["majority", "staple"])
-def test_the_larger_party_wins(method):
+def test_the_majority_wins(method):
     fused = fusion.fuse_labels([label_map(v) for v in (7, 9, 9)], method=method)
     assert at(fused) == 9
     data = np.asanyarray(fused.dataobj)
@@ -32,14 +33,14 @@ def test_the_larger_party_wins(method):
     np.testing.assert_array_equal(fused.affine, AFFINE)
 
 
-def test_the_first_rules_a_tie():
+def test_the_first_map_decides_a_tie():
     assert at(fusion.fuse_labels([label_map(7), label_map(9)])) == 7
     assert at(fusion.fuse_labels([label_map(9), label_map(7)])) == 9
 
 
-@pytest.mark.parametrize("method", fusion.FUSIONS)
-def test_a_tie_is_between_the_largest_parties(method):
-    """The first map rules among those of a label with the most votes, not over them."""
+@pytest.mark.parametrize("method", FUSIONS)
+def test_a_tie_is_between_the_most_frequent_labels(method):
+    """The first map decides among the labels with the most votes only."""
     noise = nifti(np.random.default_rng(1).uniform(1, 2, (6, 6, 6)).astype(np.float32), AFFINE)
     for values, winner in (((1, 3, 3, 2, 2), 3), ((1, 2, 3, 3, 2), 2)):
         labels = [label_map(value) for value in values]
@@ -48,13 +49,13 @@ def test_a_tie_is_between_the_largest_parties(method):
         assert at(fused) == winner
 
 
-def test_a_tie_is_ruled_in_each_voxel_by_itself():
+def test_a_tie_is_decided_in_each_voxel_separately():
     first = np.full((4, 4, 4), 1)
     first[1, 1, 1] = 2
     assert at(fusion.fuse_labels([label_map(first), label_map(1)])) == 2
 
 
-@pytest.mark.parametrize("method", fusion.FUSIONS)
+@pytest.mark.parametrize("method", FUSIONS)
 @pytest.mark.parametrize(
     ("dtype", "label"), [(np.uint16, 300), (np.int32, 70000), (np.int64, 2**40), (np.int16, -5)]
 )
@@ -66,7 +67,7 @@ def test_types_and_large_labels_are_kept(method, dtype, label):
     np.testing.assert_array_equal(fused.dataobj, labels[0].dataobj)
 
 
-def test_weights_follow_local_likeness():
+def test_weights_follow_local_similarity():
     random = np.random.default_rng(2)
     shape = (24, 12, 12)
     target = ndimage.gaussian_filter(random.normal(size=shape), 1) + 1
@@ -88,7 +89,7 @@ def test_weights_follow_local_likeness():
     assert np.mean(np.asanyarray(fusion.fuse_labels(labels).dataobj) == 2) == 1
 
 
-def test_staple_trusts_the_reliable():
+def test_staple_weights_reliable_maps():
     random = np.random.default_rng(3)
     truth = ndimage.gaussian_filter(random.normal(size=(20, 20, 20)), 2) > 0
     errors = (0.02, 0.02, 0.4, 0.4, 0.4)
@@ -101,7 +102,7 @@ def test_staple_trusts_the_reliable():
     assert right[1] > 0.97 and right[1] > right[0]
 
 
-def test_what_cannot_be_fused_is_refused():
+def test_maps_that_cannot_be_fused_are_refused():
     one = label_map(1)
     with pytest.raises(InputError, match="no label map"):
         fusion.fuse_labels([])

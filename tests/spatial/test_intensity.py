@@ -9,7 +9,7 @@ from nipype_quicksilver.spatial.intensity import (
     UPPER_BOUND,
     foreground,
     normalize,
-    with_like_contrast,
+    with_matching_contrast,
 )
 
 RNG = np.random.default_rng(2)
@@ -70,12 +70,12 @@ T1W, T2W = (0.9, 0.6, 0.15), (0.45, 0.65, 1.0)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_opposite_contrast_is_exchanged_where_the_rim_is_bright(order):
-    """What is dark outside is then next to dark fluid, as in the other image."""
+def test_opposite_contrast_is_inverted_where_the_rim_is_bright(order):
+    """The dark background is then next to dark fluid, as in the other image."""
     pair = [ball_of_tissues(*T1W), ball_of_tissues(*T2W, shift=1.0)][::order]
-    *alike, which = with_like_contrast(*pair)
+    *matched, which = with_matching_contrast(*pair)
     assert which == ("moving", "fixed")[::order][0]
-    kept, changed = alike[::order]
+    kept, changed = matched[::order]
     assert kept is pair[::order][0]
     t2w = pair[::order][1]
     both = (kept > 0) & (t2w > 0)
@@ -88,24 +88,24 @@ def test_opposite_contrast_is_exchanged_where_the_rim_is_bright(order):
     assert white > 0.8 and fluid < 0.2
 
 
-def test_the_edge_of_an_exchanged_brain_is_no_bright_line():
+def test_the_edge_of_an_inverted_brain_is_not_bright():
     """Voxels that mix fluid and outside would be bright among dark fluid and dark outside."""
     t2w = ball_of_tissues(*T2W)
     edge = (t2w > 0) & ~ndimage.binary_erosion(t2w > 0)
     mixed = np.where(edge, 0.3, t2w)
-    assert with_like_contrast(ball_of_tissues(*T1W), mixed)[1][edge].max() < 0.2
+    assert with_matching_contrast(ball_of_tissues(*T1W), mixed)[1][edge].max() < 0.2
 
 
-def test_like_contrasts_are_left_alone():
+def test_equal_contrasts_are_not_changed():
     for contrast in (T1W, T2W):
         pair = ball_of_tissues(*contrast), ball_of_tissues(*contrast, shift=1.0)
-        fixed, moving, which = with_like_contrast(*pair)
+        fixed, moving, which = with_matching_contrast(*pair)
         assert which is None and fixed is pair[0] and moving is pair[1]
 
 
-def test_contrast_is_left_alone_where_there_is_none_or_nothing_in_common():
+def test_contrast_is_not_changed_without_contrast_or_overlap():
     ball = ball_of_tissues(*T1W)
-    flat, beside = (ball > 0).astype(np.float32), np.zeros_like(ball)
-    beside[0, 0, :5] = 1, 0.5, 0.2, 0.1, 0.3
-    for other in (flat, beside):
-        assert with_like_contrast(ball, other)[2] is None
+    flat, elsewhere = (ball > 0).astype(np.float32), np.zeros_like(ball)
+    elsewhere[0, 0, :5] = 1, 0.5, 0.2, 0.1, 0.3
+    for other in (flat, elsewhere):
+        assert with_matching_contrast(ball, other)[2] is None

@@ -42,7 +42,7 @@ def test_is_no_displacement_field(tmp_path):
     with pytest.raises(InputError, match="not an ITK displacement field"):
         transforms.read_transform(path)
     field = transforms.write_displacement(tmp_path / "w.nii.gz", example().data, example().grid)
-    with pytest.raises(InputError, match="is no momentum"):
+    with pytest.raises(InputError, match="is not a momentum"):
         read_momentum(field)
 
 
@@ -51,7 +51,7 @@ def test_lost_extension(tmp_path):
     image = nib.load(path)
     image.header.extensions.clear()
     nib.save(image, tmp_path / "stripped.nii")
-    with pytest.raises(InputError, match="tells no kernel and grid"):
+    with pytest.raises(InputError, match="does not store a kernel and a grid"):
         read_momentum(tmp_path / "stripped.nii")
 
 
@@ -91,7 +91,7 @@ def test_other_files(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_momentum(tmp_path / "no.nii")
     images.write_image(tmp_path / "i.nii", np.ones((3, 3, 3)), np.eye(4))
-    with pytest.raises(InputError, match="is no momentum"):
+    with pytest.raises(InputError, match="is not a momentum"):
         read_momentum(tmp_path / "i.nii")
 
 

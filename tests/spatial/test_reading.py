@@ -1,4 +1,4 @@
-"""Every input that cannot be registered is refused in one line that names its file."""
+"""Images that cannot be registered are refused in one line that names the file."""
 
 import errno
 import gzip
@@ -47,7 +47,7 @@ def refused(path: Path, *words: str, reader=images.read_image) -> None:
 
 
 def patch_header(path: Path, offset: int, values: np.ndarray) -> Path:
-    """Overwrite bytes of an uncompressed file, past everything that mends headers."""
+    """Overwrite bytes of an uncompressed file, so that nothing repairs the header."""
     raw = bytearray(path.read_bytes())
     raw[offset : offset + values.nbytes] = values.tobytes()
     path.write_bytes(raw)
@@ -82,11 +82,11 @@ def test_folder_instead_of_file(folder, reader):
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
-def test_truncated_gzip(folder, reader, share):
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.99])
+def test_truncated_gzip(folder, reader, fraction):
     path = save(folder, GOOD)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * share)])
+    path.write_bytes(whole[: int(len(whole) * fraction)])
     refused(path, reader=reader)
 
 
@@ -178,7 +178,7 @@ def test_bad_spacing(folder, capfd, spacing, axis):
     path = save(folder, GOOD, name="x.nii")
     patch_header(path, 80 + 4 * axis, np.float32([spacing]))
     refused(path, "spacing")
-    assert capfd.readouterr().err == ""  # nibabel mends it and would say so
+    assert capfd.readouterr().err == ""  # nibabel repairs it and would report it
 
 
 def test_bad_spacing_in_mgh(folder):
@@ -229,7 +229,7 @@ def test_sheared_sform_without_qform(folder):
     refused(folder / "x.nii", "sheared")
 
 
-def test_sheared_sform_gives_way_to_the_qform(folder):
+def test_sheared_sform_is_replaced_by_the_qform(folder):
     sheared = AFFINE.copy()
     sheared[0, 1] = 0.3
     image = nib.Nifti1Image(GOOD, AFFINE)
@@ -331,7 +331,7 @@ def test_labels_keep_their_integer_type(folder):
 
 
 def test_labels_must_be_whole_and_present(folder):
-    refused(save(folder, GOOD + 0.5), "not whole", reader=images.read_labels)
+    refused(save(folder, GOOD + 0.5), "not integers", reader=images.read_labels)
     refused(save(folder, GOOD * 0), "zero in every voxel", reader=images.read_labels)
 
 

@@ -8,6 +8,7 @@ from nibabel.eulerangles import euler2mat
 from scipy.ndimage import map_coordinates
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS
 from nipype_quicksilver.spatial import resampling, transforms
 from nipype_quicksilver.spatial.grids import Grid
 
@@ -64,14 +65,14 @@ def test_own_grid_changes_nothing(image):
         np.testing.assert_allclose(result, image.get_fdata(), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", resampling.INTERPOLATIONS)
+@pytest.mark.parametrize("name", APPLY_INTERPOLATIONS)
 def test_every_interpolation_runs(name):
     data = np.zeros((12, 12, 12), np.int16)
     data[3:9, 3:9, 3:9] = 100
     image = nib.Nifti1Image(data, np.eye(4))
     grid = Grid((12, 12, 12), from_matvec(np.eye(3), [0.3, 0, 0]))
     result = resampling.resample(image, grid, interpolation=name)
-    label = name in resampling.LABEL_INTERPOLATIONS
+    label = name in resampling.LABEL_PRESERVING
     assert result.dtype == (np.int16 if label else np.float32)
     # Deep inside and far outside every method agrees, up to a sinc's ripple.
     assert abs(result[5, 5, 5] - 100) < 10 and abs(result[0, 0, 0]) < 10
@@ -93,7 +94,7 @@ def test_labels_keep_value_and_type(name, dtype, label):
     np.testing.assert_array_equal(result[1:], data[1:])
 
 
-def test_generic_label_takes_the_largest_share():
+def test_generic_label_takes_the_largest_fraction():
     data = np.zeros((4, 2, 2), np.uint16)
     data[1], data[2, 0], data[2, 1] = 7, 500, 9
     image = nib.Nifti1Image(data, np.eye(4))

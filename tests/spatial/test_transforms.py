@@ -1,4 +1,4 @@
-"""Transforms are read alike by SimpleITK, by nitransforms and by this package."""
+"""SimpleITK, nitransforms and this package read transforms in the same way."""
 
 from pathlib import Path
 
@@ -175,7 +175,7 @@ def test_displacement_on_grid(grid):
     np.testing.assert_allclose(sampled, expected, atol=1e-4)
 
 
-def test_field_on_its_own_grid_comes_back(grid, field):
+def test_field_is_unchanged_on_its_own_grid(grid, field):
     """At the border too."""
     warp = transforms.displacement_transform(field, grid)
     np.testing.assert_allclose(transforms.displacement_on_grid(warp, grid), field, atol=1e-3)
@@ -209,12 +209,12 @@ def test_refused_files(folder, call):
     refused(call, folder / "2d.tfm", "3-D")
 
 
-@pytest.mark.parametrize("share", [0.1, 0.6, 0.999])
-def test_truncated_composite(folder, field, share, capfd):
-    """HDF5 has nothing to add to our one line."""
+@pytest.mark.parametrize("fraction", [0.1, 0.6, 0.999])
+def test_truncated_composite(folder, field, fraction, capfd):
+    """Messages of HDF5 are suppressed."""
     warp = transforms.displacement_transform(field, Grid(SHAPE, np.eye(4)))
     path = transforms.write_composite(folder / "w.h5", warp)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     refused(transforms.read_transform, path, "not an ITK transform")
     assert capfd.readouterr().err == ""
 
@@ -227,6 +227,17 @@ def test_refused_affines(folder, field):
     flat.SetMatrix((1, 0, 0, 0, 1, 0, 0, 0, 1e-9))
     sitk.WriteTransform(flat, str(folder / "flat.txt"))
     refused(transforms.read_affine, folder / "flat.txt", "inverted")
+
+
+def test_reflections_are_refused_on_request(folder):
+    mirror = np.diag([-1.0, 1, 1, 1])
+    path = transforms.write_affine(folder / "mirror.mat", mirror)
+    np.testing.assert_array_equal(transforms.read_affine(path), mirror)
+
+    def proper(file):
+        return transforms.read_affine(file, allow_reflection=False)
+
+    refused(proper, path, "contains a reflection")
 
 
 def test_refused_displacements(folder, field):
