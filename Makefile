@@ -11,6 +11,8 @@ EXTRAS ?= test
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+# The package as it is installed, with the workflows inside: for tools that read imports.
+LAYOUT := build/layout
 INSTALLED_DOCS := $(VENV)/.installed-docs
 # The peers to compare with need older libraries: an environment of their own.
 VENV_BENCHMARK := $(VENV)-benchmark
@@ -56,7 +58,10 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	rm -rf $(LAYOUT) && mkdir -p $(LAYOUT)
+	cp -r nipype_quicksilver $(LAYOUT) && cp -r workflows $(LAYOUT)/nipype_quicksilver
+	cd $(LAYOUT) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(LAYOUT) && $(abspath $(BIN))/lint-imports $(CURDIR)/pyproject.toml
 
 docs: $(INSTALLED_DOCS)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -1,0 +1,85 @@
+"""Print the table of `docs/options.md`: which door knows which option, from the declarations."""
+
+from nipype_quicksilver.declarations import Option
+from nipype_quicksilver.options import OPTIONS, SCAN_FILES
+
+DOORS = ("command", "Python", "node", "workflow", "cohort")
+HEADS = (
+    "option",
+    "`quicksilver register`",
+    "`register()`",
+    "`QuicksilverRegistration`",
+    "`init_quicksilver_wf`",
+    "`quicksilver cohort`",
+)
+#: What a cohort has instead of the files of a pair.
+COHORT_FILES = {
+    "fixed_mask": "is extracted, or comes with a template",
+    "moving_mask": "column `mask` of a table",
+    "fixed_lesion_mask": "pairwise: column `lesion_mask` of the other image",
+    "moving_lesion_mask": "column `lesion_mask` of a table, or `*_label-lesion_roi.nii.gz`",
+    "fixed_labels": "`--fixed-labels`",
+    "moving_labels": "`--labels`, or column `labels` of a table",
+}
+#: What is no option of the registration itself, but where and how it runs.
+_SETTINGS = "their parts above"
+RUNS = (
+    (
+        "images",
+        "`--fixed`, `--moving`",
+        "`fixed`, `moving`",
+        "`fixed_image`, `moving_image`",
+        "`inputnode.fixed_image`, `inputnode.moving_image`",
+        "`--fixed`, data set or table",
+    ),
+    ("device", "`--device`", "`device`", "`use_gpu`", "`use_gpu`", "`--device`, `--n-gpus`"),
+    (
+        "threads",
+        "`--num-threads`",
+        "those of torch and ITK",
+        "`num_threads`",
+        "`omp_nthreads`",
+        "`--num-threads`, `--n-procs`",
+    ),
+    (
+        "intermediate files",
+        "`--work-dir`",
+        "`work_dir`",
+        "Nipype's `base_dir`",
+        "Nipype's `base_dir`",
+        "`--work-dir`",
+    ),
+    ("settings of the optimiser", _SETTINGS, "`settings`", _SETTINGS, _SETTINGS, _SETTINGS),
+)
+
+
+def table() -> str:
+    """Return the table as Markdown."""
+    rows = [HEADS, ("---",) * len(HEADS)]
+    rows += [_option(option) for option in OPTIONS.values()]
+    rows += [_file(option) for option in SCAN_FILES.values()]
+    rows += RUNS
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _option(option: Option) -> tuple[str, ...]:
+    names = {
+        "command": option.flag,
+        "Python": option.name,
+        "node": option.trait,
+        "workflow": option.name,
+        "cohort": option.flag,
+    }
+    return option.title, *(option.without.get(door) or f"`{names[door]}`" for door in DOORS)
+
+
+def _file(option: Option) -> tuple[str, ...]:
+    names = (option.flag, option.name, option.trait, f"inputnode.{option.trait}")
+    cells = [f"`{name}`" for name in names]
+    if option.name.endswith("labels"):
+        cells[-1] += " with `labels=True`"
+    return option.title, *cells, COHORT_FILES[option.name]
+
+
+if __name__ == "__main__":
+    print(table())

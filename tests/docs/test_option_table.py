@@ -1,0 +1,14 @@
+"""The table of `docs/options.md` is made from the declarations of the options."""
+
+import importlib.util
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_table_is_that_of_the_declarations():
+    spec = importlib.util.spec_from_file_location("option_table", DOCS / "option_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (DOCS / "options.md").read_text(encoding="utf-8")
+    assert page.endswith(f"-->\n{module.table()}\n"), "run: python docs/option_table.py"
