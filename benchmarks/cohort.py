@@ -50,7 +50,7 @@ def simulate(folder: Path, number: int, threads: int) -> dict[str, float]:
     from nipype_quicksilver.cli.main import main
     from nipype_quicksilver.cohort.derivatives import Place
     from nipype_quicksilver.cohort.images import find_images
-    from nipype_quicksilver.cohort.jobs import Settings, plan
+    from nipype_quicksilver.cohort.jobs import CohortOptions, plan
     from nipype_quicksilver.interfaces import RegistrationReport
     from nipype_quicksilver.interfaces.base import QuicksilverCommand
     from nipype_quicksilver.workflows import init_cohort_wf
@@ -62,7 +62,7 @@ def simulate(folder: Path, number: int, threads: int) -> dict[str, float]:
     images = find_images(source)
     seconds["find"] = time.process_time() - start
     start = time.process_time()
-    settings = Settings()
+    settings = CohortOptions.of()
     jobs = plan(images, settings)
     init_cohort_wf(jobs=jobs, settings=settings, place=Place(out, source), omp_nthreads=1)
     seconds["build"] = time.process_time() - start

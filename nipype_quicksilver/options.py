@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypedDict, TypeVar, cast
 
 from nipype_quicksilver.declarations import Kind, Option, declared, numpydoc
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.settings import MEASURES, SCHEDULES
+from nipype_quicksilver.lddmm.settings import MEASURES, SCHEDULES, Settings
 from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS, ExternalTool
 
 Documented = TypeVar("Documented", bound=Callable[..., Any])
@@ -200,10 +200,10 @@ class RegistrationOptions(TypedDict, total=False):
     similarity: Annotated[
         str | None,
         Option(
-            "similarity measure of the optimisation; lncc: local correlation, for one contrast; "
-            "mind: self-similarity, for different contrasts; ssd: squared differences "
-            "(default: lncc)",
-            choices=MEASURES,
+            "similarity measure of the optimisation; "
+            + "; ".join(f"{name}: {text}" for name, text in MEASURES.items())
+            + f" (default: {Settings().similarity})",
+            choices=tuple(MEASURES),
             method="optimizes",
         ),
     ]

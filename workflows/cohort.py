@@ -9,22 +9,24 @@ from nipype.pipeline.engine import Node, Workflow
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.cohort.jobs import FIXED, Job, Settings
+from nipype_quicksilver.cohort.jobs import FIXED, CohortOptions, Job
 from nipype_quicksilver.cohort.node import SaveDerivatives
 from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationReport
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import check_method
+from nipype_quicksilver.options import NONE, OPTIONS
+from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.preprocessing import init_affine_wf, init_brain_extraction_wf
 
 
 def init_cohort_wf(
     *,
     jobs: Sequence[Job],
-    settings: Settings,
     place: Place,
     omp_nthreads: int,
+    options: CohortOptions | None = None,
     use_gpu: bool = False,
     name: str = "cohort_wf",
+    settings: CohortOptions | None = None,
 ) -> Workflow:
     """Build a workflow that registers many images and keeps the results as BIDS derivatives.
 
@@ -39,17 +41,19 @@ def init_cohort_wf(
     ----------
     jobs : sequence of Job
         What to register to what, see :func:`nipype_quicksilver.cohort.jobs.plan`.
-    settings : Settings
-        How.
     place : Place
         Folder of the derivatives; those that are there already are made again.
     omp_nthreads : int
         Threads of each node that can use several.
+    options : CohortOptions
+        What the images are registered to, and how.
     use_gpu : bool
         Register on a GPU. Brains are extracted and aligned on the CPU, which other jobs leave
         idle meanwhile.
     name : str
         Name of the workflow.
+    settings : CohortOptions, optional
+        Earlier name of `options`; deprecated since version 0.2.
 
     Returns
     -------
@@ -59,31 +63,25 @@ def init_cohort_wf(
     Raises
     ------
     InputError
-        If an engine is unknown or not installed, or the method has no use for a setting.
+        If an external tool is not installed.
 
     Examples
     --------
     >>> from pathlib import Path
     >>> from nipype_quicksilver.cohort.jobs import plan
     >>> images = [CohortImage(Path(__file__), "01", None, "sub-01", "T1w")]
-    >>> settings = Settings("MNI152")
+    >>> options = CohortOptions.of("MNI152")
     >>> wf = init_cohort_wf(
-    ...     jobs=plan(images, settings), settings=settings, place=Place(Path("/out")),
+    ...     jobs=plan(images, options), options=options, place=Place(Path("/out")),
     ...     omp_nthreads=1,
     ... )
     >>> wf.get_node("sub-01_to-MNI152NLin2009aSym").list_node_names()
     ['affine_wf.align', 'affine_wf.inputnode', 'affine_wf.outputnode', 'register', 'report',
     'save']
     """
-    check_method(
-        settings.method,
-        similarity=settings.similarity,
-        iterations=settings.iterations,
-        samples=settings.samples,
-        corrections=settings.corrections,
-        prediction_network=settings.prediction_network,
-        correction_network=settings.correction_network,
-    )
+    chosen = renamed("settings", settings, "options", options)
+    if chosen is None:
+        raise TypeError("init_cohort_wf needs options")
     workflow = Workflow(name=name)
     workflow.config["execution"] = {"stop_on_first_crash": "false"}
     workflow.__desc__ = (
@@ -91,9 +89,9 @@ def init_cohort_wf(
         f"deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilver* "
         f"{__version__}.\n"
     )
-    sources = _Sources(workflow, settings, omp_nthreads)
+    sources = _Sources(workflow, chosen, omp_nthreads)
     for job in jobs:
-        _add_job(workflow, job, settings, place, sources, omp_nthreads, use_gpu)
+        _add_job(workflow, job, chosen, place, sources, omp_nthreads, use_gpu)
     return workflow
 
 
@@ -104,19 +102,19 @@ class _Sources:
     ----------
     workflow : Workflow
         To which they are added.
-    settings : Settings
-        With the engine of brain extraction.
+    chosen : CohortOptions
+        What extracts brains.
     omp_nthreads : int
         Threads of each node.
     """
 
-    def __init__(self, workflow: Workflow, settings: Settings, omp_nthreads: int) -> None:
-        self._workflow, self._settings, self._threads = workflow, settings, omp_nthreads
+    def __init__(self, workflow: Workflow, chosen: CohortOptions, omp_nthreads: int) -> None:
+        self._workflow, self._chosen, self._threads = workflow, chosen, omp_nthreads
         self._known: dict[str, Workflow | None] = {}
 
     def of_image(self, image: CohortImage) -> Workflow | None:
         """Return the workflow that extracts an image's brain; None where that is not needed."""
-        if image.mask is not None or self._settings.brain_extraction == "none":
+        if image.mask is not None or self._chosen.registration["brain_extraction"] == NONE:
             return None
         if image.stem not in self._known:
             part = Workflow(name=image.stem)
@@ -138,18 +136,19 @@ class _Sources:
 
     def _extraction(self) -> Workflow:
         return init_brain_extraction_wf(
-            omp_nthreads=self._threads, engine=self._settings.brain_extraction
+            omp_nthreads=self._threads,
+            brain_extraction=self._chosen.registration["brain_extraction"],
         )
 
     def _fixed(self) -> Workflow:
         """Build the workflow of the fixed image, with `outputnode`."""
-        settings, part = self._settings, Workflow(name=FIXED)
+        chosen, part = self._chosen, Workflow(name=FIXED)
         select_template = Node(
-            SelectTemplate(template=settings.fixed), mem_gb=0.5, name="select_template"
+            SelectTemplate(template=chosen.fixed), mem_gb=0.5, name="select_template"
         )
         outputnode = Node(IdentityInterface(fields=["image", "brain", "mask"]), name="outputnode")
         part.connect(select_template, "template_file", outputnode, "image")
-        if settings.fixed_file is None or settings.brain_extraction == "none":
+        if chosen.fixed_file is None or chosen.registration["brain_extraction"] == NONE:
             part.connect([
                 (select_template, outputnode, [
                     ("template_file", "brain"),
@@ -171,7 +170,7 @@ class _Sources:
 def _add_job(
     workflow: Workflow,
     job: Job,
-    settings: Settings,
+    chosen: CohortOptions,
     place: Place,
     sources: _Sources,
     omp_nthreads: int,
@@ -180,19 +179,20 @@ def _add_job(
     """Add the registration of one image."""
     part = Workflow(name=job.name)
     register = Node(
-        QuicksilverRegistration(use_gpu=use_gpu, **_options(job, settings)),
+        QuicksilverRegistration(use_gpu=use_gpu, **_inputs(job, chosen)),
         n_procs=1 if use_gpu else omp_nthreads,
         mem_gb=4.0,
         name="register",
     )
-    save = Node(SaveDerivatives(job=job, settings=settings, place=place), mem_gb=0.5, name="save")
+    save = Node(SaveDerivatives(job=job, options=chosen, place=place), mem_gb=0.5, name="save")
     # The report reads files that no connection tells of.
     register.config = {"execution": {"remove_unnecessary_outputs": "false"}}
     report = Node(RegistrationReport(), mem_gb=1.5, name="report")
-    if settings.affine != "none":
-        report.inputs.affine = settings.affine
+    affine = str(chosen.registration["affine"])
+    if affine != NONE:
+        report.inputs.affine = affine
     if sources.of_image(job.moving) is not None:
-        report.inputs.brain_extraction = settings.brain_extraction
+        report.inputs.brain_extraction = chosen.registration["brain_extraction"]
     part.connect([
         (register, report, [("summary", "summary")]),
         (register, save, [("summary", "summary")]),
@@ -201,8 +201,8 @@ def _add_job(
     files = set(job.files()) & set(register.outputs.copyable_trait_names())
     part.connect([(register, save, [(name, name) for name in sorted(files)])])
     affine_wf = None
-    if settings.affine != "none":
-        affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, engine=settings.affine)
+    if affine != NONE:
+        affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, affine=affine)
         part.connect(affine_wf, "outputnode.affine_transform", register, "initial_moving_transform")
     workflow.add_nodes([part])
     _connect_image(workflow, part, "moving", job.moving, sources.of_image(job.moving), affine_wf)
@@ -212,26 +212,27 @@ def _add_job(
         _connect_fixed(workflow, part, sources.of_fixed(), affine_wf)
 
 
-def _options(job: Job, settings: Settings) -> dict[str, Any]:
+def _inputs(job: Job, chosen: CohortOptions) -> dict[str, Any]:
     """Return the inputs of a registration that are known when it is built."""
-    fixed_labels = settings.fixed_labels if job.fixed is None else job.fixed.labels
-    options = {
-        "method": settings.method,
-        "similarity": settings.similarity,
-        "iterations": None if settings.iterations is None else list(settings.iterations),
-        "prediction_network": settings.prediction_network,
-        "correction_network": settings.correction_network,
-        "n_samples": settings.samples,
-        "corrections": settings.corrections,
+    options = chosen.registration
+    inputs: dict[str, Any] = {
+        option.trait: options[name]  # type: ignore[literal-required]
+        for name, option in OPTIONS.items()
+        if "cohort" not in option.without
+    }
+    fixed_labels = chosen.fixed_labels if job.fixed is None else job.fixed.labels
+    inputs |= {
         "moving_labels": job.moving.labels,
         # Alone, there is nothing to compare them with.
         "fixed_labels": None if job.moving.labels is None else fixed_labels,
-        "affine": "none" if settings.affine == "none" else None,
+        # An affine that was estimated before is a file.
+        "affine": NONE if options["affine"] == NONE else None,
         # Brains come with masks, or without skull.
-        "brain_extraction": "none",
-        "random_seed": settings.seed,
+        "brain_extraction": NONE,
     }
-    return {name: value for name, value in options.items() if value is not None}
+    if inputs["iterations"] is not None:
+        inputs["iterations"] = list(inputs["iterations"])
+    return {name: value for name, value in inputs.items() if value is not None}
 
 
 def _connect_image(
@@ -245,6 +246,8 @@ def _connect_image(
     """Give an image of the cohort to the nodes of a job, as `moving` or `fixed`."""
     register = part.get_node("register")
     setattr(register.inputs, f"{side}_image", str(image.path))
+    if image.lesion_mask is not None:
+        setattr(register.inputs, f"{side}_lesion_mask", str(image.lesion_mask))
     if extracted is not None:
         out = "brain_extraction_wf.outputnode"
         targets = [(f"{out}.out_mask", f"register.{side}_image_mask")]

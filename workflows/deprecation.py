@@ -40,7 +40,7 @@ def renamed(earlier: str, value: Value | None, name: str, default: Value) -> Val
     if value is None:
         return default
     warnings.warn(
-        f"the parameter '{earlier}' is called '{name}' since version 0.2, and will be removed in 0.3",
+        f"the parameter '{earlier}' is called '{name}' since version 0.2; it goes with version 0.3",
         DeprecationWarning,
         stacklevel=3,
     )

@@ -12,11 +12,7 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import (
     AffineRegistration,
-    ApplyTransforms,
-    ComposeTransforms,
     ConformToGrid,
-    JacobianSummary,
-    LabelOverlap,
     NormalizeIntensity,
     OptimizeMomentum,
     PredictMomentum,
@@ -33,6 +29,12 @@ from nipype_quicksilver.options import (
     documented,
 )
 from nipype_quicksilver.workflows.deprecation import renamed
+from nipype_quicksilver.workflows.finishing import (
+    connect_images,
+    connect_labels,
+    connect_transforms,
+    connect_uncertainty,
+)
 
 _INPUTS = [
     "fixed_image",
@@ -189,12 +191,12 @@ def init_quicksilver_wf(
     _connect_preparation(workflow, inputnode, omp_nthreads, chosen["template"])
     source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
     workflow.connect(source, "momentum", outputnode, "momentum")
-    _connect_transforms(workflow, inputnode, omp_nthreads)
-    _connect_images(workflow, inputnode, outputnode, omp_nthreads, chosen["interpolation"])
+    connect_transforms(workflow, inputnode, omp_nthreads)
+    connect_images(workflow, inputnode, outputnode, omp_nthreads, chosen["interpolation"])
     if labels:
-        _connect_labels(workflow, inputnode, outputnode, omp_nthreads)
+        connect_labels(workflow, inputnode, outputnode, omp_nthreads)
     for uncertainty in uncertainties:
-        _connect_uncertainty(workflow, inputnode, outputnode, omp_nthreads, uncertainty)
+        connect_uncertainty(workflow, inputnode, outputnode, omp_nthreads, uncertainty)
     return workflow
 
 
@@ -330,129 +332,3 @@ def _connect_pair(workflow: Workflow, node: Node) -> None:
                 ("out_lesion_mask", f"{side}_lesion_mask"),
             ]),
         ])  # fmt: skip
-
-
-def _connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
-    """Join the geodesic's ends with the affines, in both directions."""
-    conform_fixed, conform_moving = (workflow.get_node(f"conform_{s}") for s in ("fixed", "moving"))
-    shoot = workflow.get_node("shoot")
-    # ANTs' order: a fixed point goes to the working grid, through the displacement, and on.
-    merge_forward = Node(Merge(3), run_without_submitting=True, name="merge_forward")
-    merge_inverse = Node(Merge(3), run_without_submitting=True, name="merge_inverse")
-    flags = [True, False, False]
-    compose_forward = Node(
-        ComposeTransforms(invert_transform_flags=flags),
-        n_procs=omp_nthreads,
-        mem_gb=1.2,
-        name="compose_forward",
-    )
-    compose_inverse = Node(
-        ComposeTransforms(out_file="inverse_composite.h5", invert_transform_flags=flags),
-        n_procs=omp_nthreads,
-        mem_gb=1.2,
-        name="compose_inverse",
-    )
-    workflow.connect([
-        (conform_fixed, merge_forward, [("out_affine", "in1")]),
-        (shoot, merge_forward, [("displacement", "in2")]),
-        (conform_moving, merge_forward, [("out_affine", "in3")]),
-        (conform_moving, merge_inverse, [("out_affine", "in1")]),
-        (shoot, merge_inverse, [("inverse_displacement", "in2")]),
-        (conform_fixed, merge_inverse, [("out_affine", "in3")]),
-        (merge_forward, compose_forward, [("out", "transforms")]),
-        (merge_inverse, compose_inverse, [("out", "transforms")]),
-        (inputnode, compose_forward, [("fixed_image", "reference_image")]),
-        (inputnode, compose_inverse, [("moving_image", "reference_image")]),
-    ])  # fmt: skip
-
-
-def _connect_images(
-    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int, interpolation: str
-) -> None:
-    """Warp the images, measure the map and connect the outputs."""
-    forward, inverse = workflow.get_node("compose_forward"), workflow.get_node("compose_inverse")
-    warp_moving = Node(
-        ApplyTransforms(interpolation=interpolation),
-        n_procs=omp_nthreads,
-        mem_gb=0.6,
-        name="warp_moving",
-    )
-    warp_fixed = Node(
-        ApplyTransforms(interpolation=interpolation),
-        n_procs=omp_nthreads,
-        mem_gb=0.6,
-        name="warp_fixed",
-    )
-    jacobian_summary = Node(JacobianSummary(), mem_gb=1.5, name="jacobian_summary")
-    workflow.connect([
-        (inputnode, warp_moving, [
-            ("moving_image", "input_image"),
-            ("fixed_image", "reference_image"),
-        ]),
-        (inputnode, warp_fixed, [
-            ("fixed_image", "input_image"),
-            ("moving_image", "reference_image"),
-        ]),
-        (forward, warp_moving, [("composite_transform", "transforms")]),
-        (inverse, warp_fixed, [("composite_transform", "transforms")]),
-        (forward, jacobian_summary, [("displacement", "displacement")]),
-        (workflow.get_node("conform_fixed"), jacobian_summary, [("native_mask", "mask")]),
-        (warp_moving, outputnode, [("output_image", "warped_image")]),
-        (warp_fixed, outputnode, [("output_image", "inverse_warped_image")]),
-        (forward, outputnode, [
-            ("composite_transform", "composite_transform"),
-            ("displacement", "displacement"),
-        ]),
-        (inverse, outputnode, [
-            ("composite_transform", "inverse_composite_transform"),
-            ("displacement", "inverse_displacement"),
-        ]),
-        (jacobian_summary, outputnode, [
-            ("log_jacobian", "log_jacobian"),
-            ("out_file", "jacobian_summary"),
-        ]),
-    ])  # fmt: skip
-
-
-def _connect_labels(
-    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int
-) -> None:
-    """Warp the labels and compare them with the fixed ones."""
-    warp_labels = Node(
-        ApplyTransforms(interpolation="GenericLabel"),
-        n_procs=omp_nthreads,
-        mem_gb=0.6,
-        name="warp_labels",
-    )
-    label_overlap = Node(LabelOverlap(), mem_gb=0.4, name="label_overlap")
-    workflow.connect([
-        (inputnode, warp_labels, [
-            ("moving_labels", "input_image"),
-            ("fixed_image", "reference_image"),
-        ]),
-        (workflow.get_node("compose_forward"), warp_labels, [
-            ("composite_transform", "transforms"),
-        ]),
-        (inputnode, label_overlap, [("fixed_labels", "fixed_labels")]),
-        (warp_labels, label_overlap, [("output_image", "warped_labels")]),
-        (warp_labels, outputnode, [("output_image", "warped_labels")]),
-        (label_overlap, outputnode, [("out_file", "label_overlap")]),
-    ])  # fmt: skip
-
-
-def _connect_uncertainty(
-    workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int, name: str
-) -> None:
-    """Bring the uncertainty or its components from the working grid to that of the fixed image."""
-    warp_uncertainty = Node(
-        ApplyTransforms(invert_transform_flags=[True]),
-        n_procs=omp_nthreads,
-        mem_gb=0.6,
-        name=f"warp_{name}",
-    )
-    workflow.connect([
-        (workflow.get_node("predict"), warp_uncertainty, [(name, "input_image")]),
-        (inputnode, warp_uncertainty, [("fixed_image", "reference_image")]),
-        (workflow.get_node("conform_fixed"), warp_uncertainty, [("out_affine", "transforms")]),
-        (warp_uncertainty, outputnode, [("output_image", name)]),
-    ])  # fmt: skip

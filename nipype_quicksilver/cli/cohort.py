@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.progress import cohort_progress
 from nipype_quicksilver.cohort.images import SUFFIXES
-from nipype_quicksilver.cohort.jobs import Job, Settings, plan
+from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, plan
 from nipype_quicksilver.cohort.validation import log_errors
+from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.execution.resources import PLUGINS, read_arguments
+from nipype_quicksilver.options import MNI152, OPTIONS
 
 if TYPE_CHECKING:
     from nipype_quicksilver.cohort.failures import Failure
@@ -25,10 +28,9 @@ if TYPE_CHECKING:
 
 LEVELS = ("participant", "group")
 # Options of a registration that all images share.
-_OPTIONS = (
-    *("brain_extraction", "affine", "method", "corrections", "prediction_network"),
-    *("correction_network", "samples", "similarity", "iterations"),
-)
+_OPTIONS = tuple(name for name, option in OPTIONS.items() if "cohort" not in option.without)
+# Those of them that may be files.
+_FILES = tuple(name for name in _OPTIONS if OPTIONS[name].kind in (Kind.FILE, Kind.NAME_OR_FILE))
 
 _DESCRIPTION = """\
 Register all T1-weighted (or T2-weighted) images of a BIDS data set to a template, to an image, or
@@ -43,7 +45,7 @@ Examples:
   quicksilver cohort bids derivatives/quicksilver group
 
 Instead of a BIDS data set, a table (.tsv) may list the images: its columns are participant_id and
-image, and optionally session_id, mask and labels.
+image, and optionally session_id, mask, labels and lesion_mask.
 """
 
 _logger = logging.getLogger(__name__)
@@ -104,10 +106,10 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--fixed",
-        default="MNI152",
-        metavar="MNI152|FILE|pairwise",
+        default=MNI152,
+        metavar=f"{MNI152}|FILE|{PAIRWISE}",
         help="what images are registered to: the template of this package, an image file, a "
-        "template of TemplateFlow, or, with pairwise, each other (default: MNI152)",
+        f"template of TemplateFlow, or, with {PAIRWISE}, each other (default: {MNI152})",
     )
     group.add_argument(
         "--fixed-labels",
@@ -177,21 +179,21 @@ def run(args: argparse.Namespace) -> int:
     from nipype_quicksilver.cohort import request, running
     from nipype_quicksilver.workflows import init_cohort_wf
 
-    settings = _settings(args)
+    chosen = _chosen(args)
     place = request.choose_place(args.bids_dir, args.output_dir)
     run_options = _run_options(args)
     images = request.choose_images(
         args.bids_dir,
-        settings,
+        chosen,
         suffix=args.suffix,
         participants=args.participant_label,
         labels_dir=args.labels,
     )
-    request.check_settings(settings, images)
-    jobs = plan(images, settings)
+    request.check_options(chosen, images)
+    jobs = plan(images, chosen)
     build = partial(
         init_cohort_wf,
-        settings=settings,
+        options=chosen,
         place=place,
         omp_nthreads=args.num_threads,
         use_gpu=run_options.n_gpus > 0,
@@ -199,32 +201,32 @@ def run(args: argparse.Namespace) -> int:
     )
     running.check_limits(build(jobs=jobs[:1]), run_options)
     display = cohort_progress(args.quiet)
-    failures = running.run_missing(jobs, settings, place, build, run_options, display)
+    failures = running.run_missing(jobs, chosen, place, build, run_options, display)
     log_errors(place.output_dir)
     return _report(args, jobs, failures)
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _chosen(args: argparse.Namespace) -> CohortOptions:
+    """Return the options, with absolute paths: jobs run in other folders."""
     from nipype_quicksilver.cohort.request import default_similarity
 
-    def path(file: Path | None) -> str | None:
-        return None if file is None else str(file.absolute())
-
+    options = arguments.chosen_options(args, _OPTIONS)
     fixed = str(args.fixed)
-    return Settings(
-        path(Settings(fixed).fixed_file) or fixed,
-        method=args.method,
-        similarity=args.similarity or default_similarity(args.method, fixed, args.suffix),
-        iterations=args.iterations,
-        prediction_network=path(args.prediction_network),
-        correction_network=path(args.correction_network),
-        samples=args.samples,
-        corrections=args.corrections,
-        brain_extraction=args.brain_extraction,
-        affine=args.affine,
-        fixed_labels=path(args.fixed_labels),
-        seed=args.seed,
-    )
+    if options["similarity"] is None:
+        options["similarity"] = default_similarity(options["method"], fixed, args.suffix)
+    for name in _FILES:
+        options[name] = _absolute(name, options[name])  # type: ignore[literal-required]
+    chosen = CohortOptions.of(fixed, **options)
+    if chosen.fixed_file is not None:
+        fixed = str(chosen.fixed_file.absolute())
+    labels = None if args.fixed_labels is None else str(args.fixed_labels.absolute())
+    return replace(chosen, fixed=fixed, fixed_labels=labels)
+
+
+def _absolute(name: str, value: str | Path | None) -> str | None:
+    if value is None or OPTIONS[name].is_name(value):
+        return value if value is None else str(value)
+    return str(Path(value).absolute())
 
 
 def _run_options(args: argparse.Namespace) -> RunOptions:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.cohort.jobs import PAIRWISE, Job, Settings, digest
+from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, digest
 
 #: Folder of Nipype's crash files.
 LOGS = "logs"
@@ -117,20 +117,20 @@ def _temporary_files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _STAGED.fullmatch(path.name)]
 
 
-def is_complete(job: Job, settings: Settings, output_dir: Path) -> bool:
-    """Return whether all derivatives of a job exist, made from the same files and settings.
+def is_complete(job: Job, chosen: CohortOptions, output_dir: Path) -> bool:
+    """Return whether all derivatives of a job exist, made from the same files and options.
 
     Parameters
     ----------
     job : Job
         The registration.
-    settings : Settings
+    chosen : CohortOptions
         How the image is registered.
     output_dir : Path
         Folder of the derivatives.
     """
     record = read_record(output_dir / job.moving.folder / job.record)
-    if record is None or record["made_from"] != digest(job, settings):
+    if record is None or record["made_from"] != digest(job, chosen):
         return False
     folder = output_dir / job.moving.folder
     try:
@@ -149,14 +149,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if valid else None
 
 
-def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str]) -> Path:
+def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, str]) -> Path:
     """Save the outputs of a registration as derivatives.
 
     Parameters
     ----------
     job : Job
         The registration.
-    settings : Settings
+    chosen : CohortOptions
         How the image was registered.
     place : Place
         Folders of the derivatives and of the images.
@@ -180,8 +180,8 @@ def save(job: Job, settings: Settings, place: Place, outputs: Mapping[str, str])
     record = folder / job.record
     earlier = read_record(record)
     record.unlink(missing_ok=True)
-    made_from = digest(job, settings)  # before anything is read: inputs may change meanwhile
-    sidecars = _sidecars(job, settings, place, outputs)
+    made_from = digest(job, chosen)  # before anything is read: inputs may change meanwhile
+    sidecars = _sidecars(job, chosen, place, outputs)
     sizes: dict[str, int] = {}
     for name, file in job.files().items():
         if name not in outputs:
@@ -255,16 +255,16 @@ def _label_table(job: Job) -> Path | None:
 
 
 def _sidecars(
-    job: Job, settings: Settings, place: Place, outputs: Mapping[str, str]
+    job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Return the content of the sidecar of each derivative."""
     moving, fixed = job.moving, job.space
-    reference = _reference(job, settings, place)
+    reference = _reference(job, chosen, place)
     common = {
         "Sources": [place.uri(moving.path), *([] if job.fixed is None else [reference])],
         "SpatialReference": reference,
         "GeneratedBy": {"Name": "nipype-quicksilver", "Version": __version__},
-        "Parameters": settings.described(),
+        "Parameters": chosen.described(),
     }
     inverse = {**common, "SpatialReference": place.uri(moving.path)}
     labels = [] if moving.labels is None else [place.uri(moving.labels)]
@@ -309,14 +309,14 @@ def _sidecars(
     }
 
 
-def _reference(job: Job, settings: Settings, place: Place) -> str:
+def _reference(job: Job, chosen: CohortOptions, place: Place) -> str:
     """Return the name of the fixed image in sidecars."""
     if job.fixed is not None:
         return place.uri(job.fixed.path)
-    if settings.fixed_file is not None:
-        return place.uri(settings.fixed_file.absolute())
-    assert settings.fixed != PAIRWISE
-    return f"{job.space} ({settings.fixed})"
+    if chosen.fixed_file is not None:
+        return place.uri(chosen.fixed_file.absolute())
+    assert chosen.fixed != PAIRWISE
+    return f"{job.space} ({chosen.fixed})"
 
 
 def _is_stripped(image: Path, mask: str | None) -> bool:

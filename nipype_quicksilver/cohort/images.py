@@ -33,8 +33,8 @@ class CohortImage:
         Entities of its BIDS name, without suffix.
     suffix : str
         One of :data:`SUFFIXES`.
-    mask, labels : Path or None
-        Its brain mask and its label map, if there are any.
+    mask, labels, lesion_mask : Path or None
+        Its brain mask, its label map and the mask of its lesion, if there are any.
 
     Examples
     --------
@@ -50,6 +50,12 @@ class CohortImage:
     suffix: str
     mask: Path | None = None
     labels: Path | None = None
+    lesion_mask: Path | None = None
+
+    def files(self) -> list[Path]:
+        """Return the image and what belongs to it."""
+        optional = (self.mask, self.labels, self.lesion_mask)
+        return [self.path, *(file for file in optional if file is not None)]
 
     @property
     def label(self) -> str:
@@ -143,8 +149,21 @@ def _bids_images(root: Path, suffix: str) -> list[CohortImage]:
 
 
 def _bids_image(path: Path, entities: dict[str, Any], suffix: str) -> CohortImage:
-    stem = path.name.split(".")[0].removesuffix(f"_{suffix}")
-    return CohortImage(path, entities["subject"], entities.get("session"), stem, suffix)
+    name = path.name.split(".")[0]
+    return CohortImage(
+        path,
+        entities["subject"],
+        entities.get("session"),
+        name.removesuffix(f"_{suffix}"),
+        suffix,
+        lesion_mask=_find_lesion(path.parent, name),
+    )
+
+
+def _find_lesion(folder: Path, name: str) -> Path | None:
+    """Return the lesion mask next to an image, named as fMRIPrep expects it."""
+    files = (folder / f"{name}_label-lesion_roi{extension}" for extension in _EXTENSIONS)
+    return next((file for file in files if file.exists()), None)
 
 
 def read_table(table: Path, suffix: str) -> list[CohortImage]:
@@ -154,8 +173,8 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
     ----------
     table : Path
         Tab-separated, with the columns ``participant_id`` and ``image``, and optionally
-        ``session_id``, ``mask`` and ``labels``; ``n/a`` means no value. Paths are relative to the
-        table's folder.
+        ``session_id``, ``mask``, ``labels`` and ``lesion_mask``; ``n/a`` means no value. Paths are
+        relative to the table's folder.
     suffix : str
         Contrast of images whose names do not end in one of :data:`SUFFIXES`.
 
@@ -210,7 +229,8 @@ def _table_image(table: Path, line: int, row: dict[str, str | None], suffix: str
     stem = f"sub-{participant}" + (f"_ses-{session}" if session else "")
     last = path.name.split(".")[0].rpartition("_")[2]
     suffix = last if last in SUFFIXES else suffix
-    return CohortImage(path, participant, session, stem, suffix, file("mask"), file("labels"))
+    files = {name: file(name) for name in ("mask", "labels", "lesion_mask")}
+    return CohortImage(path, participant, session, stem, suffix, **files)
 
 
 def _find_labels(image: CohortImage, folder: Path) -> Path:

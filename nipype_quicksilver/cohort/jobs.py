@@ -1,21 +1,24 @@
-"""Jobs of a cohort: the images to register, the settings, and the names of the results."""
+"""Jobs of a cohort: the images to register, the options, and the names of the results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.options import OPTIONS
+from nipype_quicksilver.declarations import Kind
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import MNI152, OPTIONS, RegistrationOptions, completed
 
-#: Value of `Settings.fixed` with which every image is registered to every other one.
+#: Value of `CohortOptions.fixed` with which every image is registered to every other one.
 PAIRWISE = "pairwise"
 #: BIDS names of the templates that come with this package.
 SPACES = {"MNI152": "MNI152NLin2009aSym"}
@@ -26,35 +29,44 @@ FIXED = "fixed"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How the images of a cohort are registered.
+class CohortOptions:
+    """What a user chooses for all images of a cohort.
 
     Attributes
     ----------
     fixed : str
         ``MNI152``, the file of an image, a template of TemplateFlow, or ``pairwise``.
-    method, similarity, iterations, prediction_network, correction_network, samples, corrections
-        Options of `quicksilver register`; None for their defaults.
-    brain_extraction, affine : str
-        Methods, or names of external tools.
     fixed_labels : str or None
         Label map of the fixed image, to compare with the warped labels.
-    seed : int
-        Seed of random numbers.
+    registration : RegistrationOptions
+        All options of a registration.
     """
 
-    fixed: str = "MNI152"
-    method: str = OPTIONS["method"].default
-    similarity: str | None = None
-    iterations: tuple[int, ...] | None = None
-    prediction_network: str | None = None
-    correction_network: str | None = None
-    samples: int | None = None
-    corrections: int | None = None
-    brain_extraction: str = "deepbet"
-    affine: str = "simpleitk"
-    fixed_labels: str | None = None
-    seed: int = 0
+    fixed: str
+    fixed_labels: str | None
+    registration: RegistrationOptions
+
+    @classmethod
+    def of(
+        cls,
+        fixed: str = MNI152,
+        *,
+        fixed_labels: str | None = None,
+        **options: Unpack[RegistrationOptions],
+    ) -> CohortOptions:
+        """Return options with the defaults of those that are not given.
+
+        Raises
+        ------
+        InputError
+            If a value is not allowed, or the method has no use for it.
+        """
+        for name, option in OPTIONS.items():
+            if options.get(name) and "cohort" in option.without:
+                raise InputError(
+                    f"{option.title}: a cohort {option.without['cohort']}; leave it out"
+                )
+        return cls(fixed, fixed_labels, completed(options))
 
     @property
     def fixed_file(self) -> Path | None:
@@ -67,10 +79,12 @@ class Settings:
 
         Examples
         --------
-        >>> Settings("MNI152").space, Settings("MNIPediatricAsym:cohort-4").space
+        >>> CohortOptions.of().space, CohortOptions.of("MNIPediatricAsym:cohort-4").space
         ('MNI152NLin2009aSym', 'MNIPediatricAsymcohort4')
-        >>> Settings("/data/tpl-Study_T1w.nii.gz").space, Settings("our_brain.nii").space
-        ('Study', 'ourbrain')
+        >>> CohortOptions.of("/data/tpl-Study_T1w.nii.gz").space
+        'Study'
+        >>> CohortOptions.of("our_brain.nii").space
+        'ourbrain'
         """
         if self.fixed_file is not None:
             name = self.fixed_file.name.split(".")[0]
@@ -79,8 +93,23 @@ class Settings:
         return SPACES.get(self.fixed, re.sub(r"[^0-9A-Za-z]", "", self.fixed))
 
     def described(self) -> dict[str, Any]:
-        """Return the settings that are not None, as JSON can hold them."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return the options that are not None, as JSON can hold them."""
+        own = {"fixed": self.fixed, "fixed_labels": self.fixed_labels}
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in (own | dict(self.registration)).items()
+            if value is not None
+        }
+
+    def files(self) -> list[Path]:
+        """Return the files that the options name."""
+        values = dict(self.registration)
+        named = [values[name] for name in OPTIONS if OPTIONS[name].kind is Kind.FILE]
+        template = values["template"]
+        if not OPTIONS["template"].is_name(template):
+            named.append(template)
+        files = (self.fixed_file, self.fixed_labels, *named)
+        return [Path(str(file)) for file in files if file is not None]
 
 
 @dataclass(frozen=True)
@@ -157,14 +186,14 @@ class Job:
         return f"{self.transform}_registration.json"
 
 
-def plan(images: Sequence[CohortImage], settings: Settings) -> list[Job]:
+def plan(images: Sequence[CohortImage], chosen: CohortOptions) -> list[Job]:
     """Return the registrations of a cohort.
 
     Parameters
     ----------
     images : sequence of CohortImage
         The cohort.
-    settings : Settings
+    chosen : CohortOptions
         With the fixed image. With `pairwise`, each image is registered to all images before it:
         one registration gives both directions.
 
@@ -173,28 +202,34 @@ def plan(images: Sequence[CohortImage], settings: Settings) -> list[Job]:
     list of Job
         In the order of the images.
     """
-    if settings.fixed == PAIRWISE:
+    if chosen.fixed == PAIRWISE:
         return [Job(moving, fixed.label, fixed) for fixed, moving in combinations(images, 2)]
-    return [Job(image, settings.space) for image in images]
+    return [Job(image, chosen.space) for image in images]
 
 
-def digest(job: Job, settings: Settings) -> str:
+def digest(job: Job, chosen: CohortOptions) -> str:
     """Return a hash of everything that a result depends on.
 
     Files count by path, size and modification time.
     """
     images = [job.moving] if job.fixed is None else [job.moving, job.fixed]
-    files = [path for image in images for path in (image.path, image.mask, image.labels)]
-    files += [settings.fixed_file]
-    for name in ("prediction_network", "correction_network", "fixed_labels"):
-        file = getattr(settings, name)
-        files.append(None if file is None else Path(file))
-    state = [__version__, settings.described(), [_state(path) for path in files]]
+    files = [file for image in images for file in image.files()]
+    state = [__version__, chosen.described(), [_state(file) for file in (*files, *chosen.files())]]
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _state(path: Path | None) -> list[Any] | None:
-    if path is None:
-        return None
+def _state(path: Path) -> list[Any]:
     status = path.stat()
     return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Settings":
+        warnings.warn(
+            "cohort.jobs.Settings is called CohortOptions.of since version 0.2, and will be removed "
+            "in 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return CohortOptions.of
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

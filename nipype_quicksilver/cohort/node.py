@@ -6,7 +6,7 @@ from typing import Any
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.cohort.derivatives import Place, save
-from nipype_quicksilver.cohort.jobs import Job, Settings
+from nipype_quicksilver.cohort.jobs import CohortOptions, Job
 from nipype_quicksilver.interfaces.base import LightInterface
 
 
@@ -14,7 +14,7 @@ class SaveDerivativesInputSpec(BaseInterfaceInputSpec):
     """Inputs of `SaveDerivatives`."""
 
     job = traits.Instance(Job, mandatory=True, desc="the registration")
-    settings = traits.Instance(Settings, mandatory=True, desc="how the image was registered")
+    options = traits.Instance(CohortOptions, mandatory=True, desc="how the image was registered")
     place = traits.Instance(
         Place, mandatory=True, desc="folders of the derivatives and of the images"
     )
@@ -55,7 +55,7 @@ class SaveDerivatives(LightInterface):
         inputs = self.inputs
         names = [*inputs.job.files(), "summary", "report"]
         outputs = {n: getattr(inputs, n) for n in names if isdefined(getattr(inputs, n))}
-        save(inputs.job, inputs.settings, inputs.place, outputs)
+        save(inputs.job, inputs.options, inputs.place, outputs)
         return runtime
 
     def _list_outputs(self) -> dict[str, str]:

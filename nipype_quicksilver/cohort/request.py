@@ -8,10 +8,11 @@ from pathlib import Path
 
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage, find_images
-from nipype_quicksilver.cohort.jobs import PAIRWISE, Settings
+from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.resources import LOCAL, visible_gpus
-from nipype_quicksilver.options import METHODS, OPTIONS, check_method
+from nipype_quicksilver.options import METHODS, OPTIONS
+from nipype_quicksilver.preprocessing.external import check_tools
 from nipype_quicksilver.preprocessing.templates import find_template, is_template
 from nipype_quicksilver.registration.method import choose_settings
 from nipype_quicksilver.spatial.files import check_readable
@@ -64,19 +65,19 @@ def choose_place(source: Path, output_dir: Path) -> Place:
 
 def choose_images(
     source: Path,
-    settings: Settings,
+    chosen: CohortOptions,
     *,
     suffix: str,
     participants: Collection[str],
     labels_dir: Path | None,
 ) -> list[CohortImage]:
-    """Find the images of a cohort, and check that they can be registered with the settings.
+    """Find the images of a cohort, and check that they can be registered with the options.
 
     Parameters
     ----------
     source, suffix, participants, labels_dir
         See :func:`nipype_quicksilver.cohort.images.find_images`.
-    settings : Settings
+    chosen : CohortOptions
         How the images are registered.
 
     Returns
@@ -92,10 +93,10 @@ def choose_images(
     images = find_images(
         source.absolute(), suffix=suffix, participants=participants, labels_dir=labels_dir
     )
-    if settings.fixed == PAIRWISE and len(images) < 2:
+    if chosen.fixed == PAIRWISE and len(images) < 2:
         raise InputError(f"{source}: has one image; pairwise needs two")
     unmasked = [image for image in images if image.mask is None and image.suffix != "T1w"]
-    if unmasked and settings.brain_extraction == "deepbet":
+    if unmasked and chosen.registration["brain_extraction"] == OPTIONS["brain_extraction"].default:
         raise InputError(
             f"{unmasked[0].path}: deepbet extracts brains from T1w images only; give masks in a "
             "table, another --brain-extraction, or none for images without skull"
@@ -145,12 +146,12 @@ def _torch_uses_gpus() -> bool:
     return torch.cuda.is_available()
 
 
-def check_settings(settings: Settings, images: Sequence[CohortImage]) -> None:
-    """Refuse settings with which no image could be registered.
+def check_options(chosen: CohortOptions, images: Sequence[CohortImage]) -> None:
+    """Refuse options with which no image could be registered.
 
     Parameters
     ----------
-    settings : Settings
+    chosen : CohortOptions
         How the images are registered.
     images : sequence of CohortImage
         The cohort.
@@ -158,43 +159,32 @@ def check_settings(settings: Settings, images: Sequence[CohortImage]) -> None:
     Raises
     ------
     InputError
-        If the method has no use for an option, or a file or template is missing.
+        If an external tool, a file or a template is missing.
     """
-    networks = {
-        "prediction_network": settings.prediction_network,
-        "correction_network": settings.correction_network,
-    }
-    options = {
-        "similarity": settings.similarity,
-        "iterations": settings.iterations,
-        "samples": settings.samples,
-        "corrections": settings.corrections,
-    }
-    check_method(settings.method, {**options, **networks})
-    affine = OPTIONS["affine"]
-    if not affine.is_name(settings.affine):
+    options, affine = chosen.registration, OPTIONS["affine"]
+    check_tools(options["brain_extraction"], options["affine"])
+    if not affine.is_name(options["affine"]):
         names = ", ".join(affine.choices)
-        raise InputError(f"--affine {settings.affine}: is not known to a cohort; give {names}")
-    choose_settings(METHODS[settings.method].schedule, settings.similarity, settings.iterations)
-    _check_fixed_labels(settings, images)
-    if settings.fixed_file is not None:
-        check_readable(settings.fixed_file, "fixed image")
-    elif settings.fixed != PAIRWISE and not is_template(settings.fixed):
-        _fetch_template(settings.fixed)
-    for name, file in networks.items():
-        if file is not None:
-            check_readable(file, name.replace("_", " "))
+        raise InputError(f"--affine {options['affine']}: a cohort has no single one; give {names}")
+    choose_settings(
+        METHODS[options["method"]].schedule, options["similarity"], options["iterations"]
+    )
+    _check_fixed_labels(chosen, images)
+    for file in chosen.files():
+        check_readable(file, "fixed image" if file == chosen.fixed_file else "file")
+    if chosen.fixed_file is None and chosen.fixed != PAIRWISE and not is_template(chosen.fixed):
+        _fetch_template(chosen.fixed)
 
 
-def _check_fixed_labels(settings: Settings, images: Sequence[CohortImage]) -> None:
-    if settings.fixed_labels is None:
+def _check_fixed_labels(chosen: CohortOptions, images: Sequence[CohortImage]) -> None:
+    if chosen.fixed_labels is None:
         return
-    if settings.fixed == PAIRWISE:
+    if chosen.fixed == PAIRWISE:
         raise InputError(
             "--fixed-labels: in pairwise registration, the images have their own labels; leave it "
             "out"
         )
-    check_readable(settings.fixed_labels, "fixed labels")
+    check_readable(chosen.fixed_labels, "fixed labels")
     if not any(image.labels for image in images):
         raise InputError(
             "--fixed-labels: no image has labels to compare with; give --labels, or a table "

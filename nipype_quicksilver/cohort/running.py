@@ -19,7 +19,7 @@ from typing import Any
 
 from nipype_quicksilver.cohort.derivatives import Place, is_complete, prepare
 from nipype_quicksilver.cohort.failures import Failure, failure_of, lost_jobs, read_failures
-from nipype_quicksilver.cohort.jobs import Job, Settings
+from nipype_quicksilver.cohort.jobs import CohortOptions, Job
 from nipype_quicksilver.cohort.progress import Progress, Status
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.execution import gpus, resources
@@ -70,7 +70,7 @@ class RunOptions:
 
 def run_missing(
     jobs: Sequence[Job],
-    settings: Settings,
+    chosen: CohortOptions,
     place: Place,
     build: Build,
     options: RunOptions,
@@ -82,7 +82,7 @@ def run_missing(
     ----------
     jobs : sequence of Job
         All jobs of the cohort.
-    settings : Settings
+    chosen : CohortOptions
         How the images are registered.
     place : Place
         Folders of the derivatives and of the images.
@@ -108,7 +108,7 @@ def run_missing(
         if options.plugin == "SLURM":
             cancel_leftovers(options.work_dir)
         prepare(place, jobs)
-        missing = [job for job in jobs if not is_complete(job, settings, place.output_dir)]
+        missing = [job for job in jobs if not is_complete(job, chosen, place.output_dir)]
         done = len(jobs) - len(missing)
         _logger.info("%d to register, %d done already", len(missing), done)
         if not missing:
@@ -120,7 +120,7 @@ def run_missing(
                 show=show,
                 unneeded=lambda part: _remove_intermediate_files(options.work_dir, part),
             )
-            return run(missing, settings, place.output_dir, build, options, progress)
+            return run(missing, chosen, place.output_dir, build, options, progress)
 
 
 def _shared_gpus(options: RunOptions) -> AbstractContextManager[None]:
@@ -132,7 +132,7 @@ def _shared_gpus(options: RunOptions) -> AbstractContextManager[None]:
 
 def run(
     jobs: Sequence[Job],
-    settings: Settings,
+    chosen: CohortOptions,
     output_dir: Path,
     build: Build,
     options: RunOptions,
@@ -144,7 +144,7 @@ def run(
     ----------
     jobs : sequence of Job
         What to register.
-    settings : Settings
+    chosen : CohortOptions
         How the images are registered.
     output_dir : Path
         Folder of the derivatives.
@@ -165,7 +165,7 @@ def run(
         size = _batch_size(options)
         for first in range(0, len(todo), size):
             error = _run_once(build(jobs=todo[first : first + size]), options, progress) or error
-        remaining = [job for job in jobs if not is_complete(job, settings, output_dir)]
+        remaining = [job for job in jobs if not is_complete(job, chosen, output_dir)]
         failures = read_failures(options.crash_dir, start)
         todo = lost_jobs(remaining, failures)
         if not todo or attempt == ATTEMPTS:

@@ -23,9 +23,10 @@ from nipype.interfaces.base.traits_extension import BasePath
 from nipype.utils.filemanip import split_filename
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.execution import gpus
 from nipype_quicksilver.execution.processes import PARENT
-from nipype_quicksilver.options import OPTIONS, SCAN_FILES, Kind, Option
+from nipype_quicksilver.options import OPTIONS, SCAN_FILES
 
 _PROGRAM = "quicksilver"
 OPTIONS_AND_FILES = {**OPTIONS, **SCAN_FILES}
@@ -114,7 +115,7 @@ class CommandInputSpec(CommandLineInputSpec):
 
 
 #: Inputs of the nodes whose result may depend on random numbers.
-SeededInputSpec = spec_of("SeededInputSpec", (CommandInputSpec,), (OPTIONS["seed"],))
+SeededInputSpec: Any = spec_of("SeededInputSpec", (CommandInputSpec,), (OPTIONS["seed"],))
 
 
 class QuicksilverCommand(CommandLine):
@@ -146,7 +147,10 @@ class QuicksilverCommand(CommandLine):
     def _run_interface(self, runtime: Any) -> Any:
         # Else it would go on when its workflow is killed, and write where the next one works.
         runtime.environ[PARENT] = str(os.getpid())
-        with gpus.reserved() if self.inputs.use_gpu else contextlib.nullcontext({}) as shown:
+        reserved: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
+        if self.inputs.use_gpu:
+            reserved = gpus.reserved()
+        with reserved as shown:
             runtime.environ.update(shown)
             runtime = super()._run_interface(runtime)
         if runtime.returncode != 0:

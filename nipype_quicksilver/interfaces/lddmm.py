@@ -17,12 +17,12 @@ from nipype_quicksilver.interfaces.base import (
 )
 from nipype_quicksilver.options import CORRECTIONS, OPTIONS, ROLES, SCAN_FILES, SCHEDULE
 
-_MasksInputSpec = spec_of(
+_MasksInputSpec: Any = spec_of(
     "_MasksInputSpec",
     (SeededInputSpec,),
     (option for name, option in SCAN_FILES.items() if not name.endswith("labels")),
 )
-_NetworksInputSpec = spec_of(
+_NetworksInputSpec: Any = spec_of(
     "_NetworksInputSpec",
     (CommandInputSpec,),
     (*(OPTIONS[f"{role}_network"] for role in ROLES), OPTIONS["samples"]),

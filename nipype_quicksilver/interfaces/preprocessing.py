@@ -102,8 +102,8 @@ class AffineRegistration(QuicksilverCommand):
     >>> fixed.touch(), moving.touch()
     (None, None)
     >>> AffineRegistration(fixed_image=fixed, moving_image=moving, dof=9).cmdline
-    '...affine --affine simpleitk --dof 9 --fixed /...fixed.nii.gz --moving /...moving.nii.gz --num-threads 1
-    --output-image moving_aligned.nii.gz --output-inverse moving_inverse_affine.mat
+    '...affine --affine simpleitk --dof 9 --fixed /...fixed.nii.gz --moving /...moving.nii.gz
+    --num-threads 1 --output-image moving_aligned.nii.gz --output-inverse moving_inverse_affine.mat
     --output-json moving_affine.json --output moving_affine.mat --device cpu'
     """
 
@@ -163,8 +163,8 @@ class BrainExtraction(QuicksilverCommand):
     >>> head = getfixture("tmp_path") / "head.nii.gz"
     >>> head.touch()
     >>> BrainExtraction(in_file=head, n_dilate=1).cmdline
-    '...extract-brain --brain-extraction deepbet --input /...head.nii.gz --n-dilate 1 --num-threads 1
-    --output head_brain.nii.gz --output-mask head_brainmask.nii.gz
+    '...extract-brain --brain-extraction deepbet --input /...head.nii.gz --n-dilate 1
+    --num-threads 1 --output head_brain.nii.gz --output-mask head_brainmask.nii.gz
     --output-json head_brain.json --threshold 0.5 --device cpu'
     """
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
+from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.interfaces.base import QuicksilverCommand, spec_of, trait_of
 from nipype_quicksilver.interfaces.lddmm import NetworksInputSpec
-from nipype_quicksilver.options import OPTIONS, SCAN_FILES, Kind
+from nipype_quicksilver.options import OPTIONS, SCAN_FILES
 
 # Outputs and their files in the folder of the outputs.
 _FILES = {
@@ -25,7 +26,7 @@ _FILES = {
     "summary": "summary.json",
 }
 
-_DeclaredInputSpec = spec_of(
+_DeclaredInputSpec: Any = spec_of(
     "_DeclaredInputSpec", (NetworksInputSpec,), (*OPTIONS.values(), *SCAN_FILES.values())
 )
 

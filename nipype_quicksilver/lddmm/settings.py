@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal, get_args
 
-MeasureName = Literal["lncc", "ssd", "mind"]
-
-#: Names of the similarity measures; see `nipype_quicksilver.lddmm.similarity`.
-MEASURES: tuple[MeasureName, ...] = get_args(MeasureName)
+#: Similarity measures by name, and what they compare; their classes are in `lddmm.similarity`.
+MEASURES = {
+    "lncc": "local correlation, for one contrast",
+    "ssd": "squared differences",
+    "mind": "self-similarity, for different contrasts",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ class Settings:
     kernel : Kernel
     steps : int
         Time steps of the shooting.
-    similarity : {'lncc', 'ssd', 'mind'}
+    similarity : str
+        Similarity measure, a key of :data:`MEASURES`.
     regularization : float
         Weight of the energy ``<m0, K m0>``, relative to a dissimilarity of 1 per cubic
         millimetre in which the images are compared.
@@ -154,7 +156,7 @@ class Settings:
     stages: tuple[Stage, ...] = DEFAULT_STAGES
     kernel: Kernel = field(default_factory=Kernel)
     steps: int = 3
-    similarity: MeasureName = "lncc"
+    similarity: str = "lncc"
     regularization: float = 2.4
     learning_rate: float = 0.06
     largest_step: float = 0.4

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from nipype_quicksilver.lddmm.settings import MeasureName
 
 # Standard deviation, in normalised intensities, below which a window counts as flat.
 FLOOR = 1e-3
@@ -139,7 +138,7 @@ class SelfSimilarity:
         return torch.exp(-(distances - smallest) / noise)
 
 
-def measure(name: MeasureName, fixed: torch.Tensor) -> Measure:
+def measure(name: str, fixed: torch.Tensor) -> Measure:
     """Return a similarity measure by name, for one fixed image (B, 1, X, Y, Z).
 
     Raises

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import METHODS, MethodTraits, RegistrationOptions
+from nipype_quicksilver.options import METHODS, MethodTraits, RegistrationOptions, methods_that
 
 if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.settings import Settings
@@ -70,8 +70,8 @@ def choose_method(options: RegistrationOptions, settings: Settings | None = None
     traits = METHODS[name]
     if settings is not None and not traits.optimizes:
         raise InputError(
-            f"method '{name}' has no use for settings; leave them out, or take a method that "
-            "optimises"
+            f"method '{name}' has no use for settings; leave them out, or take "
+            f"{methods_that('optimizes')}"
         )
     chosen = choose_settings(
         traits.schedule, options["similarity"], options["iterations"], settings
@@ -126,7 +126,7 @@ def choose_settings(
     if settings is None:
         settings = SCHEDULES[schedule] if schedule else Settings()
     if similarity is not None:
-        settings = replace(settings, similarity=similarity)  # type: ignore[arg-type]
+        settings = replace(settings, similarity=similarity)
     if iterations is None:
         return settings
     default = "x".join(str(stage.iterations) for stage in settings.stages)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.cohort.jobs import Settings, plan
+from nipype_quicksilver.cohort.jobs import CohortOptions, plan
 from nipype_quicksilver.spatial.images import write_image
+from tests.helpers.summaries import summary_content
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def cohort(tmp_path):
 
 @pytest.fixture
 def settings():
-    return Settings("MNI152", affine="none", brain_extraction="none")
+    return CohortOptions.of("MNI152", affine="none", brain_extraction="none")
 
 
 @pytest.fixture
@@ -39,12 +40,7 @@ def outputs(tmp_path):
     image = write_image(folder / "image.nii.gz", np.ones((4, 4, 4)), np.eye(4))
     composite, summary = folder / "composite.h5", folder / "summary.json"
     composite.write_bytes(bytes(range(200)))
-    content = {
-        "similarity": {"before": 0.5, "after": 0.75},
-        "jacobian": {"folded": 3, "log_jacobian": {"mean": 0.25, "sd": 0.5}},
-        "seconds": {"total": 8.0},
-    }
-    summary.write_text(json.dumps(content))
+    summary.write_text(json.dumps(summary_content()))
     names = {"warped_image": image, "log_jacobian": image, "summary": summary}
     for name in ("composite_transform", "inverse_composite_transform"):
         names[name] = composite

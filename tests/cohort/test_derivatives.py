@@ -12,6 +12,7 @@ import pytest
 from nipype_quicksilver.cohort import derivatives
 from nipype_quicksilver.cohort.derivatives import Place, is_complete, prepare, save
 from nipype_quicksilver.cohort.jobs import PAIRWISE, plan
+from nipype_quicksilver.options import completed
 
 
 @pytest.fixture
@@ -29,7 +30,11 @@ def test_saved_derivatives_are_complete(job, settings, place, outputs):
     assert not is_complete(job, settings, place.output_dir)
     record = save(job, settings, place, outputs)
     assert is_complete(job, settings, place.output_dir)
-    assert not is_complete(job, replace(settings, seed=2), place.output_dir)
+    assert not is_complete(
+        job,
+        replace(settings, registration=completed({**settings.registration, "seed": 2})),
+        place.output_dir,
+    )
     names = {path.name for path in anat(place)}
     images = {name for output, name in job.files().items() if output in outputs}
     assert names == images | {f"{name.split('.')[0]}.json" for name in images} | {record.name}

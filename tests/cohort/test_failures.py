@@ -6,7 +6,7 @@ import pytest
 from nipype import Function, Node, Workflow
 
 from nipype_quicksilver.cohort.failures import failure_of, lost_jobs, read_failures
-from nipype_quicksilver.cohort.jobs import Settings, plan
+from nipype_quicksilver.cohort.jobs import CohortOptions, plan
 
 
 def complain(text):
@@ -27,7 +27,7 @@ def crash(folder, part, text):
 
 
 def test_crash_files_that_nipype_writes(cohort, tmp_path):
-    jobs = plan(cohort, Settings())
+    jobs = plan(cohort, CohortOptions.of())
     crash(tmp_path, jobs[0].name, "the disk is gone")
     crash(tmp_path, "sub-02", "Job id (7) terminated, but results file does not exist after (5) s")
     failures = read_failures(tmp_path, since=0)

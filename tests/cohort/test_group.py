@@ -29,6 +29,18 @@ def test_a_row_for_each_registration(cohort, settings, outputs, tmp_path):
     assert columns["similarity_after"]["Median"] == 0.75
 
 
+def test_an_incomplete_record(job, settings, outputs, tmp_path):
+    place = Place(tmp_path / "out")
+    record = save(job, settings, place, outputs)
+    content = json.loads(record.read_text())
+    del content["similarity"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=f"{record}: .*similarity; run the participant level again"
+    ):
+        write_table(place.output_dir)
+
+
 def test_a_folder_without_registrations(tmp_path):
     with pytest.raises(InputError, match="run the participant level first"):
         write_table(tmp_path)

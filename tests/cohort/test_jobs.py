@@ -3,25 +3,29 @@
 import os
 from dataclasses import replace
 
-from nipype_quicksilver.cohort.jobs import PAIRWISE, Settings, digest, plan
+import pytest
+
+from nipype_quicksilver.cohort import jobs
+from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, digest, plan
+from nipype_quicksilver.errors import InputError
 
 
 def test_to_a_template(cohort):
-    jobs = plan(cohort, Settings("MNI152"))
-    assert [job.name for job in jobs] == [f"sub-0{n}_to-MNI152NLin2009aSym" for n in (1, 2, 3)]
-    names = jobs[0].files()
+    planned = plan(cohort, CohortOptions.of("MNI152"))
+    assert [job.name for job in planned] == [f"sub-0{n}_to-MNI152NLin2009aSym" for n in (1, 2, 3)]
+    names = planned[0].files()
     assert names["composite_transform"] == "sub-01_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.h5"
     inverse = "sub-01_from-MNI152NLin2009aSym_to-T1w_mode-image_xfm.h5"
     assert names["inverse_composite_transform"] == inverse
     assert names["warped_image"] == "sub-01_space-MNI152NLin2009aSym_desc-preproc_T1w.nii.gz"
     assert names["warped_labels"] == "sub-01_space-MNI152NLin2009aSym_dseg.nii.gz"
-    assert len({name for job in jobs for name in job.files().values()}) == 3 * len(names)
+    assert len({name for job in planned for name in job.files().values()}) == 3 * len(names)
 
 
 def test_two_contrasts_of_a_session_share_no_name(cohort):
     first = cohort[0]
     other = replace(first, suffix="T2w", path=first.path.with_name("sub-01_T2w.nii.gz"))
-    t1w, t2w = plan([first, other], Settings("MNI152"))
+    t1w, t2w = plan([first, other], CohortOptions.of("MNI152"))
     names = [{job.name, job.report, job.record, *job.files().values()} for job in (t1w, t2w)]
     assert not names[0] & names[1]
     space = "space-MNI152NLin2009aSym"
@@ -30,24 +34,44 @@ def test_two_contrasts_of_a_session_share_no_name(cohort):
     assert t2w.report == "sub-01_T2w_to-MNI152NLin2009aSym.html"
 
 
+def test_options_that_a_cohort_has_no_use_for():
+    with pytest.raises(InputError, match="uncertainty components: a cohort keeps"):
+        CohortOptions.of(samples=4, uncertainty_components=True)
+    with pytest.raises(InputError, match="has no use for corrections"):
+        CohortOptions.of(method="predict", corrections=2)
+
+
+def test_the_earlier_name_of_the_options():
+    with pytest.warns(DeprecationWarning, match=r"CohortOptions\.of"):
+        earlier = jobs.Settings
+    assert earlier("MNI152", method="predict") == CohortOptions.of(method="predict")
+
+
 def test_pairwise_is_every_pair_once(cohort):
-    jobs = plan(cohort, Settings(PAIRWISE))
-    assert [job.name for job in jobs] == ["sub-02_to-sub01", "sub-03_to-sub01", "sub-03_to-sub02"]
-    assert [(job.moving, job.fixed) for job in jobs][2] == (cohort[2], cohort[1])
-    assert set(jobs[2].parts) >= {"sub-02", "sub-03", "sub-03_to-sub02"}
+    planned = plan(cohort, CohortOptions.of(PAIRWISE))
+    assert [job.name for job in planned] == [
+        "sub-02_to-sub01",
+        "sub-03_to-sub01",
+        "sub-03_to-sub02",
+    ]
+    assert [(job.moving, job.fixed) for job in planned][2] == (cohort[2], cohort[1])
+    assert set(planned[2].parts) >= {"sub-02", "sub-03", "sub-03_to-sub02"}
 
 
 def test_what_a_result_depends_on(cohort, tmp_path):
     network = tmp_path / "network.safetensors"
     network.write_bytes(b"1")
-    settings = Settings("MNI152", method="predict", prediction_network=str(network))
+    options = {"method": "predict", "prediction_network": str(network)}
+    settings = CohortOptions.of("MNI152", **options)
     job = plan(cohort, settings)[0]
     before = digest(job, settings)
     assert digest(plan(cohort, settings)[0], settings) == before
-    assert digest(job, replace(settings, seed=1)) != before
+    for change in ({"seed": 1}, {"interpolation": "BSpline"}, {"template": str(network)}):
+        assert digest(job, CohortOptions.of("MNI152", **options, **change)) != before
     assert digest(plan(cohort, settings)[1], settings) != before
-    labelled = replace(job, moving=replace(job.moving, labels=network))
-    assert digest(labelled, settings) != before
+    for part in ("labels", "mask", "lesion_mask"):
+        other = replace(job, moving=replace(job.moving, **{part: network}))
+        assert digest(other, settings) != before
     os.utime(network, (1, 1))
     after = digest(job, settings)
     assert after != before

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nipype_quicksilver.cohort.jobs import PAIRWISE, Settings, plan
+from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, plan
 from nipype_quicksilver.cohort.progress import Progress
 
 
@@ -22,7 +22,7 @@ def clock(monkeypatch):
 
 
 def test_one_done_one_failed_one_left(cohort, clock):
-    jobs, statuses, unneeded = plan(cohort, Settings()), [], []
+    jobs, statuses, unneeded = plan(cohort, CohortOptions.of()), [], []
     progress = Progress(jobs, done=5, show=statuses.append, unneeded=unneeded.append)
     first, second, _ = (job.name for job in jobs)
     progress(node("sub-01", "extract"), "start")
@@ -45,7 +45,7 @@ def test_one_done_one_failed_one_left(cohort, clock):
 
 
 def test_all_pairs_of_an_image_that_fails_are_failed(cohort):
-    progress = Progress(plan(cohort, Settings(PAIRWISE)))
+    progress = Progress(plan(cohort, CohortOptions.of(PAIRWISE)))
     progress(node("sub-03", "extract"), "exception")
     assert progress.status.failed == 2
     progress(node("fixed", "select_template"), "exception")
@@ -54,7 +54,7 @@ def test_all_pairs_of_an_image_that_fails_are_failed(cohort):
 
 def test_an_image_is_needed_until_its_last_pair_is_done(cohort):
     unneeded = []
-    progress = Progress(plan(cohort, Settings(PAIRWISE)), unneeded=unneeded.append)
+    progress = Progress(plan(cohort, CohortOptions.of(PAIRWISE)), unneeded=unneeded.append)
     for pair, expected in (
         ("sub-02_to-sub01", {"sub-02_to-sub01"}),
         ("sub-03_to-sub01", {"sub-03_to-sub01", "sub-01"}),

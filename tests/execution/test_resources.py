@@ -7,7 +7,7 @@ import pytest
 
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.cohort.jobs import Settings, plan
+from nipype_quicksilver.cohort.jobs import CohortOptions, plan
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution import resources
 from nipype_quicksilver.workflows import init_cohort_wf
@@ -22,8 +22,8 @@ def nodes(tmp_path):
 
     def build(**options):
         workflow = init_cohort_wf(
-            jobs=plan([image], Settings()),
-            settings=Settings(),
+            jobs=plan([image], CohortOptions.of()),
+            options=CohortOptions.of(),
             place=Place(Path("/out")),
             omp_nthreads=4,
             **options,

@@ -12,7 +12,7 @@ import pytest
 
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.cohort.jobs import Settings, plan
+from nipype_quicksilver.cohort.jobs import CohortOptions, plan
 from nipype_quicksilver.execution.resources import set_job_arguments
 from nipype_quicksilver.workflows import init_cohort_wf
 from tests.helpers.cohorts import FAST, break_image, derivative_images, write_data_set, write_fixed
@@ -133,7 +133,7 @@ def test_slurm_gives_a_gpu_node_its_gpu(tmp_path):
     """The GPU of the cluster is imaginary: the environment of the job is checked."""
     image = CohortImage(tmp_path / "a.nii.gz", "01", None, "sub-01", "T1w")
     image.path.touch()
-    settings = Settings(brain_extraction="none")
+    settings = CohortOptions.of(brain_extraction="none")
     jobs, place = plan([image], settings), Place(tmp_path)
     workflow = init_cohort_wf(
         jobs=jobs, settings=settings, place=place, omp_nthreads=2, use_gpu=True
