@@ -48,6 +48,7 @@ from nipype_quicksilver.spatial.grids import working_grid
 from nipype_quicksilver.spatial.images import image_name, read_image, read_mask
 from nipype_quicksilver.spatial.resampling import conform, to_sitk
 from nipype_quicksilver.spatial.transforms import read_affine
+from nipype_quicksilver.tools import SIMPLEITK
 
 COARSE = 8.0  # mm, voxel size at which starts are compared
 LEVELS = (COARSE, 4.0, FINEST)  # mm, voxel sizes of the refinement
@@ -121,7 +122,7 @@ def align(
         If the result is not better than the start, or implausible for two human heads.
     """
     if dof not in DOF:
-        raise InputError(f"dof {dof}: give {', '.join(map(str, DOF))}")
+        raise InputError(f"dof {dof}: give {', '.join(map(str, sorted(DOF)))}")
     pair = (BrainImage.of(fixed, fixed_mask), BrainImage.of(moving, moving_mask))
     before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
     # Rounding errors alone can change the course of an optimiser: images are put into one order.
@@ -168,7 +169,7 @@ def align_files(
     initial: PathLike | None = None,
     dof: int = 12,
     num_threads: int = 1,
-    by: str = "simpleitk",
+    by: str = SIMPLEITK,
     log_dir: PathLike | None = None,
 ) -> Aligned:
     """Estimate the affine between two image files.
@@ -205,7 +206,7 @@ def align_files(
         None if fixed_mask is None else read_mask(fixed_mask, what="fixed mask"),
         None if moving_mask is None else read_mask(moving_mask, what="moving mask"),
     )
-    if by == "simpleitk":
+    if by == SIMPLEITK:
         alignment = align(
             target,
             source,

@@ -30,7 +30,8 @@ from nipype_quicksilver.spatial.intensity import PERCENTILE, foreground
 if TYPE_CHECKING:
     import torch
 
-DEEPBET = "deepbet"
+from nipype_quicksilver.tools import DEEPBET
+
 TRACES = 0.01  # of the robust maximum; interpolation around a brain gives smaller values
 
 

@@ -28,47 +28,18 @@ from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
     BRAIN_EXTRACTION_TOOLS,
     ExternalTool,
+    check_dof,
     check_installed,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+from nipype_quicksilver.tools import DEEPBET, SIMPLEITK
+
 LAST_LINES = 5  # lines of the output of a tool that failed, in the error message
-#: Degrees of freedom that a tool can estimate.
-TOOL_DOF = {
-    "greedy": (6, 7, 12),
-    "ants": (6, 7, 12),
-    "reg_aladin": (6, 12),
-    "flirt": (6, 7, 9, 12),
-}
 
 _logger = logging.getLogger(__name__)
-
-
-def check_tools(brain_extraction: str, affine: PathLike) -> None:
-    """Raise an error if an external tool is not installed; other names and files are accepted.
-
-    Raises
-    ------
-    InputError
-        With the way to install it.
-    """
-    check_installed(brain_extraction, BRAIN_EXTRACTION_TOOLS, "deepbet")
-    check_installed(str(affine), AFFINE_TOOLS, "simpleitk")
-
-
-def check_dof(tool: str, dof: int) -> None:
-    """Raise an error if a tool cannot estimate the given degrees of freedom.
-
-    Raises
-    ------
-    InputError
-        With the degrees of freedom that it supports.
-    """
-    if tool in TOOL_DOF and dof not in TOOL_DOF[tool]:
-        known = ", ".join(map(str, TOOL_DOF[tool]))
-        raise InputError(f"'{tool}' does not estimate {dof} degrees of freedom; give {known}")
 
 
 def extract_mask(
@@ -99,7 +70,7 @@ def extract_mask(
     QuicksilverError
         If it fails.
     """
-    with _run(name, BRAIN_EXTRACTION_TOOLS, "deepbet", log_dir) as run:
+    with _run(name, BRAIN_EXTRACTION_TOOLS, DEEPBET, log_dir) as run:
         run.write("head.nii.gz", image)
         run(_EXTRACTIONS[name](num_threads))
         # AFNI writes the brain, with other intensities, instead of a mask.
@@ -149,7 +120,7 @@ def align_brains(
         If it fails.
     """
     check_dof(name, dof)
-    with _run(name, AFFINE_TOOLS, "simpleitk", log_dir) as run:
+    with _run(name, AFFINE_TOOLS, SIMPLEITK, log_dir) as run:
         run.write("fixed.nii.gz", fixed)
         run.write("moving.nii.gz", moving)
         masks = [mask is not None for mask in (fixed_mask, moving_mask)]
@@ -178,16 +149,21 @@ class _Run:
     def __call__(self, arguments: Sequence[str]) -> None:
         environment = {**os.environ, "FSLOUTPUTTYPE": "NIFTI_GZ"}
         words = [*self.command, *arguments]
-        process = subprocess.run(
-            words,
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        try:
+            process = subprocess.run(
+                words,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise QuicksilverError(
+                f"{self.name}: {words[0]} cannot be started ({error.strerror}); install it again"
+            ) from error
         printed = process.stdout + process.stderr
         for line in printed.splitlines():
             _logger.debug("%s: %s", self.name, line)
@@ -218,7 +194,9 @@ def _run(
 
 def _failure(name: str, report: str, printed: str, log_dir: PathLike | None) -> QuicksilverError:
     """Write the log of a tool that failed; return the error with the last lines of its output."""
-    log = Path(log_dir or tempfile.mkdtemp(prefix="quicksilver-")) / f"{name}.log"
+    folder = Path(log_dir or tempfile.mkdtemp(prefix="quicksilver-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{name}.log"
     log.write_text(report, encoding="utf-8")
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     shown = " / ".join(lines[-LAST_LINES:]) or "no output"

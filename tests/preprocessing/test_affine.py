@@ -1,4 +1,4 @@
-"""Affine alignment: known matrices found again, in any order, at any number of threads."""
+"""Affine alignment: known matrices are recovered, in any order, with any number of threads."""
 
 import warnings
 
@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing import affine
-from nipype_quicksilver.preprocessing.matrices import doubts
 from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.transforms import write_affine
 
 FAST = (8.0, 4.0)  # without the finest level, to save time
 CORNERS = np.array(np.meshgrid([-65, 65], [-77, 83], [-55, 55])).reshape(3, -1).T
@@ -27,8 +27,8 @@ def align(fixed, moving, *, levels=FAST, **options):
 
 
 def distance(first, second):
-    apart = apply_affine(first, CORNERS) - apply_affine(second, CORNERS)
-    return np.linalg.norm(apart, axis=1).max()
+    difference = apply_affine(first, CORNERS) - apply_affine(second, CORNERS)
+    return np.linalg.norm(difference, axis=1).max()
 
 
 SHEARED = np.array([[1.05, 0.04, 0], [0, 0.92, 0.05], [0.02, 0, 1.08]])
@@ -42,15 +42,15 @@ TRUTH = {
 
 @pytest.mark.parametrize("dof", TRUTH)
 def test_known_matrix(dof, fixed, moved):
-    # The finest level, which takes longest, is looked at once.
+    # The finest level takes longest and is tested once.
     levels = affine.LEVELS if dof == 9 else FAST
     alignment = align(fixed, moved(TRUTH[dof]), dof=dof, levels=levels)
     # The corners of the box lie far outside the brain.
     assert distance(alignment.matrix, TRUTH[dof]) < (3.5 if dof == 12 else 1.5)
-    before, after = (alignment.facts["similarity"][name] for name in ("before", "after"))
-    assert after > before + 0.1
+    similarity = alignment.summary.similarity
+    assert similarity.after > similarity.before + 0.1
     scales = np.linalg.svd(TRUTH[dof][:3, :3], compute_uv=False)
-    np.testing.assert_allclose(alignment.facts["scales"], scales, atol=0.015)
+    np.testing.assert_allclose(alignment.summary.scales, scales, atol=0.015)
 
 
 def test_degrees_of_freedom_are_kept(fixed, moved):
@@ -67,8 +67,8 @@ def test_degrees_of_freedom_are_kept(fixed, moved):
 
 def test_exchanged_images_give_the_inverse(fixed, moved):
     moving = moved(TRUTH[9])
-    there, back = (align(*pair).matrix for pair in ((fixed, moving), (moving, fixed)))
-    assert distance(back @ there, np.eye(4)) < 1e-9  # rounding of an inverse, not of optimisers
+    forward, inverse = (align(*pair).matrix for pair in ((fixed, moving), (moving, fixed)))
+    assert distance(inverse @ forward, np.eye(4)) < 1e-9  # rounding of an inverse only
 
 
 def test_same_bits_at_any_number_of_threads(fixed, moved):
@@ -108,35 +108,20 @@ def test_start_from_a_matrix(fixed, moved):
     np.testing.assert_allclose(rigid.T @ rigid, np.eye(3), atol=1e-8)
 
 
-def test_upside_down_is_found_and_told(fixed, moved):
+def test_images_upside_down_are_aligned_with_a_warning(fixed, moved):
     truth = matrix_of([180, 0, 0], np.eye(3), [0, 0, 0])
-    with pytest.warns(UserWarning, match="turns by 180 degrees; check the orientation"):
+    with pytest.warns(UserWarning, match="rotates by 180 degrees; check the orientation"):
         alignment = align(fixed, moved(truth), dof=7)
     assert distance(alignment.matrix, truth) < 1.5
 
 
-def test_good_alignments_are_quiet(fixed, moved):
+def test_good_alignments_do_not_warn(fixed, moved):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         align(fixed, fixed, dof=6)
 
 
-@pytest.mark.parametrize(
-    ("facts", "linear", "told"),
-    [
-        ({"similarity": {"before": 0.5, "after": 0.4}}, np.eye(3), "no better than the start"),
-        ({"scales": [1.0, 1.0, 0.4]}, np.diag([1, 1, 0.4]), "scales by 1.00, 1.00, 0.40, more"),
-        ({}, np.diag([-1, 1, 1]), "mirrors the image"),
-    ],
-)
-def test_doubtful_results_are_told(facts, linear, told):
-    usual = {"similarity": {"before": 0.1, "after": 0.5}, "scales": [1.0, 1.0, 1.0]}
-    usual["rotation_degrees"] = 3.0
-    (doubt,) = doubts({**usual, **facts}, from_matvec(linear))
-    assert told in doubt
-
-
-def test_what_cannot_be_aligned_is_refused(fixed):
+def test_images_that_cannot_be_aligned_are_refused(fixed):
     tiny = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([0.1, 0.1, 0.1, 1]))
     with pytest.raises(InputError, match="too little to align; check the voxel sizes"):
         align(tiny, fixed)
@@ -145,3 +130,35 @@ def test_what_cannot_be_aligned_is_refused(fixed):
         align(fixed, flat)
     with pytest.raises(InputError, match="dof 8: give 6, 7, 9, 12"):
         align(fixed, fixed, dof=8)
+
+
+def test_files_are_read_and_aligned(fixed, moved, saved, tmp_path):
+    files = saved(fixed, "fixed.nii.gz"), saved(moved(TRUTH[6]), "moving.nii.gz")
+    start = write_affine(tmp_path / "start.mat", TRUTH[6])
+    aligned = affine.align_files(*files, initial=start, dof=6, num_threads=2)
+    assert distance(aligned.alignment.matrix, TRUTH[6]) < 1
+    assert aligned.alignment.summary.dof == 6 and aligned.alignment.summary.how is None
+    np.testing.assert_array_equal(aligned.fixed.dataobj, fixed.dataobj)
+    with pytest.raises(InputError, match=r"start\.mat: 'flirt' does not use an initial affine"):
+        affine.align_files(*files, initial=start, by="flirt")
+
+
+def test_files_are_aligned_by_an_external_tool(fixed, moved, saved, monkeypatch):
+    """Masks, degrees of freedom and threads are passed on."""
+    calls = {}
+
+    def tool(name, *images, **options):
+        calls.update(options, name=name, images=images)
+        return TRUTH[7]
+
+    monkeypatch.setattr(affine, "align_brains", tool)
+    files = saved(fixed, "fixed.nii.gz"), saved(moved(TRUTH[7]), "moving.nii.gz")
+    options = {"dof": 7, "num_threads": 2, "log_dir": "logs"}
+    aligned = affine.align_files(*files, fixed_mask=files[0], by="greedy", **options)
+    np.testing.assert_array_equal(aligned.alignment.matrix, TRUTH[7])
+    summary = aligned.alignment.summary
+    assert (summary.how, summary.dof, summary.similarity) == ("greedy", 7, None)
+    np.testing.assert_allclose(summary.scales, 0.85)
+    assert calls["images"] == (aligned.fixed, aligned.moving) and calls["name"] == "greedy"
+    assert calls["fixed_mask"] is not None and calls["moving_mask"] is None
+    assert {name: calls[name] for name in options} == options

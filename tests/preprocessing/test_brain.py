@@ -1,4 +1,4 @@
-"""Brain extraction: what is left alone, what is found, what is warned of and refused."""
+"""Brain extraction: stripped images, extracted masks, warnings and errors."""
 
 import warnings
 
@@ -10,9 +10,8 @@ from scipy import ndimage
 
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.preprocessing import brain as engine
+from nipype_quicksilver.preprocessing import brain
 from nipype_quicksilver.preprocessing.brain import extract, masked
-from nipype_quicksilver.preprocessing.external import Engine
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image, write_image
 from nipype_quicksilver.spatial.resampling import conform
@@ -33,10 +32,10 @@ def head():
     affine[:3, 3] = -111, -145, -95
     grid = Grid((112, 128, 112), affine)
     source = nifti(np.asarray(template.dataobj, np.float32), template.affine)
-    brain = conform(source, grid) * 600
-    inside = ndimage.binary_fill_holes(brain > 60)
+    tissue = conform(source, grid) * 600
+    inside = ndimage.binary_fill_holes(tissue > 60)
     fluid, bone, skin = (shell(inside, width, 2.0) for width in (3, 9, 15))
-    data = np.where(inside, brain, 100.0)
+    data = np.where(inside, tissue, 100.0)
     data[bone & ~fluid], data[skin & ~bone], data[~skin] = 30, 700, 0
     data += np.random.default_rng(1).normal(0, 10, data.shape)
     return nifti(np.clip(data, 0, None).astype(np.float32), affine), inside
@@ -46,7 +45,7 @@ def dice(first, second):
     return 2 * np.sum(first & second) / (np.sum(first) + np.sum(second))
 
 
-def test_brain_is_found_whatever_the_file(head, tmp_path):
+def test_brain_is_extracted_from_any_file(head, tmp_path):
     image, inside = head
     # A small file with a suffix and an orientation of its own, and some values missing.
     turned = image.as_reoriented(
@@ -60,79 +59,79 @@ def test_brain_is_found_whatever_the_file(head, tmp_path):
     outputs = tmp_path / "mask.nii.gz", tmp_path / "brain.nii.gz"
     options = ["--output-mask", str(outputs[0]), "--output", str(outputs[1]), "--num-threads", "2"]
     assert main(["extract-brain", "--input", str(path), *options]) == 0
-    mask, brain = (nib.load(output) for output in outputs)
+    mask, image = (nib.load(output) for output in outputs)
     np.testing.assert_allclose(mask.affine, turned.affine)
     assert mask.get_data_dtype() == np.uint8
-    found = np.asanyarray(nib.as_closest_canonical(mask).dataobj) > 0
-    assert dice(found, inside) > 0.9
-    assert not np.any(brain.get_fdata()[np.asanyarray(mask.dataobj) == 0])
+    extracted = np.asanyarray(nib.as_closest_canonical(mask).dataobj) > 0
+    assert dice(extracted, inside) > 0.9
+    assert not np.any(image.get_fdata()[np.asanyarray(mask.dataobj) == 0])
 
 
 @pytest.fixture
 def network(monkeypatch):
-    """A function that sets what the network answers; the network itself is not run."""
+    """A function that sets the mask of the network, which itself is not run."""
 
-    def network(answer):
-        monkeypatch.setattr(engine, "_by_deepbet", lambda *_: answer)
+    def network(mask):
+        monkeypatch.setattr(brain, "_by_deepbet", lambda *_: mask)
 
     return network
 
 
-def test_brain_without_skull_is_left_alone(fixed, network):
+def test_brain_without_skull_is_not_changed(fixed, network):
     network(None)
-    found = extract(fixed)
-    assert found.facts["how"] == "stripped"
-    assert found.facts["volume_ml"] == pytest.approx(1198, rel=0.03)
-    np.testing.assert_array_equal(found.mask.dataobj, np.asanyarray(fixed.dataobj) > 0)
+    extraction = extract(fixed)
+    assert extraction.summary.how == "stripped"
+    assert extraction.summary.volume_ml == pytest.approx(1198, rel=0.03)
+    np.testing.assert_array_equal(extraction.mask.dataobj, np.asanyarray(fixed.dataobj) > 0)
 
 
-def test_traces_of_interpolation_around_a_brain_are_taken_away(fixed, network):
+def test_traces_of_interpolation_around_a_brain_are_removed(fixed, network):
     rng, data = np.random.default_rng(0), np.asanyarray(fixed.dataobj)
     ringing = np.where(rng.random(data.shape) < 0.6, rng.normal(0, 1e-3, data.shape), 0)
     image = nifti((data + ringing * data.max()).astype(np.float32), fixed.affine)
-    brain = engine._one_piece(data > 0.01 * data.max())
-    network(ndimage.binary_erosion(brain))
-    found = extract(image)
-    assert found.facts["how"] == "resampled"
-    assert dice(np.asanyarray(found.mask.dataobj) > 0, brain) > 0.999
+    inside = brain._largest_component(data > 0.01 * data.max())
+    network(ndimage.binary_erosion(inside))
+    extraction = extract(image)
+    assert extraction.summary.how == "resampled"
+    assert dice(np.asanyarray(extraction.mask.dataobj) > 0, inside) > 0.999
 
 
-def test_what_is_too_small_for_a_head_is_left_alone(fixed, network):
+def test_images_too_small_for_a_head_are_not_changed(fixed, network):
     network(None)
     mouse = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([0.1, 0.1, 0.1, 1]))
-    assert extract(mouse).facts["how"] == "stripped"
+    assert extract(mouse).summary.how == "stripped"
 
 
-def test_head_with_a_black_background_is_not_taken_for_a_brain(head, network):
+def test_head_with_a_black_background_is_not_a_stripped_brain(head, network):
     image, inside = head
     data = np.asanyarray(image.dataobj)
     small = nifti(np.where(data > 25, data, 0), image.affine @ np.diag([0.8, 0.8, 0.8, 1]))
     network(inside)
-    assert extract(small).facts["how"] == "deepbet"
+    assert extract(small).summary.how == "deepbet"
 
 
 def test_brain_of_another_contrast_without_skull(fixed, network):
-    # Bright fluid around a darker brain looks like a scalp; that the network takes nothing away
-    # tells.
+    # Bright fluid around a darker brain is similar to a scalp; the image is recognised as stripped
+    # because the network removes nothing.
     data = np.asanyarray(fixed.dataobj)
     inside = data > 0
     bright = inside & ~ndimage.binary_erosion(inside, iterations=2)
     network(ndimage.binary_erosion(inside))
-    found = extract(nifti(np.where(bright, 900, data).astype(np.float32), fixed.affine))
-    assert found.facts["how"] in ("deepbet", "stripped")
+    extraction = extract(nifti(np.where(bright, 900, data).astype(np.float32), fixed.affine))
+    assert extraction.summary.how in ("deepbet", "stripped")
     network(ndimage.binary_dilation(inside) & inside)
-    found = extract(nifti(np.where(bright, 900, data).astype(np.float32), fixed.affine))
-    assert found.facts["how"] == "stripped"
+    extraction = extract(nifti(np.where(bright, 900, data).astype(np.float32), fixed.affine))
+    assert extraction.summary.how == "stripped"
 
 
-def test_mask_that_is_given_is_used(head, network):
+def test_given_mask_is_used(head, network):
     image, _ = head
     network(None)
     odd = np.zeros(image.shape, np.uint8)
     odd[10:20, 10:20, 10:20] = odd[50:55, 50:55, 50:55] = 1
-    found = extract(image, mask=nifti(odd, image.affine))
-    assert found.facts["how"] == "given"
-    np.testing.assert_array_equal(found.mask.dataobj, odd)
+    extraction = extract(image, mask=nifti(odd, image.affine))
+    assert extraction.summary.how == "given"
+    np.testing.assert_array_equal(extraction.mask.dataobj, odd)
     far = image.affine.copy()
     far[0, 3] = 900
     with pytest.raises(InputError, match="does not overlap"):
@@ -140,27 +139,29 @@ def test_mask_that_is_given_is_used(head, network):
 
 
 @pytest.mark.parametrize("milliliters", [150, 2500])
-def test_volume_is_judged(milliliters, head, network):
+def test_implausible_volumes_are_reported(milliliters, head, network):
     image, inside = head
     network(inside)
     size = np.cbrt(milliliters / (8 * inside.sum() / 1000))
-    with pytest.warns(UserWarning, match=rf"mask has {milliliters} ml, which no human brain has"):
+    with pytest.warns(
+        UserWarning, match=rf"mask has {milliliters} ml, implausible for a human brain"
+    ):
         extract(nifti(np.asanyarray(image.dataobj), image.affine @ np.diag([size] * 3 + [1])))
 
 
 def test_impossible_volumes_are_refused(head, network):
     image, inside = head
     network(~inside)
-    with pytest.raises(InputError, match=r"looks like a brain has \d+ ml; give a T1"):
+    with pytest.raises(InputError, match=r"the extracted brain has \d+ ml; give a T1"):
         extract(image)
 
 
-def test_cut_off_heads_and_noise_are_told(head, network):
+def test_cut_off_heads_and_noise_are_reported(head, network):
     image, inside = head
     cut = image.slicer[:, :, :60]
     network(inside[:, :, :60])
     at_the_border = pytest.warns(UserWarning, match="on the border of the image; the head may be")
-    with at_the_border, pytest.warns(UserWarning, match="ends abruptly at its top"):
+    with at_the_border, pytest.warns(UserWarning, match="ends abruptly at the top"):
         extract(cut)
     noise = np.random.default_rng(1).uniform(1, 2, image.shape).astype(np.float32)
     network(inside)
@@ -168,7 +169,7 @@ def test_cut_off_heads_and_noise_are_told(head, network):
         extract(nifti(noise, image.affine))
 
 
-def test_phantom_is_told(head, network):
+def test_phantoms_are_reported(head, network):
     image, _ = head
     radius = np.linalg.norm(Grid.from_image(image).coordinates() - [0, -20, 15], axis=-1)
     noise = np.random.default_rng(1).normal(0, 10, image.shape)
@@ -177,7 +178,7 @@ def test_phantom_is_told(head, network):
         extract(nifti(np.where(radius < 70, 500, 0) + np.abs(noise), image.affine))
 
 
-def test_head_upside_down_is_told(head, network):
+def test_heads_upside_down_are_reported(head, network):
     image, inside = head
     crown = np.flatnonzero(np.asanyarray(image.dataobj)[..., :].max(axis=(0, 1)) > 300).max()
     # It ends at the level of the ears, as at a neck.
@@ -186,45 +187,53 @@ def test_head_upside_down_is_told(head, network):
     turned = image.slicer[:, :, cut]
     turned = nifti(np.asanyarray(turned.dataobj), np.diag([1, -1, -1, 1]) @ turned.affine)
     at_the_border = pytest.warns(UserWarning, match="on the border of the image")
-    with at_the_border, pytest.warns(UserWarning, match="it may lie upside down in the header"):
+    with at_the_border, pytest.warns(UserWarning, match="it may be upside down in the header"):
         extract(turned)
 
 
-def test_brain_by_another_engine(head, network):
+def test_brain_by_an_external_tool(head, network, monkeypatch):
     image, inside = head
     network(None)
-    found = extract(image, engine=Engine("other", lambda _: inside.astype(np.uint8)))
-    assert found.facts["how"] == "other"
-    assert dice(np.asanyarray(found.mask.dataobj) > 0, inside) > 0.99
+    calls = []
+
+    def tool(name, given, *, log_dir):
+        calls.append((name, given, log_dir))
+        return inside.astype(np.uint8)
+
+    monkeypatch.setattr(brain, "extract_mask", tool)
+    extraction = extract(image, by="bet", log_dir="logs")
+    assert calls == [("bet", image, "logs")]
+    assert extraction.summary.how == "bet"
+    assert dice(np.asanyarray(extraction.mask.dataobj) > 0, inside) > 0.99
 
 
-def test_plain_heads_are_quiet(head, network):
+def test_ordinary_heads_do_not_warn(head, network):
     image, inside = head
     network(inside)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert extract(image).facts["how"] == "deepbet"
+        assert extract(image).summary.how == "deepbet"
 
 
 def test_thin_slabs_are_refused(head, network):
     image, _ = head
     network(None)
-    with pytest.raises(InputError, match="too few to find a brain in; give a brain mask"):
+    with pytest.raises(InputError, match="too few to extract a brain; give a brain mask"):
         extract(image.slicer[:, :, 50:55])
 
 
-def test_one_piece():
+def test_largest_component():
     inside = np.zeros((12, 12, 12), bool)
     inside[2:8, 2:8, 2:8], inside[4, 4, 4], inside[10, 10, 10] = True, False, True
-    whole = engine._one_piece(inside)
+    whole = brain._largest_component(inside)
     assert whole[4, 4, 4] and not whole[10, 10, 10] and whole.sum() == 216
-    assert not engine._one_piece(np.zeros((3, 3, 3), bool)).any()
+    assert not brain._largest_component(np.zeros((3, 3, 3), bool)).any()
 
 
 def test_negative_values_count_as_air():
     data = np.full((10, 10, 10), -1000, np.float32)
     data[3:7, 3:7, 3:7] = 40
-    shown = np.asanyarray(engine._in_scan_range(nifti(data, np.eye(4))).dataobj)
+    shown = np.asanyarray(brain._in_scan_range(nifti(data, np.eye(4))).dataobj)
     assert shown.min() == 0 and shown.max() == 1040
 
 
@@ -235,7 +244,7 @@ def test_masked(fixed):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ([], "nothing to write"),
         (["--output", "brain.mgz"], "must end in .nii"),
@@ -243,18 +252,18 @@ def test_masked(fixed):
         (["--output-mask", "m.nii.gz"], "no such file"),
     ],
 )
-def test_what_the_command_refuses(options, told, tmp_path, capsys, monkeypatch):
+def test_the_command_refuses_wrong_usage(options, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["extract-brain", "--input", "missing.nii.gz", *options]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_command_leaves_a_brain_alone_and_says_so(fixed, tmp_path, capsys):
+def test_the_command_reports_a_stripped_brain(fixed, tmp_path, capsys):
     path = write_image(tmp_path / "b.nii.gz", np.asanyarray(fixed.dataobj), fixed.affine)
-    json, brain = tmp_path / "b.json", tmp_path / "out.nii.gz"
-    options = ["--output", str(brain), "--output-json", str(json)]
+    json, output = tmp_path / "b.json", tmp_path / "out.nii.gz"
+    options = ["--output", str(output), "--output-json", str(json)]
     assert main(["extract-brain", "--input", str(path), *options]) == 0
-    assert "has no skull already and is left alone" in capsys.readouterr().err
-    np.testing.assert_allclose(read_image(brain).dataobj, fixed.dataobj)
+    assert "has no skull already" in capsys.readouterr().err
+    np.testing.assert_allclose(read_image(output).dataobj, fixed.dataobj)
     assert '"how": "stripped"' in json.read_text()
