@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from nipype_quicksilver.errors import InputError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Kind(Enum):
@@ -89,8 +91,10 @@ class Option:
             return
         if self.kind is Kind.NAME and value not in self.choices:
             raise InputError(f"{self.title} '{value}' is unknown; give {', '.join(self.choices)}")
-        if self.kind is Kind.COUNT and value < self.least:
-            raise InputError(f"{self.title} {value}: give at least {self.least}")
+        numbers = {Kind.COUNT: (value,), Kind.COUNTS: value}.get(self.kind, ())
+        for number in numbers:
+            if number < self.least:
+                raise InputError(f"{self.title} {number}: give at least {self.least}")
 
     def is_name(self, value: object) -> bool:
         """Return whether a value of the kind `NAME_OR_FILE` is one of the names."""
@@ -122,3 +126,15 @@ def numpydoc(option: Option) -> str:
         subsequent_indent=" " * 8,
     )
     return f"    {option.name} : {types[option.kind]}, {default}\n{text}"
+
+
+def documents(options: Mapping[str, Option]) -> Callable[[Function], Function]:
+    """Return a decorator that describes options in a docstring, in the place of ``{options}``."""
+
+    def decorate(function: Function) -> Function:
+        if function.__doc__:
+            entries = "\n".join(numpydoc(option) for option in options.values())
+            function.__doc__ = function.__doc__.replace("{options}", entries.strip())
+        return function
+
+    return decorate

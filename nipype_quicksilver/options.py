@@ -7,18 +7,22 @@ module loads the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypedDict, TypeVar, cast
+from typing import Annotated, Any, TypedDict, cast
 
-from nipype_quicksilver.declarations import Kind, Option, declared, numpydoc
+from nipype_quicksilver.declarations import Kind, Option, declared
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.settings import MEASURES, SCHEDULES, Settings
-from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS, ExternalTool
-
-Documented = TypeVar("Documented", bound=Callable[..., Any])
+from nipype_quicksilver.tools import (
+    AFFINE_TOOLS,
+    BRAIN_EXTRACTION_TOOLS,
+    DEEPBET,
+    SIMPLEITK,
+    ExternalTool,
+)
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,24 @@ METHODS: Mapping[str, MethodTraits] = MappingProxyType(
         "optimize": MethodTraits("optimised from zero (LO)", optimizes=True, schedule="full"),
     }
 )
-#: The method that takes the least time: for tests of a pipeline.
-FASTEST = next(
-    name for name, traits in METHODS.items() if not (traits.corrects or traits.optimizes)
-)
+
+
+def method_that(*, predicts: bool = False, corrects: bool = False, optimizes: bool = False) -> str:
+    """Return the name of the method that does these things and no others.
+
+    Examples
+    --------
+    >>> method_that(predicts=True, corrects=True)
+    'correct'
+    """
+    wanted = (predicts, corrects, optimizes)
+    return next(
+        name
+        for name, traits in METHODS.items()
+        if (traits.predicts, traits.corrects, traits.optimizes) == wanted
+    )
+
+
 #: Interpolations of images, with the names that ANTs gives them.
 INTERPOLATIONS = (
     *("Linear", "NearestNeighbor", "BSpline", "Gaussian", "CosineWindowedSinc"),
@@ -73,6 +91,8 @@ INTERPOLATIONS = (
 )
 #: Interpolations that keep the values and the type of label maps.
 LABEL_INTERPOLATIONS = ("GenericLabel", "MultiLabel")
+#: Interpolations of label maps.
+KEEPING_LABELS = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
 #: All interpolations of files that are brought through transforms.
 APPLY_INTERPOLATIONS = (*INTERPOLATIONS[:2], *LABEL_INTERPOLATIONS, *INTERPOLATIONS[2:])
 #: Degrees of freedom of an affine.
@@ -114,8 +134,8 @@ class RegistrationOptions(TypedDict, total=False):
             "how brains without mask are extracted: deepbet; an external tool, where it is "
             f"installed ({_listed(BRAIN_EXTRACTION_TOOLS)}); none: what is not zero is brain. "
             "Images without skull are left as they are",
-            default="deepbet",
-            choices=("deepbet", *BRAIN_EXTRACTION_TOOLS, NONE),
+            default=DEEPBET,
+            choices=(DEEPBET, *BRAIN_EXTRACTION_TOOLS, NONE),
             without=_EXTRACTS,
         ),
     ]
@@ -125,9 +145,9 @@ class RegistrationOptions(TypedDict, total=False):
             "how the images are aligned first: simpleitk; an external tool, where it is installed "
             f"({_listed(AFFINE_TOOLS)}); none: their headers align them; or the file of an ITK "
             "affine that maps fixed to moving points",
-            default="simpleitk",
+            default=SIMPLEITK,
             kind=Kind.NAME_OR_FILE,
-            choices=("simpleitk", *AFFINE_TOOLS, NONE),
+            choices=(SIMPLEITK, *AFFINE_TOOLS, NONE),
             without=_EXTRACTS,
         ),
     ]
@@ -324,49 +344,26 @@ def methods_that(trait: str) -> str:
     return f"{', '.join(names)} or {last}"
 
 
-def documented(function: Documented) -> Documented:
-    """Describe the options in the docstring of a function, in the place of ``{options}``."""
-    if function.__doc__:
-        lines = "\n".join(numpydoc(option) for option in OPTIONS.values())
-        function.__doc__ = function.__doc__.replace("{options}", lines.strip())
-    return function
-
-
+_SCAN_FILES = {
+    "mask": "brain mask of the {side} image (default: it is estimated from the image)",
+    "lesion_mask": "part of the {side} image without counterpart, which is not compared",
+    "labels": "label map of the {side} image; moving ones are warped, and compared with fixed ones",
+}
 #: Files of each of the two images by their Python names: ``fixed_mask``, ``moving_mask``, ...
 SCAN_FILES: Mapping[str, Option] = MappingProxyType(
     {
         f"{side}_{what}": Option(
-            text.format(side=side, other=other),
+            text.format(side=side),
             kind=Kind.FILE,
-            node=node.format(side=side),
-            needs=needs if side == "fixed" else "",
+            node=f"{side}_image_mask" if what == "mask" else "",
+            needs="moving_labels" if (side, what) == ("fixed", "labels") else "",
             name=f"{side}_{what}",
         )
-        for what, text, node, needs in (
-            (
-                "mask",
-                "brain mask of the {side} image (default: it is estimated)",
-                "{side}_image_mask",
-                "",
-            ),
-            (
-                "lesion_mask",
-                "part of the {side} image without counterpart in the {other} one, which is not "
-                "compared",
-                "",
-                "",
-            ),
-            (
-                "labels",
-                "label map of the {side} image: moving labels are warped, and compared with fixed "
-                "ones where these are given too",
-                "",
-                "moving_labels",
-            ),
-        )
-        for side, other in (("fixed", "moving"), ("moving", "fixed"))
+        for what, text in _SCAN_FILES.items()
+        for side in ("fixed", "moving")
     }
 )
+
 #: What a step by itself can be asked for: to extract a brain, to estimate an affine, to predict.
 BRAIN_EXTRACTION = replace(
     OPTIONS["brain_extraction"],

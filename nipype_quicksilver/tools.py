@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from os import PathLike
 
 from nipype_quicksilver.errors import InputError
 
@@ -30,6 +31,8 @@ class ExternalTool:
         Module of a Python package that brings the same program; empty where there is none.
     stand_in : str
         Module of this package that runs `package` as if it were the program.
+    dof : tuple of int
+        Degrees of freedom of the affines that it estimates.
     """
 
     title: str
@@ -38,6 +41,7 @@ class ExternalTool:
     program: str = ""
     package: str = ""
     stand_in: str = ""
+    dof: tuple[int, ...] = ()
 
     def command(self) -> tuple[str, ...] | None:
         """Return the words that start the tool; None where it is not installed."""
@@ -48,6 +52,9 @@ class ExternalTool:
         return None
 
 
+#: What comes with this package and its dependencies: a brain extraction and an affine registration.
+DEEPBET, SIMPLEITK = "deepbet", "simpleitk"
+
 _GREEDY = ExternalTool(
     title="greedy",
     install="install greedy (it comes with ITK-SNAP and Convert3D) or the package picsl-greedy",
@@ -55,6 +62,7 @@ _GREEDY = ExternalTool(
     program="greedy",
     package="picsl_greedy",
     stand_in="nipype_quicksilver.preprocessing.picsl_greedy",
+    dof=(6, 7, 12),
 )
 _ANTS = ExternalTool(
     title="ANTs",
@@ -63,6 +71,7 @@ _ANTS = ExternalTool(
     program="antsRegistration",
     package="ants",
     stand_in="nipype_quicksilver.preprocessing.antspyx",
+    dof=(6, 7, 12),
 )
 
 #: Tools that extract brains, by the names that users type.
@@ -82,9 +91,9 @@ AFFINE_TOOLS = {
     "greedy": _GREEDY,
     "ants": _ANTS,
     "reg_aladin": ExternalTool(
-        "NiftyReg reg_aladin", "install NiftyReg", "reg_aladin", program="reg_aladin"
+        "NiftyReg reg_aladin", "install NiftyReg", "reg_aladin", program="reg_aladin", dof=(6, 12)
     ),
-    "flirt": ExternalTool("FSL FLIRT", "install FSL", "flirt", program="flirt"),
+    "flirt": ExternalTool("FSL FLIRT", "install FSL", "flirt", program="flirt", dof=(6, 7, 9, 12)),
 }
 #: Tools whose registrations are compared with those of this package.
 PEERS = {"greedy": _GREEDY, "SyN": _ANTS}
@@ -109,7 +118,7 @@ def check_installed(name: str, tools: Mapping[str, ExternalTool], default: str) 
 
     Examples
     --------
-    >>> check_installed("simpleitk", AFFINE_TOOLS, "simpleitk")
+    >>> check_installed("simpleitk", AFFINE_TOOLS, SIMPLEITK)
     """
     tool = tools.get(name)
     if tool is None or tool.command() is not None:
@@ -118,3 +127,29 @@ def check_installed(name: str, tools: Mapping[str, ExternalTool], default: str) 
     if tool.package:
         missing = f"neither {tool.program} is on the PATH nor the package {tool.package} installed"
     raise InputError(f"'{name}': {missing}; {tool.install}, or choose {default}")
+
+
+def check_tools(brain_extraction: str, affine: str | PathLike[str]) -> None:
+    """Raise an error if an external tool is not installed; other names and files are accepted.
+
+    Raises
+    ------
+    InputError
+        With the way to install it.
+    """
+    check_installed(brain_extraction, BRAIN_EXTRACTION_TOOLS, DEEPBET)
+    check_installed(str(affine), AFFINE_TOOLS, SIMPLEITK)
+
+
+def check_dof(name: str, dof: int) -> None:
+    """Raise an error if a tool cannot estimate the given degrees of freedom.
+
+    Raises
+    ------
+    InputError
+        With the degrees of freedom that it supports.
+    """
+    tool = AFFINE_TOOLS.get(name)
+    if tool is not None and dof not in tool.dof:
+        known = ", ".join(map(str, tool.dof))
+        raise InputError(f"'{name}' does not estimate {dof} degrees of freedom; give {known}")

@@ -1,16 +1,16 @@
 """Comparison of methods on many pairs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces.utility import Function, IdentityInterface, Merge, Select
 from nipype.pipeline.engine import MapNode, Node, Workflow
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.evaluation import ants
 from nipype_quicksilver.evaluation.methods import (
     AFFINES,
     DEFAULT,
@@ -18,7 +18,7 @@ from nipype_quicksilver.evaluation.methods import (
     REFERENCE,
     START,
     check_methods,
-    settings_of,
+    node_inputs,
 )
 from nipype_quicksilver.evaluation.pairs import Pair
 from nipype_quicksilver.interfaces import (
@@ -31,20 +31,22 @@ from nipype_quicksilver.interfaces import (
     SummarizeEvaluation,
     TimePrediction,
 )
-from nipype_quicksilver.interfaces.peers import (
-    AntspyxRegistration,
-    GreedyRegistration,
-    SynRegistration,
-)
+from nipype_quicksilver.interfaces.peers import GreedyRegistration, SynRegistration
+from nipype_quicksilver.tools import SIMPLEITK
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.spatial.files import PathLike
 
 SIDES = ("fixed", "moving")
-#: Of each prediction whose time is taken.
+#: Number of runs of each prediction that is timed.
 RUNS = 3
+#: Nodes of external tools, and their memory, GB.
+PEERS = {"greedy": (GreedyRegistration, 1.5), "SyN": (SynRegistration, 3.0)}
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a list comes from, one item per pair: a node's output."""
+    """Output of a node: a list with one item per pair."""
 
     node: Node
     output: Any
@@ -55,18 +57,18 @@ def init_evaluation_wf(
     pairs: Sequence[Pair],
     omp_nthreads: int,
     methods: Sequence[str] = DEFAULT,
-    affine: str = "simpleitk",
-    prediction_network: str | Path | None = None,
-    correction_network: str | Path | None = None,
+    affine: str = SIMPLEITK,
+    prediction_network: PathLike | None = None,
+    correction_network: PathLike | None = None,
     timed_threads: Sequence[int] = (),
     use_gpu: bool = False,
     name: str = "evaluation_wf",
 ) -> Workflow:
-    """Build a workflow that registers pairs by several methods, and compares these.
+    """Build a workflow that registers pairs by several methods, and compares the methods.
 
     All methods start from the same brains and the same affine. Labels are warped by nearest
-    neighbour. Everything but the summary is a `MapNode`: one node for each image, for each pair,
-    and for each pair and method.
+    neighbour. Everything but the summary is a `MapNode`, with one node for each image, for each
+    pair, or for each pair and method.
 
     Workflow Graph
         ::
@@ -84,18 +86,18 @@ def init_evaluation_wf(
         From :func:`~nipype_quicksilver.evaluation.pairs.read_pairs`, or of a data set; all with
         the same optional files.
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     methods : sequence of {'LP', 'LPP', 'LPC', 'LPC2', 'LPC3', 'refine', 'LO', 'greedy', 'SyN'}
-        What is compared; maps are compared to those of LO, where it is among them.
+        Methods to compare; maps are compared with those of LO, if it is among them.
     affine : {'simpleitk', 'none'}
-        Find an affine for every pair that has none, or leave the alignment to the headers.
+        How affines are estimated where the pairs have none; ``none``: the headers align them.
     prediction_network, correction_network : path-like, optional
-        Checkpoints of the methods that predict; those of the package otherwise.
+        Checkpoints of the methods that predict; default: those of the package.
     timed_threads : sequence of int
-        Numbers of threads with which the prediction of the first pair is timed, while nothing else
-        runs.
+        Numbers of threads with which the prediction of the first pair is timed, after everything
+        else; default: it is not timed.
     use_gpu : bool
-        Predict and optimise on a GPU.
+        Whether to predict and optimise on a GPU.
     name : str
         Name of the workflow.
 
@@ -109,12 +111,12 @@ def init_evaluation_wf(
     output_dir
         Folder of tables and figures, see `SummarizeEvaluation`.
     summary
-        What is told of each method (JSON).
+        Summary of each method (JSON).
 
     Raises
     ------
     InputError
-        If there are no pairs, a method is unknown or not installed, or lacks a network.
+        If there are no pairs, or a method is unknown, not installed or lacks a network.
 
     Examples
     --------
@@ -142,13 +144,10 @@ def init_evaluation_wf(
     build.align(affine)
     for method in methods:
         if method in OWN:
-            build.own(method, settings_of(method, prediction_network, correction_network))
-        elif method == "greedy":
-            build.peer(method, GreedyRegistration(), mem_gb=1.5)
-        elif ants.has_program():
-            build.peer(method, SynRegistration(), mem_gb=3.0)
+            build.own(method, node_inputs(method, prediction_network, correction_network))
         else:
-            build.peer(method, AntspyxRegistration(), mem_gb=3.0)
+            interface, mem_gb = PEERS[method]
+            build.peer(method, interface(), mem_gb)
     compared = [START, *methods]
     measures = build.measure(compared)
     time = None
@@ -159,7 +158,7 @@ def init_evaluation_wf(
 
 
 class _Builder:
-    """Adds the parts of the workflow; every list has one item per pair, in their order."""
+    """Adds the parts of the workflow; lists have one item per pair, in the order of the pairs."""
 
     def __init__(
         self, workflow: Workflow, pairs: list[Pair], omp_nthreads: int, use_gpu: bool
@@ -169,26 +168,26 @@ class _Builder:
         self.transforms: dict[str, _Source] = {}
         self.images: dict[str, _Source] = {}
 
-    def given(self, field: str) -> list[str]:
+    def files(self, field: str) -> list[str]:
         """Return a file of each pair."""
         return [str(getattr(pair, field)) for pair in self.pairs]
 
     def has(self, field: str) -> bool:
-        """Tell whether the pairs have an optional file."""
+        """Return whether the pairs have an optional file."""
         return getattr(self.pairs[0], field) is not None
 
     def node(self, name: str, interface: Any, fields: Sequence[str], **resources: Any) -> MapNode:
-        """Add a node for each pair."""
+        """Add a `MapNode`."""
         node = MapNode(interface, iterfield=list(fields), name=name, **resources)
         self.workflow.add_nodes([node])
         return node
 
     def connect(self, source: _Source, node: Node, field: str) -> None:
-        """Give a node what comes from another one."""
+        """Connect an output with the input of a node."""
         self.workflow.connect(source.node, source.output, node, field)
 
     def brains(self) -> None:
-        """Find the brain of every image, once."""
+        """Extract the brain of every image once."""
         masked = self.has("fixed_mask") and self.has("moving_mask")
         keys = {
             side: [
@@ -199,7 +198,7 @@ class _Builder:
         }
         images = list(dict.fromkeys(keys["fixed"] + keys["moving"]))
         fields = ["in_file", "mask"] if masked else ["in_file"]
-        # deepbet would take a GPU slot for the seconds that it takes a CPU.
+        # On the CPU: deepbet takes seconds there, and needs no GPU slot.
         brains = self.node("brains", BrainExtraction(), fields, n_procs=self.threads, mem_gb=2.0)
         brains.inputs.in_file = [image for image, _ in images]
         if masked:
@@ -214,12 +213,12 @@ class _Builder:
                 self.workflow.connect(brains, output, select, "inlist")
                 self.images[f"{side}_{what}"] = _Source(select, ("out", _listed))
 
-    def align(self, engine: str) -> None:
-        """Find the affine of every pair, where none is given."""
+    def align(self, affine: str) -> None:
+        """Estimate the affine of every pair, unless the pairs have one."""
         if self.has("affine"):
             align = Node(IdentityInterface(fields=["affine_transform"]), name="align")
-            align.inputs.affine_transform = self.given("affine")
-        elif engine == "none":
+            align.inputs.affine_transform = self.files("affine")
+        elif affine == "none":
             align = Node(
                 Function(function=write_identities, output_names=["affine_transform"]),
                 run_without_submitting=True,
@@ -234,33 +233,33 @@ class _Builder:
                 n_procs=min(self.threads, 2),
                 mem_gb=1.0,
             )
-            self.give_brains(align, masks="_image_mask")
+            self.connect_brains(align, masks="_image_mask")
         self.transforms[START] = _Source(align, "affine_transform")
 
-    def give_brains(self, node: MapNode, masks: str | None = None) -> None:
-        """Give the brains of the pairs to a node, and their masks under names of this ending."""
+    def connect_brains(self, node: MapNode, masks: str | None = None) -> None:
+        """Connect the brains with a node, and their masks with its inputs of a suffix."""
         for side in SIDES:
             self.connect(self.images[f"{side}_brain"], node, f"{side}_image")
             if masks is not None:
                 self.connect(self.images[f"{side}_mask"], node, f"{side}{masks}")
 
-    def own(self, method: str, settings: dict[str, Any]) -> None:
+    def own(self, method: str, inputs: dict[str, Any]) -> None:
         """Register every pair by a method of this package."""
         fields = [f"{side}_image{what}" for side in SIDES for what in ("", "_mask")]
         register = self.node(
             f"register_{method}",
-            QuicksilverRegistration(**settings, brain_extraction="none", use_gpu=self.use_gpu),
+            QuicksilverRegistration(**inputs, brain_extraction="none", use_gpu=self.use_gpu),
             [*fields, "initial_moving_transform"],
             n_procs=1 if self.use_gpu else self.threads,
             mem_gb=4.0,
         )
-        self.give_brains(register, masks="_image_mask")
+        self.connect_brains(register, masks="_image_mask")
         self.connect(self.transforms[START], register, "initial_moving_transform")
-        # The composite is the same map in more bytes.
+        # The composite transform is the same map in more bytes.
         self.transforms[method] = _Source(register, "displacement")
 
     def peer(self, method: str, interface: Any, mem_gb: float) -> None:
-        """Register every pair by a program of another package."""
+        """Register every pair by an external tool."""
         register = self.node(
             f"register_{method}",
             interface,
@@ -268,14 +267,12 @@ class _Builder:
             n_procs=self.threads,
             mem_gb=mem_gb,
         )
-        self.give_brains(register)
+        self.connect_brains(register)
         self.connect(self.transforms[START], register, "initial_moving_transform")
-        composite = isinstance(interface, SynRegistration)
-        output = "composite_transform" if composite else "reverse_forward_transforms"
-        self.transforms[method] = _Source(register, output)
+        self.transforms[method] = _Source(register, "reverse_forward_transforms")
 
     def measure(self, methods: Sequence[str]) -> Node:
-        """Measure every pair by every method; return the node that has the files of all."""
+        """Measure every pair and method; return the node that merges the files."""
         merge = Node(Merge(len(methods)), run_without_submitting=True, name="measures")
         for number, method in enumerate(methods, start=1):
             inputs = {
@@ -295,13 +292,13 @@ class _Builder:
                 mem_gb=2.0,
             )
             for field in labels:
-                setattr(measure.inputs, field, self.given(field))
+                setattr(measure.inputs, field, self.files(field))
             for field, source in inputs.items():
                 self.connect(source, measure, field)
             self.workflow.connect(measure, "out_file", merge, f"in{number}")
         return merge
 
-    def time(self, threads: Sequence[int], network: str | Path | None, measures: Node) -> Node:
+    def time(self, threads: Sequence[int], network: PathLike | None, measures: Node) -> Node:
         """Time the prediction of the first pair; return the node."""
         for side in SIDES:
             conform = Node(ConformToGrid(), mem_gb=0.8, name=f"conform_{side}")
@@ -330,13 +327,13 @@ class _Builder:
             (align.node, conform_fixed, [((align.output, _first), "include_affine")]),
             (align.node, conform_moving, [((align.output, _first), "affine")]),
             (conform_fixed, conform_moving, [("out_file", "reference_image")]),
-            # When nothing else is left to be done.
+            # After everything else, so that nothing disturbs it.
             (measures, time, [("out", "after")]),
         ])  # fmt: skip
         return time
 
     def summarize(self, methods: Sequence[str], measures: Node, time: Node | None) -> None:
-        """Make tables and figures, and hand them out."""
+        """Write tables and figures, and connect the outputs."""
         summarize = Node(
             SummarizeEvaluation(
                 methods=list(methods),
@@ -356,10 +353,10 @@ class _Builder:
             self.workflow.connect(time, "out_file", summarize, "prediction_times")
 
 
-def write_identities(number):
-    """Write the affine that leaves points where they are; return it so many times.
+def write_identities(number: int) -> list[str]:
+    """Write the identity as an affine; return its path `number` times.
 
-    Nipype runs this function on its own.
+    Nipype runs this function by itself, without the imports of this module.
     """
     import os
 
@@ -370,11 +367,11 @@ def write_identities(number):
     return [str(write_affine(os.path.abspath("identity.mat"), np.eye(4)))] * number
 
 
-def _first(items):
-    """Return the first of a list."""
+def _first(items: list[str] | str) -> str:
+    """Return the first item of a list."""
     return items[0] if isinstance(items, list) else items
 
 
-def _listed(items):
-    """Return a list, also of one item, which Nipype hands out as it is."""
+def _listed(items: list[str] | str) -> list[str]:
+    """Return a list; Nipype replaces a list of one item by the item."""
     return items if isinstance(items, list) else [items]

@@ -11,8 +11,12 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction
 from nipype_quicksilver.options import AFFINE_ESTIMATION, BRAIN_EXTRACTION, DOF, NONE
-from nipype_quicksilver.preprocessing.external import check_dof, check_tools
-from nipype_quicksilver.tools import ANTS_BRAIN_EXTRACTION, check_installed
+from nipype_quicksilver.tools import (
+    ANTS_BRAIN_EXTRACTION,
+    check_dof,
+    check_installed,
+    check_tools,
+)
 from nipype_quicksilver.workflows.deprecation import renamed
 
 

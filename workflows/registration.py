@@ -9,6 +9,7 @@ from nipype.interfaces.utility import IdentityInterface, Merge
 from nipype.pipeline.engine import Node, Workflow
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.declarations import documents
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import (
     AffineRegistration,
@@ -26,7 +27,6 @@ from nipype_quicksilver.options import (
     OPTIONS,
     RegistrationOptions,
     completed,
-    documented,
 )
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.finishing import (
@@ -65,7 +65,7 @@ deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilve
 """
 
 
-@documented
+@documents(OPTIONS)
 def init_quicksilver_wf(
     *,
     omp_nthreads: int,
@@ -175,7 +175,8 @@ def init_quicksilver_wf(
     (2, 2)
     >>> wf.inputs.inputnode.fixed_image = "sub-01_T1w.nii.gz"
     """
-    chosen = _chosen(options, n_samples)
+    samples = renamed("n_samples", n_samples, "samples", options.get("samples"))
+    chosen = _chosen({**options, "samples": samples})
     workflow = Workflow(name=name)
     workflow.__desc__ = _DESCRIPTION
     inputnode = Node(
@@ -200,13 +201,12 @@ def init_quicksilver_wf(
     return workflow
 
 
-def _chosen(options: RegistrationOptions, n_samples: int | None) -> RegistrationOptions:
+def _chosen(options: RegistrationOptions) -> RegistrationOptions:
     """Return all options; refuse those that the workflow has no use for."""
     for name, option in OPTIONS.items():
         if name in options and "workflow" in option.without:
             raise InputError(f"{option.title}: init_quicksilver_wf {option.without['workflow']}")
-    samples = renamed("n_samples", n_samples, "samples", options.get("samples"))
-    chosen = completed({"template": NONE, **options, "samples": samples})
+    chosen = completed({"template": NONE, **options})
     if str(chosen["template"]) == AUTO:
         raise InputError("template 'auto' is for heads; give a template, or none")
     return chosen

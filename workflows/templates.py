@@ -6,7 +6,7 @@ from nipype.pipeline.engine import JoinNode, Node, Workflow
 from nipype_quicksilver import __version__
 from nipype_quicksilver.interfaces import QuicksilverRegistration
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import FASTEST
+from nipype_quicksilver.options import method_that
 
 #: What smriprep calls this step, for niworkflows' `splice_workflow`.
 TAG = "anat.register-template"
@@ -109,7 +109,7 @@ def init_template_registration_wf(
         name="register",
     )
     if sloppy:
-        register.inputs.method = FASTEST
+        register.inputs.method = method_that(predicts=True)
     workflow.connect([
         (inputnode, select_template, [("template", "template")]),
         (inputnode, register, [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import APPLY_INTERPOLATIONS
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS, KEEPING_LABELS
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -191,7 +191,7 @@ def _copy_label_table(args: argparse.Namespace) -> None:
     """Copy the table of names that lies beside a label map."""
     from nipype_quicksilver.spatial.files import staged
 
-    if args.interpolation not in ("NearestNeighbor", "GenericLabel", "MultiLabel"):
+    if args.interpolation not in KEEPING_LABELS:
         return
     table, copy = (_beside(path) for path in (args.input, args.output))
     if table.is_file() and table != copy and not copy.exists():

@@ -5,60 +5,112 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.cohort.derivatives import read_record, write_text
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration.summary import RegistrationSummary
+from nipype_quicksilver.spatial.records import from_json
 
 #: File names of the table and of the page on all registrations.
 TABLE = "group_registration.tsv"
 PAGE = "group_registration.html"
 
-# Of each column: its keys in a record, its description, and its unit.
-_COLUMNS: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "participant_id": (("job", "participant_id"), "Participant", ""),
-    "session_id": (("job", "session_id"), "Session", ""),
-    "image": (("job", "image"), "Image that was registered", ""),
-    "space": (("job", "space"), "Space of the fixed image", ""),
-    "similarity_before": (("similarity", "before"), "Mean squared local correlation, affine", ""),
-    "similarity_after": (("similarity", "after"), "The same after the registration", ""),
-    "dice_before": (("labels", "before", "mean", "dice"), "Mean Dice of the labels, affine", ""),
-    "dice_after": (("labels", "after", "mean", "dice"), "The same after the registration", ""),
-    "folded_voxels": (("jacobian", "folded"), "Voxels where the transform folds", ""),
-    "folded_percent": (("jacobian", "folded_percent"), "Their fraction of the brain", "%"),
-    "log_jacobian_mean": (
-        ("jacobian", "log_jacobian", "mean"),
-        "Mean over the brain of the log of the Jacobian determinant",
-        "",
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table: its description, its unit, and how to read it."""
+
+    description: str
+    read: Callable[[RegistrationSummary], float | None]
+    units: str = ""
+
+
+# Columns that identify a registration, by their names in a record, and their descriptions.
+_NAMES = {
+    "participant_id": "Participant",
+    "session_id": "Session",
+    "image": "Image that was registered",
+    "space": "Space of the fixed image",
+}
+_MEASURES = {
+    "similarity_before": _Column(
+        "Mean squared local correlation, affine", lambda s: s.similarity.before
     ),
-    "log_jacobian_sd": (("jacobian", "log_jacobian", "sd"), "Its standard deviation", ""),
-    "inverse_consistency": (
-        ("inverse_consistency_mm", "mean"),
+    "similarity_after": _Column("The same after the registration", lambda s: s.similarity.after),
+    "dice_before": _Column(
+        "Mean Dice of the labels, affine", lambda s: s.labels.before.mean.dice if s.labels else None
+    ),
+    "dice_after": _Column(
+        "The same after the registration", lambda s: s.labels.after.mean.dice if s.labels else None
+    ),
+    "folded_voxels": _Column("Voxels where the transform folds", lambda s: s.jacobian.folded),
+    "folded_percent": _Column(
+        "Their fraction of the brain", lambda s: s.jacobian.folded_percent, "%"
+    ),
+    "log_jacobian_mean": _Column(
+        "Mean over the brain of the log of the Jacobian determinant",
+        lambda s: s.jacobian.log_jacobian.get("mean"),
+    ),
+    "log_jacobian_sd": _Column(
+        "Its standard deviation", lambda s: s.jacobian.log_jacobian.get("sd")
+    ),
+    "inverse_consistency": _Column(
         "Mean distance between a point and its image under both transforms",
+        lambda s: s.inverse_consistency_mm.mean,
         "mm",
     ),
-    "seconds": (("seconds", "total"), "Seconds of the registration", "s"),
+    "seconds": _Column("Seconds of the registration", lambda s: s.seconds.get("total"), "s"),
 }
 
 
-def read_records(output_dir: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the records of all registrations in a folder of derivatives, with their paths.
+@dataclass(frozen=True)
+class Record:
+    """The record of a registration among the derivatives.
+
+    Attributes
+    ----------
+    file : Path
+        Its file.
+    job : dict
+        ``name``, ``participant_id``, ``session_id``, ``image`` and ``space``.
+    summary : RegistrationSummary
+        Of the registration.
+    """
+
+    file: Path
+    job: dict[str, str | None]
+    summary: RegistrationSummary
+
+
+def read_records(output_dir: Path) -> list[Record]:
+    """Return the records of all registrations in a folder of derivatives.
 
     Parameters
     ----------
     output_dir : Path
         Folder of the derivatives.
 
+    Returns
+    -------
+    list of Record
+        Sorted by their files; files that are not records are left out.
+
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or one is incomplete.
     """
-    files = sorted(output_dir.glob("sub-*/**/*_registration.json"))
-    read = [(file, read_record(file)) for file in files]
-    records = [(file, record) for file, record in read if record is not None]
+    records = []
+    for file in sorted(output_dir.glob("sub-*/**/*_registration.json")):
+        content = read_record(file)
+        if content is not None:
+            remedy = "run the participant level again"
+            summary = from_json(RegistrationSummary, content, str(file), remedy)
+            records.append(Record(file, content["job"], summary))
     if not records:
         raise InputError(
             f"{output_dir}: contains no registrations; run the participant level first"
@@ -84,8 +136,8 @@ def write_table(output_dir: Path) -> list[dict[str, Any]]:
     InputError
         If there are no registrations, or the table cannot be written.
     """
-    rows = [row_of(record) for _, record in read_records(output_dir)]
-    columns = [name for name in _COLUMNS if any(row[name] is not None for row in rows)]
+    rows = [row_of(record) for record in read_records(output_dir)]
+    columns = [name for name in (*_NAMES, *_MEASURES) if any(row[name] is not None for row in rows)]
     write_text(output_dir / TABLE, _as_text(rows, columns))
     descriptions = {name: _describe(name, rows) for name in columns}
     text = json.dumps(descriptions, indent=2) + "\n"
@@ -113,20 +165,15 @@ def write_page(output_dir: Path) -> Path:
     """
     from nipype_quicksilver.reports import write_group_report  # matplotlib takes a second
 
-    named = {record["job"]["name"]: file for file, record in read_records(output_dir)}
+    named = {str(record.job["name"]): record.file for record in read_records(output_dir)}
     pages = {name: output_dir / f"{name}.html" for name in named}
     return write_group_report(named, output_dir / PAGE, reports=pages)
 
 
-def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the measures of one registration."""
-    return {name: _value(record, keys) for name, (keys, _, _) in _COLUMNS.items()}
-
-
-def _value(record: Any, keys: Sequence[str]) -> Any:
-    for name in keys:
-        record = record.get(name) if isinstance(record, dict) else None
-    return record
+def row_of(record: Record) -> dict[str, Any]:
+    """Return the row of one registration."""
+    names = {name: record.job.get(name) for name in _NAMES}
+    return {**names, **{name: column.read(record.summary) for name, column in _MEASURES.items()}}
 
 
 def _as_text(rows: list[dict[str, Any]], columns: list[str]) -> str:
@@ -147,9 +194,13 @@ def _cell(value: Any) -> str:
 
 def _describe(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return BIDS's description of a column, with the median and the range of its numbers."""
-    _, description, units = _COLUMNS[name]
-    column: dict[str, Any] = {"Description": description, **({"Units": units} if units else {})}
-    values = sorted(v for row in rows if isinstance(v := row[name], (int, float)))
+    if name in _NAMES:
+        return {"Description": _NAMES[name]}
+    measure = _MEASURES[name]
+    column: dict[str, Any] = {"Description": measure.description}
+    if measure.units:
+        column["Units"] = measure.units
+    values = sorted(row[name] for row in rows if row[name] is not None)
     if values:
         middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
         column |= {"Median": middle, "Minimum": values[0], "Maximum": values[-1]}

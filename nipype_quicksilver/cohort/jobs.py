@@ -21,7 +21,7 @@ from nipype_quicksilver.options import MNI152, OPTIONS, RegistrationOptions, com
 #: Value of `CohortOptions.fixed` with which every image is registered to every other one.
 PAIRWISE = "pairwise"
 #: BIDS names of the templates that come with this package.
-SPACES = {"MNI152": "MNI152NLin2009aSym"}
+SPACES = {MNI152: "MNI152NLin2009aSym"}
 _IMAGES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 #: Name of the workflow that prepares the fixed image.
@@ -226,8 +226,8 @@ def _state(path: Path) -> list[Any]:
 def __getattr__(name: str) -> Any:
     if name == "Settings":
         warnings.warn(
-            "cohort.jobs.Settings is called CohortOptions.of since version 0.2, and will be removed "
-            "in 0.3",
+            "cohort.jobs.Settings is called CohortOptions.of since version 0.2; it goes with "
+            "version 0.3",
             DeprecationWarning,
             stacklevel=2,
         )

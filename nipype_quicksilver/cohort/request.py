@@ -11,12 +11,12 @@ from nipype_quicksilver.cohort.images import CohortImage, find_images
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.resources import LOCAL, visible_gpus
-from nipype_quicksilver.options import METHODS, OPTIONS
-from nipype_quicksilver.preprocessing.external import check_tools
+from nipype_quicksilver.options import METHODS, MNI152, OPTIONS
 from nipype_quicksilver.preprocessing.templates import find_template, is_template
 from nipype_quicksilver.registration.method import choose_settings
 from nipype_quicksilver.spatial.files import check_readable
 from nipype_quicksilver.spatial.folders import check_output_dir
+from nipype_quicksilver.tools import check_tools
 
 
 def default_similarity(method: str, fixed: str, suffix: str) -> str | None:
@@ -36,7 +36,7 @@ def default_similarity(method: str, fixed: str, suffix: str) -> str | None:
     str or None
         ``mind`` for T2w images and the template MNI152, which is T1w; else None, for the default.
     """
-    two_contrasts = suffix == "T2w" and fixed == "MNI152"
+    two_contrasts = suffix == "T2w" and fixed == MNI152
     return "mind" if two_contrasts and METHODS[method].optimizes else None
 
 

@@ -25,7 +25,7 @@ from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.brains import named_after, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import image_name
-from nipype_quicksilver.tools import AFFINE_TOOLS
+from nipype_quicksilver.tools import AFFINE_TOOLS, DEEPBET
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +164,7 @@ def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
     summary : BrainSummary
         How the brain was extracted.
     """
-    from nipype_quicksilver.preprocessing.brain import DEEPBET, extract
+    from nipype_quicksilver.preprocessing.brain import extract
 
     image, by = scan.image, context.options["brain_extraction"]
     if scan.mask is not None:

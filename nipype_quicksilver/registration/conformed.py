@@ -11,7 +11,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock, versions
-from nipype_quicksilver.options import RegistrationOptions, completed
+from nipype_quicksilver.options import RegistrationOptions, completed, method_that
 from nipype_quicksilver.registration.fit import Fit, find_momentum, settings_of_initial
 from nipype_quicksilver.registration.method import Method, choose_method
 from nipype_quicksilver.registration.pair import Pair, Scan, ScanFiles, paths_of, read_pair
@@ -103,7 +103,7 @@ def optimize_files(
         check_geodesic(initial, device, str(initial_momentum))
     fit = find_momentum(
         prepared,
-        Method("optimize", settings),
+        Method(method_that(optimizes=True), settings),
         device=device,
         seed=seed,
         clock=clock,
@@ -150,7 +150,7 @@ def predict_files(
     correction_network = options.get("correction_network")
     if correction_network is not None and not corrections:
         raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
-    name = "correct" if corrections else "predict"
+    name = method_that(predicts=True, corrects=corrections > 0)
     chosen = completed({**options, "method": name, "corrections": corrections or None})
     method = choose_method(chosen)
     clock, files = Clock(), paths_of(fixed, moving)

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.options import AUTO, NONE, RegistrationOptions
-from nipype_quicksilver.options import MNI152
+from nipype_quicksilver.options import AUTO, MNI152, NONE, RegistrationOptions
 from nipype_quicksilver.registration.alignment import (
     Context,
     estimate_affine,
@@ -91,7 +90,7 @@ def to_frame(
     left_to_headers = str(context.options["affine"]) == NONE or bool(small_images(pair))
     if not left_to_headers and not _is_same(template, pair.fixed.image):
         with context.clock.part("align"), warnings.catch_warnings():
-            if optional:  # plausibility warnings are reasons not to use the template, and reported as such below
+            if optional:  # an implausible affine is a reason not to use the template, see below
                 warnings.simplefilter("ignore", UserWarning)
             matrix, affine = estimate_affine(scan, pair.fixed, context)
         reasons += plausibility_warnings(affine, matrix)

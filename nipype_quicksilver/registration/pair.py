@@ -181,7 +181,4 @@ def _read(
 
 
 def _read_affine(path: PathLike) -> np.ndarray:
-    matrix = transforms.read_affine(path)
-    if np.linalg.det(matrix[:3, :3]) < 0:
-        raise InputError(f"{path}: mirrors the image; give an affine without reflection")
-    return matrix
+    return transforms.read_affine(path, allow_reflection=False)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
+from nipype_quicksilver.declarations import documents
 from nipype_quicksilver.execution.devices import select_device
 from nipype_quicksilver.execution.processes import return_freed_memory
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings, versions
-from nipype_quicksilver.options import NONE, RegistrationOptions, completed, documented
-from nipype_quicksilver.preprocessing.external import check_tools
+from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions, completed
 from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration.alignment import (
     Context,
@@ -29,6 +29,7 @@ from nipype_quicksilver.registration.summary import RegistrationSummary, with_to
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.files import PathLike, sha256_of
 from nipype_quicksilver.spatial.images import read_image
+from nipype_quicksilver.tools import check_tools
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from nipype_quicksilver.registration.fit import Progress
 
 
-@documented
+@documents(OPTIONS)
 def register(
     fixed: PathLike,
     moving: PathLike,

@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import LABEL_INTERPOLATIONS
 from nipype_quicksilver.spatial import images, resampling, transforms
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
@@ -81,7 +82,7 @@ def apply_to_image(
     """
     shape, like = images.read_header(reference, what="reference")
     series = images.read_series(source, what="input")
-    if interpolation in ("GenericLabel", "MultiLabel") and series.get_data_dtype().kind == "f":
+    if interpolation in LABEL_INTERPOLATIONS and series.get_data_dtype().kind == "f":
         series = images.read_labels(source, what="input")  # whole numbers stored as floats
     if interpolation in resampling.LABEL_PRESERVING:
         _check_default_value(default_value, series.get_data_dtype(), source)

@@ -80,7 +80,7 @@ def resample(
     sampler = _sampler(grid, transform, interpolation, default_value)
     if interpolation not in LABEL_PRESERVING and data.dtype.kind in "iub":
         data = data.astype(np.float32)
-    if interpolation in ("GenericLabel", "MultiLabel") and data.dtype.kind == "f":
+    if interpolation in LABEL_INTERPOLATIONS and data.dtype.kind == "f":
         raise InputError(f"{interpolation} interpolates labels only; give integers, or use Linear")
     source = Grid.from_image(image)
     if data.ndim == 3:
