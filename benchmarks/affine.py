@@ -1,4 +1,4 @@
-"""Affine alignment from perturbed starts, beside greedy and ANTs: accuracy, symmetry, cost."""
+"""Affine alignment from perturbed starts, compared with greedy and ANTs: accuracy and cost."""
 
 import sys
 from pathlib import Path
@@ -21,15 +21,15 @@ from nipype_quicksilver.spatial.transforms import read_affine
 
 PERTURBATIONS = 10  # of each image
 SYMMETRIC = 2  # of them are also run with the images exchanged, and on one thread
-ENGINES = ("quicksilver", "greedy", "ants")
+TOOLS = ("quicksilver", "greedy", "ants")
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Align perturbed brains to the template; print and return the figures.
 
-    Three subjects, of whom nobody knows the true affine, and the template itself in disguise, of
-    which it is the perturbation. The peers, which take longer, start from the first perturbation
-    only.
+    Three subjects, whose true affines are unknown, and the template itself with other intensities,
+    whose true affine is the perturbation. The other tools, which take longer, start from the first
+    perturbation only.
     """
     data = data_folder()
     template = next((data / "template").glob("*.nii.gz"))
@@ -45,11 +45,11 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
         for number, (name, image) in enumerate(moving.items())
     }
     rows["template"]["from_truth_mm"] = {
-        engine: float(_distances(found, corners).max())
-        for engine, found in rows["template"]["found"].items()
+        tool: float(_distances(points, corners).max())
+        for tool, points in rows["template"]["corners"].items()
     }
     for row in rows.values():
-        del row["found"]
+        del row["corners"]
     show(_table(rows))
     return rows
 
@@ -68,7 +68,7 @@ def _measure_image(
     random = np.random.default_rng(number)
     image, fixed = read_image(path), read_image(template)
     center = apply_affine(image.affine, (np.array(image.shape) - 1) / 2)
-    found: dict[str, list[np.ndarray]] = {engine: [] for engine in ENGINES}
+    mapped: dict[str, list[np.ndarray]] = {tool: [] for tool in TOOLS}
     symmetry, bits = [], []
     for index in range(PERTURBATIONS):
         change = perturbation(random, center)
@@ -78,32 +78,33 @@ def _measure_image(
         if index == 0:
             costs, theirs = _whole_commands(template, moving, work, threads)
             matrices |= theirs
-        for engine, each in matrices.items():
-            found[engine].append(apply_affine(np.linalg.inv(change) @ each, corners))
+        for tool, each in matrices.items():
+            mapped[tool].append(apply_affine(np.linalg.inv(change) @ each, corners))
         if index < SYMMETRIC:
-            back = affine.align(moving, fixed, num_threads=threads).matrix
-            symmetry.append(float(_distances(apply_affine(back @ matrix, corners), corners).max()))
+            inverse = affine.align(moving, fixed, num_threads=threads).matrix
+            round_trip = apply_affine(inverse @ matrix, corners)
+            symmetry.append(float(_distances(round_trip, corners).max()))
             single = affine.align(fixed, moving, num_threads=1).matrix
             bits.append(bool(np.array_equal(single, matrix)))
-    median = np.median([np.median(points, axis=0) for points in found.values()], axis=0)
+    median = np.median([np.median(points, axis=0) for points in mapped.values()], axis=0)
     return {
-        "found": found,
+        "corners": mapped,
         "from_median_mm": {
-            name: float(_distances(points, median).max()) for name, points in found.items()
+            name: float(_distances(points, median).max()) for name, points in mapped.items()
         },
         "there_and_back_mm": max(symmetry),
         "same_bits": all(bits),
-        "cpu": {engine: cost.cpu for engine, cost in costs.items()},
+        "cpu": {tool: cost.cpu for tool, cost in costs.items()},
     }
 
 
 def _whole_commands(
     template: Path, moving: Nifti1Image, work: Path, threads: int
 ) -> tuple[dict[str, Cost], dict[str, np.ndarray]]:
-    """Align an image to the template by every engine; return costs and the peers' matrices."""
+    """Align an image to the template by every tool; return costs and the other tools' matrices."""
     moved = work / "perturbed.nii.gz"
     write_image(moved, np.asanyarray(moving.dataobj), moving.affine)
-    files = {engine: work / f"affine_{engine}.mat" for engine in ENGINES}
+    files = {tool: work / f"affine_{tool}.mat" for tool in TOOLS}
     costs = {
         "quicksilver": align(template, moved, files["quicksilver"], threads),
         "greedy": greedy.align_files(template, moved, files["greedy"], threads),
@@ -146,17 +147,17 @@ def _distances(points: Any, center: np.ndarray) -> np.ndarray:
 
 
 def _table(rows: dict[str, Any]) -> Table:
-    columns = ("truth mm", "median mm", "there and back mm", "same bits", "CPU s")
-    table = Table("image", "engine", *columns, title="Affine, whole commands; at the corners")
+    columns = ("truth mm", "median mm", "round trip mm", "same bits", "CPU s")
+    table = Table("image", "tool", *columns, title="Affine, whole commands; at the corners")
     for name, row in rows.items():
-        for engine in ENGINES:
-            own = engine == "quicksilver"
+        for tool in TOOLS:
+            own = tool == "quicksilver"
             table.add_row(
-                *(name, engine),
-                f"{row['from_truth_mm'][engine]:.2f}" if "from_truth_mm" in row else "",
-                f"{row['from_median_mm'][engine]:.2f}",
+                *(name, tool),
+                f"{row['from_truth_mm'][tool]:.2f}" if "from_truth_mm" in row else "",
+                f"{row['from_median_mm'][tool]:.2f}",
                 f"{row['there_and_back_mm']:.4f}" if own else "",
                 str(row["same_bits"]) if own else "",
-                f"{row['cpu'][engine]:.1f}",
+                f"{row['cpu'][tool]:.1f}",
             )
     return table

@@ -28,13 +28,13 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for subject in SUBJECTS:
         head, truth, tissue = synthesize_head(work, subject)
-        mask = work / f"subject-{subject}_found.nii.gz"
+        mask = work / f"subject-{subject}_extracted.nii.gz"
         cost = extract(head, mask, threads)
-        found, inside, matter = (_load(path) for path in (mask, truth, tissue))
+        extracted, inside, matter = (_load(path) for path in (mask, truth, tissue))
         rows[subject] = {
-            "dice": _dice(found, inside),
-            "recall": float(np.mean(found[matter])),
-            **_facts(mask),
+            "dice": _dice(extracted, inside),
+            "recall": float(np.mean(extracted[matter])),
+            **_summary(mask),
             **vars(cost),
         }
     for head in sorted((data_folder() / "heads").glob("*.nii.gz")):
@@ -44,24 +44,24 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 
 def extract(head: Path, mask: Path, threads: int) -> Cost:
-    """Find a brain with the command, from file to file."""
+    """Extract a brain with the command, from files to files."""
     command = [sys.executable, "-m", "nipype_quicksilver", "extract-brain", "--quiet"]
     command += ["--input", head, "--output-mask", mask, "--output-json", _json(mask)]
     return run([*command, "--num-threads", str(threads)], threads)
 
 
 def _consistency(head: Path, work: Path, threads: int) -> dict[str, Any]:
-    """Return how alike the masks of a head and of the same head, changed, are."""
+    """Return the overlap of the masks of a head and of the same head, changed."""
     usual = work / f"{head.name.removesuffix('.nii.gz')}_mask.nii.gz"
-    row: dict[str, Any] = vars(extract(head, usual, threads)) | _facts(usual)
+    row: dict[str, Any] = vars(extract(head, usual, threads)) | _summary(usual)
     image = nib.load(head)
     expected = nib.as_closest_canonical(nib.load(usual))
     for name, change in CHANGES.items():
         changed, mask = work / f"changed_{name}.nii.gz", work / f"changed_{name}_mask.nii.gz"
         nib.save(change(image), changed)
         extract(changed, mask, threads)
-        found = nib.as_closest_canonical(nib.load(mask))
-        row[name] = _dice(np.asanyarray(found.dataobj) > 0, np.asanyarray(expected.dataobj) > 0)
+        extracted = nib.as_closest_canonical(nib.load(mask))
+        row[name] = _dice(np.asanyarray(extracted.dataobj) > 0, np.asanyarray(expected.dataobj) > 0)
     return row
 
 
@@ -69,9 +69,9 @@ def _json(mask: Path) -> Path:
     return mask.with_name(mask.name.replace(".nii.gz", ".json"))
 
 
-def _facts(mask: Path) -> dict[str, Any]:
-    facts = json.loads(_json(mask).read_text())
-    return {"how": facts["how"], "volume_ml": facts["volume_ml"]}
+def _summary(mask: Path) -> dict[str, Any]:
+    summary = json.loads(_json(mask).read_text())
+    return {"how": summary["how"], "volume_ml": summary["volume_ml"]}
 
 
 def _load(path: Path) -> np.ndarray:

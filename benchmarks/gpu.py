@@ -1,4 +1,4 @@
-"""Methods and the paper's network on a GPU beside the CPU: seconds, memory, and the same maps."""
+"""Methods and the paper's network on a GPU and on the CPU: seconds, memory, and equal maps."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,13 @@ from benchmarks.tables import show
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.registration.alignment import to_aligned_brains
+from nipype_quicksilver.options import METHODS, completed
+from nipype_quicksilver.registration.alignment import Context, to_aligned_brains
 from nipype_quicksilver.registration.fit import find_momentum
 from nipype_quicksilver.registration.method import choose_method
-from nipype_quicksilver.registration.pair import read_inputs
+from nipype_quicksilver.registration.pair import ScanFiles, read_pair
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.work_folder import WorkFolder
-
-METHODS = ("predict", "correct", "refine", "optimize")
 
 # How the paper's network is run: precision, and whether it is compiled.
 VARIANTS = (("float32", False), ("bfloat16", False), ("float16", False), ("bfloat16", True))
@@ -58,15 +57,10 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 def _prepared() -> Prepared:
     pair = real_pair()
-    inputs, _ = to_aligned_brains(
-        read_inputs(pair.fixed, pair.moving),
-        brain_extraction="none",
-        affine="simpleitk",
-        work=WorkFolder(None),
-        device=torch.device("cpu"),
-        clock=Clock(),
-    )
-    return prepare(inputs)
+    options = completed({"brain_extraction": "none"})
+    context = Context(options, WorkFolder(None), torch.device("cpu"), Clock())
+    scans = read_pair(ScanFiles(pair.fixed), ScanFiles(pair.moving))
+    return prepare(to_aligned_brains(scans, context)[0], {})
 
 
 def _methods(
@@ -74,17 +68,17 @@ def _methods(
 ) -> dict[str, dict[str, dict[str, float]]]:
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for name in METHODS:
-        method, expected = choose_method(name), None
+        method, expected = choose_method(completed({"method": name})), None
         figures[name] = {}
         for device in devices:
-            found, cost = _measured(
+            fit, cost = _measured(
                 lambda m=method, d=device: find_momentum(
                     prepared, m, device=d, seed=0, clock=Clock()
                 ),
                 device,
                 runs,
             )
-            inverse = found.maps.inverse
+            inverse = fit.maps.inverse
             expected = inverse if expected is None else expected
             distance = float(np.linalg.norm(inverse - expected, axis=-1).mean())
             figures[name][device.type] = {**cost, "mm": distance}
@@ -104,9 +98,9 @@ def _patches(prepared: Prepared, device: torch.device, runs: int) -> dict[str, d
         predict = PatchPredictor(
             network, devices=[device], precision=precision, compiled=compiled, batch_size=BATCH
         )
-        found, cost = _measured(lambda p=predict: p(*images), device, runs)
-        expected = found if expected is None else expected
-        distance = float((found - expected).norm() / expected.norm())
+        momentum, cost = _measured(lambda p=predict: p(*images), device, runs)
+        expected = momentum if expected is None else expected
+        distance = float((momentum - expected).norm() / expected.norm())
         name = f"{precision}, compiled" if compiled else precision
         figures[name] = {**cost, "distance": distance}
         if device.type == "cpu":
@@ -132,11 +126,11 @@ def _measured(
     for _ in range(runs):
         torch.cuda.synchronize()
         start = time.perf_counter()
-        found = call()
+        result = call()
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     gb = torch.cuda.max_memory_reserved() / 1e9
-    return found, {"seconds": float(np.median(seconds)), "gb": gb}
+    return result, {"seconds": float(np.median(seconds)), "gb": gb}
 
 
 def _text(number: float | None) -> str:

@@ -15,7 +15,7 @@ STAGES = ("extract", "align", "prepare", "predict", "optimize", "maps", "resampl
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Register heads from file to file; print and return CPU seconds by stage.
+    """Register heads, from files to files; print and return CPU seconds of each stage.
 
     Two different people by optimisation, everything else by networks, which is faster.
     """
@@ -51,7 +51,7 @@ def _table(rows: dict[str, Any]) -> Table:
     )
     for name, row in rows.items():
         seconds = [f"{row['cpu_seconds'].get(stage, 0):.0f}" for stage in STAGES]
-        alike = [f"{row['similarity'][when]:.3f}" for when in ("before", "after")]
+        similarity = [f"{row['similarity'][when]:.3f}" for when in ("before", "after")]
         cost = f"{row['cpu']:.0f}", f"{row['memory']:.1f}"
-        table.add_row(name, *alike, str(row["folded_voxels"]), *seconds, *cost)
+        table.add_row(name, *similarity, str(row["folded_voxels"]), *seconds, *cost)
     return table

@@ -1,4 +1,4 @@
-"""Predicted registrations beside the optimised one and greedy's: the paper's table of methods."""
+"""Predicted registrations compared with the optimised one and greedy: the paper's methods."""
 
 import statistics
 from pathlib import Path

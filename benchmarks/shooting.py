@@ -1,7 +1,7 @@
-"""The fast shooting beside the original scheme, on momenta that the optimisation found.
+"""The fast shooting compared with the original scheme, on momenta of optimised registrations.
 
-The original scheme itself moves when its grid is refined. `measure_resolved` therefore also runs it
-on voxels of half the size, and tells how far each scheme is from there.
+The original scheme itself depends on its grid. `measure_resolved` therefore also runs it on voxels
+of half the size, and returns the distance of each scheme from that result.
 """
 
 import time
@@ -41,7 +41,7 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 
 def measure_resolved(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Do the same for the smaller one beside the original scheme on half the voxel size.
+    """Compare the smaller one with the original scheme on half the voxel size as well.
 
     It takes half an hour, and 14 GB.
     """
@@ -89,7 +89,7 @@ def _momentum(pair: Pair, work: Path, threads: int) -> Path:
 def _refined(path: Path) -> torch.Tensor:
     """Return ``phi^-1`` by the original scheme on half the voxel size, at the voxels' centres.
 
-    It is kept beside the momentum, and found again by the next run.
+    It is kept next to the momentum, and reused by the next run.
     """
     kept = path.with_name("refined.npy")
     if not kept.exists() or kept.stat().st_mtime < path.stat().st_mtime:

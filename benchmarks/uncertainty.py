@@ -1,4 +1,4 @@
-"""Uncertainty beside the true error, on pairs whose deformation is known."""
+"""Uncertainty compared with the true error, on pairs whose deformation is known."""
 
 import sys
 from pathlib import Path
@@ -40,8 +40,8 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
             command += ["--method", method, "--samples", str(SAMPLES)]
             command += ["--num-threads", str(threads), "--output-dir", output]
             costs = [run(command, threads) for _ in range(runs)]
-            found, _ = read_displacement(output / "displacement.nii.gz")
-            error = np.linalg.norm(found - truth, axis=-1)
+            displacement, _ = read_displacement(output / "displacement.nii.gz")
+            error = np.linalg.norm(displacement - truth, axis=-1)
             spread = nib.load(output / "uncertainty.nii.gz").get_fdata()
             brain = np.asanyarray(pair.fixed.dataobj) > 0
             rows[method][seed] = {

@@ -22,7 +22,7 @@ def pair(tmp_path_factory):
     """Files of a fixed and a moving image with masks, labels and an affine.
 
     Grids have different voxels and axes; the moving brain is bent and lies 3 mm further to the
-    right, which the affine tells.
+    right, which the affine describes.
     """
     from nipype_quicksilver.spatial import images, transforms
     from nipype_quicksilver.spatial.grids import Grid
@@ -82,7 +82,7 @@ def recipe(tmp_path_factory):
     import json
 
     path = tmp_path_factory.mktemp("recipes") / "tiny.json"
-    facts = {
+    content = {
         "format": "quicksilver-recipe",
         "version": 1,
         "architecture": {
@@ -93,7 +93,7 @@ def recipe(tmp_path_factory):
         "training": {"iterations": 6, "warm_up": 2, "learning_rate": 0.003},
         "validation": {"pairs": 2, "every": 3},
     }
-    path.write_text(json.dumps(facts))
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -120,12 +120,12 @@ def tiny_networks(tmp_path_factory):
 @pytest.fixture(scope="session")
 def conformed_pair(pair, tmp_path_factory):
     """The prepared pair on disk."""
-    from nipype_quicksilver.registration.pair import read_inputs
+    from nipype_quicksilver.registration.pair import ScanFiles, paths_of, read_pair
     from nipype_quicksilver.registration.preparation import prepare
     from nipype_quicksilver.spatial import images
 
-    inputs = {"fixed_mask": pair.fixed_mask, "moving_mask": pair.moving_mask}
-    prepared = prepare(read_inputs(pair.fixed, pair.moving, affine=pair.affine, **inputs))
+    files = ScanFiles(pair.fixed, pair.fixed_mask), ScanFiles(pair.moving, pair.moving_mask)
+    prepared = prepare(read_pair(*files, pair.affine), paths_of(*files))
     folder = tmp_path_factory.mktemp("conformed")
     paths = {}
     for name in ("fixed", "moving"):

@@ -29,6 +29,7 @@ def configuration():
     "statement",
     [
         "import nipype_quicksilver",
+        "import nipype_quicksilver.options, nipype_quicksilver.tools",
         "from nipype_quicksilver import InputError",
         "from nipype_quicksilver.cli.main import main; assert main(['--help']) == 0",
         "from nipype_quicksilver.cli.main import main; assert main(['apply', '--help']) == 0",

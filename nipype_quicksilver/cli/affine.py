@@ -104,8 +104,8 @@ def run(args: argparse.Namespace) -> int:
             common.check_output(path, suffixes)
     common.start_itk(args)
     from nipype_quicksilver.preprocessing.affine import align_files
-    from nipype_quicksilver.preprocessing.external import check_dof, check_tools
     from nipype_quicksilver.preprocessing.templates import template_file
+    from nipype_quicksilver.tools import check_dof, check_tools
 
     check_tools(NONE, args.affine)
     check_dof(args.affine, args.dof)

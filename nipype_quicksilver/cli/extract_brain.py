@@ -105,10 +105,10 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from nipype_quicksilver.preprocessing.brain import extract_file, masked
-    from nipype_quicksilver.preprocessing.external import check_tools
     from nipype_quicksilver.spatial.files import write_json
     from nipype_quicksilver.spatial.images import write_image
     from nipype_quicksilver.spatial.records import as_json
+    from nipype_quicksilver.tools import check_tools
 
     check_tools(args.brain_extraction, NONE)
     image, extraction = extract_file(

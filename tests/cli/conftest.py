@@ -34,7 +34,7 @@ def save(tmp_path):
 def refused(capsys, tmp_path):
     """A function that runs the command and expects one error line and no new files."""
 
-    def refused(*arguments, told, code=2):
+    def refused(*arguments, message, code=2):
         from nipype_quicksilver.cli.main import main
 
         before = sorted(tmp_path.rglob("*"))
@@ -43,7 +43,7 @@ def refused(capsys, tmp_path):
         assert captured.out == ""
         assert captured.err.startswith("quicksilver: error: ")
         assert captured.err.count("\n") == 1, captured.err
-        assert told in captured.err
+        assert message in captured.err
         assert sorted(tmp_path.rglob("*")) == before
 
     return refused

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from nipype_quicksilver.cli import apply
 from nipype_quicksilver.cli.main import main
-from nipype_quicksilver.spatial import resampling
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS
 from nipype_quicksilver.spatial.transforms import (
     affine_transform,
     compose,
@@ -63,8 +63,15 @@ def read_csv(path):
     return np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
 
 
-def test_interpolations_are_those_of_the_package():
-    assert tuple(resampling.INTERPOLATIONS) == apply.INTERPOLATIONS
+@pytest.mark.parametrize("interpolation", APPLY_INTERPOLATIONS)
+def test_every_interpolation_resamples(interpolation, grid, save, shift_file, tmp_path):
+    data = np.zeros(grid.shape, np.uint8)
+    data[4:9, 5:10, 6:11] = 7
+    image, output = save("block.nii.gz", data, grid), tmp_path / "out.nii.gz"
+    files = ("--input", image, "--reference", image, "--transform", shift_file)
+    run(*files, "--output", output, "--interpolation", interpolation)
+    # Two voxels along each axis; what is inside a block stays as bright.
+    assert nib.load(output).get_fdata()[8, 5, 10] == pytest.approx(7, abs=0.5)
 
 
 def test_images_and_points_go_opposite_ways(dot, grid, shift_file, tmp_path):
@@ -225,7 +232,9 @@ def test_inverse_of_what_is_not_affine(dot, grid, tmp_path, refused):
     composite = write_composite(tmp_path / "c.h5", displacement_transform(field, grid))
     for file in (warp, composite):
         arguments = ("apply", "--input", image, "--reference", image, "--transform", f"[{file},1]")
-        refused(*arguments, "--output", tmp_path / "o.nii.gz", told="inverse composite transform")
+        refused(
+            *arguments, "--output", tmp_path / "o.nii.gz", message="inverse composite transform"
+        )
 
 
 def test_unusable_images(dot, shift_file, grid, save, tmp_path, refused):
@@ -236,34 +245,34 @@ def test_unusable_images(dot, shift_file, grid, save, tmp_path, refused):
     start = ("apply", "--transform", shift_file, "--input")
     end = ("--reference", image, "--output")
     none = tmp_path / "none.nii.gz"
-    refused(*start, none, *end, output, told="none.nii.gz")
-    refused(*start, text, *end, output, told="text.nii.gz")
-    refused(*start, image, "--reference", text, "--output", output, told="text.nii.gz")
-    refused(*start, image, "--output", output, told="give it by --reference")
-    refused(*start, image, *end, tmp_path / "out.mgz", told="must end in .nii or .nii.gz")
-    refused(*start, image, *end, tmp_path / "no" / "out.nii", told="create it first")
-    refused(*start, image, *end, output, "--interpolation", "Cubic", told="Cubic")
-    refused(*start, image, *end, output, "--default-value", "nan", told="not a finite number")
-    refused(*start, image, *end, output, "--points-frame", "ras", told="--points-frame")
-    refused("apply", "--transform", text, "--input", image, *end, output, told="text.nii.gz")
-    refused("apply", "--transform", none, "--input", image, *end, output, told="none.nii.gz")
+    refused(*start, none, *end, output, message="none.nii.gz")
+    refused(*start, text, *end, output, message="text.nii.gz")
+    refused(*start, image, "--reference", text, "--output", output, message="text.nii.gz")
+    refused(*start, image, "--output", output, message="give it by --reference")
+    refused(*start, image, *end, tmp_path / "out.mgz", message="must end in .nii or .nii.gz")
+    refused(*start, image, *end, tmp_path / "no" / "out.nii", message="create it first")
+    refused(*start, image, *end, output, "--interpolation", "Cubic", message="Cubic")
+    refused(*start, image, *end, output, "--default-value", "nan", message="not a finite number")
+    refused(*start, image, *end, output, "--points-frame", "ras", message="--points-frame")
+    refused("apply", "--transform", text, "--input", image, *end, output, message="text.nii.gz")
+    refused("apply", "--transform", none, "--input", image, *end, output, message="none.nii.gz")
     halves = save("halves.nii.gz", np.full(grid.shape, 0.5, np.float32), grid)
     labels = ("--interpolation", "GenericLabel")
-    refused(*start, halves, *end, output, *labels, told="halves.nii.gz")
+    refused(*start, halves, *end, output, *labels, message="halves.nii.gz")
     bytes_ = save("bytes.nii.gz", np.ones(grid.shape, np.uint8), grid)
     for value in ("-1", "256", "0.5"):
         default = ("--default-value", value)
-        refused(*start, bytes_, *end, output, *labels, *default, told="from 0 to 255")
+        refused(*start, bytes_, *end, output, *labels, *default, message="from 0 to 255")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "must name the columns x, y and z"),
         ("1,2,3\n4,5,6\n", "it reads '1,2,3'"),
         ("x,y\n1,2\n", "must name the columns"),
         ("x,y,z,x\n1,2,3,4\n", "each once"),
-        ("x,y,z\n", "holds no points"),
+        ("x,y,z\n", "contains no points"),
         ("x,y,z\n1,2,3\n1,2\n", "line 3 has 2 cells"),
         ("x,y,z\n1,two,3\n", "line 2: y is 'two'"),
         ("x,y,z\n1,2,nan\n", "line 2: z is 'nan'"),
@@ -271,22 +280,22 @@ def test_unusable_images(dot, shift_file, grid, save, tmp_path, refused):
         ('x,y,z\n1,2,"3\n', "is not a CSV file"),
     ],
 )
-def test_unusable_points(content, told, shift_file, tmp_path, refused):
+def test_unusable_points(content, message, shift_file, tmp_path, refused):
     points = tmp_path / "points.csv"
     points.write_text(content)
     arguments = ("apply", "--input", points, "--transform", shift_file)
-    refused(*arguments, "--output", tmp_path / "out.csv", told=told)
+    refused(*arguments, "--output", tmp_path / "out.csv", message=message)
 
 
 def test_points_take_no_options_of_images(shift_file, tmp_path, refused):
     points = write_csv(tmp_path / "points.csv", [(1, 2, 3)])
     arguments = ("apply", "--input", points, "--transform", shift_file, "--output")
-    refused(*arguments, tmp_path / "o.nii.gz", told="must end in .csv")
+    refused(*arguments, tmp_path / "o.nii.gz", message="must end in .csv")
     for option in ("--reference", "--default-value", "--interpolation"):
         value = {"--default-value": "1", "--interpolation": "Linear"}.get(option, "r.nii.gz")
-        refused(*arguments, tmp_path / "o.csv", option, value, told=f"leave out {option}")
+        refused(*arguments, tmp_path / "o.csv", option, value, message=f"leave out {option}")
     binary = tmp_path / "binary.csv"
     binary.write_bytes(b"\xff\xfe\x00")
     arguments = ("apply", "--transform", shift_file, "--output", tmp_path / "o.csv", "--input")
-    refused(*arguments, binary, told="binary.csv: is not a CSV file")
-    refused(*arguments, tmp_path / "none.csv", told="none.csv: cannot be read")
+    refused(*arguments, binary, message="binary.csv: is not a CSV file")
+    refused(*arguments, tmp_path / "none.csv", message="none.csv: cannot be read")

@@ -42,9 +42,9 @@ def test_import(original, tmp_path, capsys):
     arguments = ["checkpoint", "import", original, output, "--role", "correction"]
     arguments += ["--dropout", "0.2", "--no-equalization", "--licence", "CC0-1.0"]
     assert main([str(argument) for argument in arguments]) == 0
-    told = capsys.readouterr().err
-    assert told.startswith(f"quicksilver: wrote {output}, 2")
-    assert told.endswith("weights, and its card net.json\n")
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"quicksilver: wrote {output}, 2")
+    assert printed.endswith("weights, and its card net.json\n")
     network, card = load_checkpoint(output)
     assert network.dropout == 0.2
     assert (card.role, card.equalize, card.licence) == ("correction", False, "CC0-1.0")
@@ -86,12 +86,12 @@ def test_verify(checkpoint, capsys):
 def test_verify_refuses_what_is_damaged(checkpoint, refused):
     data = checkpoint.read_bytes()
     checkpoint.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    refused("checkpoint", "verify", checkpoint, told="its SHA-256 is not that of its card")
+    refused("checkpoint", "verify", checkpoint, message="its SHA-256 is not that of its card")
     checkpoint.write_bytes(data[:-1])
-    refused("checkpoint", "verify", checkpoint, told="is truncated")
+    refused("checkpoint", "verify", checkpoint, message="is truncated")
     checkpoint.with_suffix(".json").unlink()
-    refused("checkpoint", "info", checkpoint, told="needs its card next to it")
-    refused("checkpoint", "verify", checkpoint.parent / "no.safetensors", told="no such file")
+    refused("checkpoint", "info", checkpoint, message="needs its card next to it")
+    refused("checkpoint", "verify", checkpoint.parent / "no.safetensors", message="no such file")
 
 
 def test_cards_that_tell_too_little(checkpoint, refused):
@@ -99,22 +99,26 @@ def test_cards_that_tell_too_little(checkpoint, refused):
     facts = json.loads(card.read_text())
     del facts["grid"]
     card.write_text(json.dumps(facts))
-    refused("checkpoint", "info", checkpoint, told="this card cannot be used: grid is missing")
+    refused("checkpoint", "info", checkpoint, message="this card cannot be used: grid is missing")
 
 
 def test_wrong_usage(original, checkpoint, refused, tmp_path):
     output = tmp_path / "out.safetensors"
-    refused("checkpoint", "import", original, told="give the name of the file to write")
-    refused("checkpoint", "info", checkpoint, output, told="checkpoint info takes one file")
-    refused("checkpoint", "verify", checkpoint, "--role", "correction", told="for import only")
-    refused("checkpoint", "info", checkpoint, "--no-equalization", told="for import only")
-    refused("checkpoint", "import", original, tmp_path / "a.pt", told="must end in .safetensors")
-    refused("checkpoint", "import", original, tmp_path / "no" / output.name, told="create it first")
-    refused("checkpoint", "import", checkpoint, output, told="is not a file of torch")
-    refused("checkpoint", "import", tmp_path / "no.pth.tar", output, told="no such file")
-    refused("checkpoint", "info", original, told="'quicksilver checkpoint import' converts a file")
-    refused("checkpoint", "remove", checkpoint, told="invalid choice: 'remove'")
-    refused("checkpoint", told="required: action, FILE")
+    refused("checkpoint", "import", original, message="give the name of the file to write")
+    refused("checkpoint", "info", checkpoint, output, message="checkpoint info takes one file")
+    refused("checkpoint", "verify", checkpoint, "--role", "correction", message="for import only")
+    refused("checkpoint", "info", checkpoint, "--no-equalization", message="for import only")
+    refused("checkpoint", "import", original, tmp_path / "a.pt", message="must end in .safetensors")
+    refused(
+        "checkpoint", "import", original, tmp_path / "no" / output.name, message="create it first"
+    )
+    refused("checkpoint", "import", checkpoint, output, message="is not a file of torch")
+    refused("checkpoint", "import", tmp_path / "no.pth.tar", output, message="no such file")
+    refused(
+        "checkpoint", "info", original, message="'quicksilver checkpoint import' converts a file"
+    )
+    refused("checkpoint", "remove", checkpoint, message="invalid choice: 'remove'")
+    refused("checkpoint", message="required: action, FILE")
     for value in ("1", "-0.1", "nan", "much"):
         arguments = ("--dropout", value) if value[0] != "-" else (f"--dropout={value}",)
         refused(
@@ -123,10 +127,10 @@ def test_wrong_usage(original, checkpoint, refused, tmp_path):
             original,
             output,
             *arguments,
-            told="is not a number of 0 to less",
+            message="is not a number of 0 to less",
         )
 
 
 def test_import_leaves_nothing_behind_when_it_fails(original, refused, tmp_path):
     original.write_bytes(original.read_bytes()[:-2000])
-    refused("checkpoint", "import", original, tmp_path / "net.safetensors", told="is damaged")
+    refused("checkpoint", "import", original, tmp_path / "net.safetensors", message="is damaged")

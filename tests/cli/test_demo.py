@@ -19,7 +19,7 @@ from nipype_quicksilver.demo.geodesic import PEAK, SMALLEST_JACOBIAN, random_geo
 from nipype_quicksilver.demo.phantom import Template, load_template, make_pair
 from nipype_quicksilver.demo.run import run_demo
 from nipype_quicksilver.lddmm.settings import SCHEDULES, Settings, Stage
-from nipype_quicksilver.methods import DEFAULT_METHOD
+from nipype_quicksilver.options import OPTIONS
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.registration.shooting import shoot_file
 from nipype_quicksilver.spatial.grids import Grid
@@ -206,7 +206,7 @@ def test_command(quick, tmp_path, capsys):
         assert text in captured.out
     assert captured.out.endswith(f"Picture: {out / 'demo.png'}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
-    assert json.loads((out / "demo.json").read_text())["method"] == DEFAULT_METHOD
+    assert json.loads((out / "demo.json").read_text())["method"] == OPTIONS["method"].default
 
 
 def test_another_method(quick, tmp_path, capsys):
@@ -234,8 +234,8 @@ def test_output_folder_is_refused_before_anything_is_computed(refused, tmp_path,
 
     monkeypatch.setattr(phantom, "load_template", fail)
     (tmp_path / "file").write_text("mine")
-    refused("demo", "--output-dir", tmp_path / "file", told="file")
-    refused("demo", "--output-dir", tmp_path / "file" / "below", told="choose another")
+    refused("demo", "--output-dir", tmp_path / "file", message="file")
+    refused("demo", "--output-dir", tmp_path / "file" / "below", message="choose another")
 
 
 def test_usage(capsys):

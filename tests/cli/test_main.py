@@ -63,7 +63,7 @@ def test_every_command_has_the_common_options():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "required: COMMAND"),
         (["nonsense"], "nonsense"),
@@ -77,13 +77,13 @@ def test_every_command_has_the_common_options():
         (["evaluate", "--num-thread", "1"], "--num-thread"),
     ],
 )
-def test_usage_errors_are_one_line(arguments, told, capsys):
+def test_usage_errors_are_one_line(arguments, message, capsys):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("quicksilver: error: ")
     assert captured.err.count("\n") == 1
-    assert told in captured.err
+    assert message in captured.err
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,16 @@ def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path,
     ]
     common = [*arguments(conformed_pair), "--device=cpu", "--num-threads=1"]
     output = tmp_path / "momentum.nii.gz"
-    facts = tmp_path / "momentum.json"
-    run = ["predict", *common, *files, f"--output={output}", f"--output-json={facts}"]
-    refused(*run, "--corrections=0", told="correction.safetensors: 0 corrections have no use")
+    summary_file = tmp_path / "momentum.json"
+    run = ["predict", *common, *files, f"--output={output}", f"--output-json={summary_file}"]
+    refused(*run, "--corrections=0", message="correction.safetensors: 0 corrections have no use")
     assert main([arg for arg in run if arg != files[1]] + ["--corrections=0"]) == 0
     assert "local correlation" in capsys.readouterr().err
-    told = json.loads(facts.read_text())
-    assert told["parameters"]["method"] == "predict"
-    assert told["inputs"]["fixed"] == str(conformed_pair["fixed"])
+    summary = json.loads(summary_file.read_text())
+    assert summary["parameters"]["method"] == "predict"
+    assert summary["inputs"]["fixed"] == str(conformed_pair["fixed"])
     assert main([*run, "--quiet", "--corrections", "2"]) == 0
-    assert json.loads(facts.read_text())["parameters"]["corrections"] == 2
+    assert json.loads(summary_file.read_text())["parameters"]["corrections"] == 2
     refine = [f"--initial-momentum={output}", "--schedule=refine", "--iterations=2", "--quiet"]
     json_file = tmp_path / "refined.json"
     written = [f"--output={tmp_path / 'refined.nii.gz'}", f"--output-json={json_file}"]
@@ -42,10 +42,12 @@ def test_samples_by_command(conformed_pair, tiny_networks, tmp_path, refused, ca
     run += [f"--output={tmp_path / 'momentum.nii.gz'}", "--corrections=0", "--device=cpu"]
     outputs = [tmp_path / "uncertainty.nii.gz", tmp_path / "components.nii.gz"]
     files = [f"--output-uncertainty={outputs[0]}", f"--output-uncertainty-components={outputs[1]}"]
-    refused("predict", *run, *files, told=f"{outputs[0]}: there is no uncertainty without samples")
+    refused(
+        "predict", *run, *files, message=f"{outputs[0]}: there is no uncertainty without samples"
+    )
     assert main(["predict", *run, *files, "--samples=2"]) == 0
-    told = capsys.readouterr().err
-    assert "1 of 2 samples" in told and "2 of 2 samples" in told
+    printed = capsys.readouterr().err
+    assert "1 of 2 samples" in printed and "2 of 2 samples" in printed
     whole, parts = (np.asanyarray(nib.load(path).dataobj) for path in outputs)
     assert whole.max() > 0
     np.testing.assert_allclose(whole, np.sqrt(parts.sum(axis=-1)), rtol=1e-5)
@@ -72,4 +74,4 @@ def test_a_gpu_that_is_not_there_is_refused(pair, tiny_networks, tmp_path, refus
     options = ["--method", "correct", "--device", "cuda:99"]
     options += ["--prediction-network", tiny_networks["prediction_network"]]
     files = ["--fixed", pair.fixed, "--moving", pair.moving, "--output-dir", tmp_path / "out"]
-    refused("register", *files, *options, told="use cpu or auto")
+    refused("register", *files, *options, message="use cpu or auto")

@@ -16,7 +16,7 @@ def copied(registered, tmp_path):
 
 
 def changed(folder, **values):
-    """Change values of a summary; None takes them away."""
+    """Change values of a summary; None removes them."""
     file = folder / "summary.json"
     summary = {**json.loads(file.read_text()), **values}
     file.write_text(json.dumps({name: v for name, v in summary.items() if v is not None}))
@@ -54,35 +54,42 @@ def test_help_has_an_example(capsys):
     assert "Example:\n  quicksilver report " in capsys.readouterr().out
 
 
-def test_folders_that_are_of_something_else(tmp_path, refused):
-    refused("report", tmp_path / "none", told=f"{tmp_path / 'none'}: no such folder; give the")
-    refused("report", tmp_path, told=f"{tmp_path}: holds no summary.json; give the output folder")
+def test_folders_of_something_else(tmp_path, refused):
+    refused("report", tmp_path / "none", message=f"{tmp_path / 'none'}: no such folder; give the")
+    refused(
+        "report", tmp_path, message=f"{tmp_path}: contains no summary.json; give the output folder"
+    )
     (tmp_path / "summary.json").mkdir()
-    refused("report", tmp_path, told=f"{tmp_path / 'summary.json'}: is a folder")
+    refused("report", tmp_path, message=f"{tmp_path / 'summary.json'}: is a folder")
     (tmp_path / "summary.json").rmdir()
-    for text, told in (
-        ("no JSON {", "is no JSON"),
-        ("[]", "has no named values"),
-        ("{}", "'versions'"),
+    for text, message in (
+        ("no JSON {", "is not JSON; run 'quicksilver register' again"),
+        ("[]", "is not the summary of a registration; give the output folder"),
+        ("{}", "required field missing in parameters; give the output folder"),
     ):
         (tmp_path / "summary.json").write_text(text)
-        refused("report", tmp_path, told=told)
-        refused("report", tmp_path, "--group", tmp_path / "group.html", told=told)
+        refused("report", tmp_path, message=message)
+        refused("report", tmp_path, "--group", tmp_path / "group.html", message=message)
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
-        ({"affine_matrix": None}, "has no 'affine_matrix'"),
-        ({"similarity": None}, "has no number 'similarity.before'"),
-        ({"jacobian": {"voxels": 1, "folded": "many"}}, "has no number 'jacobian.folded'"),
-        ({"affine_matrix": [[0.0] * 4] * 4}, "no invertible 4x4 matrix"),
-        ({"affine_matrix": "identity"}, "no invertible 4x4 matrix"),
+        ({"affine_matrix": None}, "required field missing in affine_matrix; give the"),
+        ({"similarity": None}, "required field missing in similarity; give the"),
+        (
+            {"jacobian": {"voxels": 1, "folded": "many"}},
+            "expected int in jacobian.folded; give the",
+        ),
+        ({"affine_matrix": [[0.0] * 4] * 4}, "not an invertible 4x4 matrix"),
+        ({"affine_matrix": [[1.0]]}, "not an invertible 4x4 matrix"),
+        ({"affine_matrix": "identity"}, "expected float in affine_matrix[0][0]; give the"),
+        ({"inputs": {}}, "names no fixed image; give it with --fixed"),
     ],
 )
-def test_summaries_that_are_not_of_a_registration(values, told, copied, refused):
+def test_summaries_that_are_not_of_a_registration(values, message, copied, refused):
     changed(copied, **values)
-    refused("report", copied, told=told)
+    refused("report", copied, message=message)
 
 
 @pytest.mark.parametrize(
@@ -91,36 +98,40 @@ def test_summaries_that_are_not_of_a_registration(values, told, copied, refused)
 def test_truncated_files(name, copied, refused):
     file = copied / f"{name}.nii.gz"
     file.write_bytes(file.read_bytes()[:400])
-    refused("report", copied, told=f"{file}: ")
+    refused("report", copied, message=f"{file}: ")
 
 
 def test_missing_files(copied, refused):
     (copied / "warped.nii.gz").unlink()
-    refused("report", copied, told=f"{copied / 'warped.nii.gz'}: no such file")
+    refused("report", copied, message=f"{copied / 'warped.nii.gz'}: no such file")
 
 
 def test_files_of_another_registration(copied, pair, refused):
     shutil.copy(pair.moving, copied / "warped.nii.gz")
-    refused("report", copied, told=f"{copied / 'warped.nii.gz'}: not on the grid of {pair.fixed}")
+    refused(
+        "report", copied, message=f"{copied / 'warped.nii.gz'}: not on the grid of {pair.fixed}"
+    )
 
 
 def test_the_first_of_many_is_not_written_where_another_is_unusable(copied, tmp_path, refused):
-    refused("report", copied, tmp_path / "none", told="none: no such folder")
+    refused("report", copied, tmp_path / "none", message="none: no such folder")
 
 
 def test_outputs_that_cannot_be_written(registered, tmp_path, refused, monkeypatch):
-    refused("report", registered, "--output", tmp_path / "a.txt", told="let it end in .html")
-    refused("report", registered, "--output", tmp_path / "no" / "a.html", told="create it first")
+    refused("report", registered, "--output", tmp_path / "a.txt", message="let it end in .html")
+    refused("report", registered, "--output", tmp_path / "no" / "a.html", message="create it first")
     both = (registered, "--group")
-    refused("report", *both, tmp_path / "no" / "a.html", told="create it first")
-    refused("report", *both, tmp_path, told="let it end in .html")
+    refused("report", *both, tmp_path / "no" / "a.html", message="create it first")
+    refused("report", *both, tmp_path, message="let it end in .html")
     monkeypatch.setattr("os.access", lambda *_, **__: False)
-    refused("report", registered, told=f"{registered / 'report.html'}: its folder is not writable")
+    refused(
+        "report", registered, message=f"{registered / 'report.html'}: its folder is not writable"
+    )
 
 
 @pytest.mark.parametrize("option", ["--output", "--fixed", "--moving"])
 def test_options_of_a_single_page(option, registered, tmp_path, refused):
-    told = f"{option} is for the page of a single registration"
-    refused("report", registered, registered, option, tmp_path / "a.html", told=told)
+    message = f"{option} is for the page of a single registration"
+    refused("report", registered, registered, option, tmp_path / "a.html", message=message)
     group = ("--group", tmp_path / "group.html")
-    refused("report", registered, *group, option, tmp_path / "a.html", told=told)
+    refused("report", registered, *group, option, tmp_path / "a.html", message=message)

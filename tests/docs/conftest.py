@@ -1,4 +1,4 @@
-"""The files that the documentation names: brains, label maps and networks, all of them tiny."""
+"""The files that the documentation names: tiny brains, label maps and networks."""
 
 import contextlib
 import json
@@ -15,8 +15,9 @@ from nibabel.affines import from_matvec
 from tests.conftest import labelled_brain
 from tests.preprocessing.conftest import brain as natural_brain
 
-#: Names in the documentation, and what is taken for them, see `sources`. A folder comes whole, and
-#: a network with its card. A block that names other files wants them here, or is marked as not run.
+#: Names in the documentation, and the files that stand for them, see `sources`. A folder is copied
+#: with its content, and a network with its card. A block that names other files needs them here, or
+#: is marked as not run.
 FILES = {
     "fixed_T1w.nii.gz": "fixed",
     "moving_T1w.nii.gz": "moving",
@@ -85,38 +86,38 @@ def sources(pair, conformed_pair, tiny_networks, label_maps, tmp_path_factory):
     from nipype_quicksilver.spatial.transforms import write_displacement
 
     folder = tmp_path_factory.mktemp("sources")
-    found = {**vars(pair), **tiny_networks}
-    found |= {f"conformed_{side}": conformed_pair[side] for side in ("fixed", "moving")}
-    found["points"] = folder / "points.csv"
-    found["points"].write_text("x,y,z\n1,2,3\n-4,0,2\n")
+    files = {**vars(pair), **tiny_networks}
+    files |= {f"conformed_{side}": conformed_pair[side] for side in ("fixed", "moving")}
+    files["points"] = folder / "points.csv"
+    files["points"].write_text("x,y,z\n1,2,3\n-4,0,2\n")
     fixed = Grid.from_image(nib.load(pair.fixed))
-    found["warp"] = write_displacement(
+    files["warp"] = write_displacement(
         folder / "warp.nii.gz", np.zeros((*fixed.shape, 3), np.float32), fixed
     )
     grid = Grid((38, 44, 32), from_matvec(np.eye(3) * 5, [-93, -105, -78]))
     for side, shift in (("fixed", 0), ("moving", [8, -5, 4])):
         path = folder / f"natural_{side}.nii.gz"
-        found[path.name[:-7]] = write_image(
+        files[path.name[:-7]] = write_image(
             path, natural_brain(grid.coordinates() - shift), grid.affine
         )
-    found["momentum"] = folder / "momentum.nii.gz"
+    files["momentum"] = folder / "momentum.nii.gz"
     pair = ["--fixed", conformed_pair["fixed"], "--moving", conformed_pair["moving"]]
-    line = ["optimize", *pair, "--output", found["momentum"], "--iterations", "1x0x1x0"]
+    line = ["optimize", *pair, "--output", files["momentum"], "--iterations", "1x0x1x0"]
     assert main([str(word) for word in [*line, "--quiet"]]) == 0
     for name, numbers in (("training", (1, 2)), ("validation", (3, 4))):
-        found[name], found[f"{name}_brains"] = folder / name, folder / f"{name}_brains"
+        files[name], files[f"{name}_brains"] = folder / name, folder / f"{name}_brains"
         for number in numbers:
             labels = labelled_brain(number)
             intensities = (labels % 40 * 10 + 20 * (labels > 0)).astype(np.int16)
             for kind, data in ((name, labels), (f"{name}_brains", intensities)):
-                found[kind].mkdir(exist_ok=True)
-                write_image(found[kind] / f"sub-{number}.nii.gz", data, np.eye(4))
-    found["registration"] = folder / "registration"
-    line = ["register", "--fixed", found["fixed"], "--moving", found["moving"], "--quiet"]
-    line += ["--method", "predict", "--output-dir", found["registration"]]
+                files[kind].mkdir(exist_ok=True)
+                write_image(files[kind] / f"sub-{number}.nii.gz", data, np.eye(4))
+    files["registration"] = folder / "registration"
+    line = ["register", "--fixed", files["fixed"], "--moving", files["moving"], "--quiet"]
+    line += ["--method", "predict", "--output-dir", files["registration"]]
     assert main([str(word) for word in line]) == 0
-    found["original"] = original_network(folder / "original.pth.tar")
-    return found
+    files["original"] = original_network(folder / "original.pth.tar")
+    return files
 
 
 def original_network(path):
@@ -139,7 +140,7 @@ def original_network(path):
 
 @pytest.fixture
 def reader(sources, tmp_path, monkeypatch):
-    """The folder in which a reader of a page works; brains are small there, and work is short."""
+    """The folder of a reader of a page; brains are small there, and runs are short."""
     from nipype_quicksilver import data
     from nipype_quicksilver.interfaces.base import QuicksilverCommand
     from nipype_quicksilver.lddmm import settings
@@ -172,11 +173,11 @@ def reader(sources, tmp_path, monkeypatch):
 
 
 def in_this_process(node, runtime):
-    """Run the command of a node here, where work is short, instead of in a process of its own."""
+    """Run the command of a node here, where runs are short, instead of in a process of its own."""
     from nipype_quicksilver.cli.main import main
 
     words = shlex.split(node.cmdline)
-    begin = words.index("nipype_quicksilver.cli") + 1 if "-m" in words else 1
+    begin = words.index("nipype_quicksilver") + 1 if "-m" in words else 1
     with contextlib.chdir(runtime.cwd):
         runtime.returncode = main(words[begin:])
     assert runtime.returncode == 0, node.cmdline
@@ -184,5 +185,5 @@ def in_this_process(node, runtime):
 
 
 def template_file(instead):
-    """Return a function that takes another image for the MNI152 template."""
+    """Return a function that uses another image as the MNI152 template."""
     return lambda name, folder: instead if str(name) == "MNI152" else Path(name)

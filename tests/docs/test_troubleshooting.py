@@ -36,7 +36,7 @@ def templates():
 def test_message_exists(message, templates):
     if message in OF_NIPYPE:
         return
-    # A warning may be put together: the file before what is told of it.
+    # A warning may consist of a file and a message about it.
     bare = re.sub(r"^FILE: ", "", message)
     assert any(text.fullmatch(m) for text in templates for m in (message, bare)), message
 

@@ -1,4 +1,4 @@
-"""The blocks of code in the documentation: found, marked, and run as a reader would run them."""
+"""The blocks of code in the documentation: read, and run as a reader would run them."""
 
 import re
 import runpy

@@ -1,4 +1,4 @@
-"""What a page holds, as a parser of HTML sees it."""
+"""Pages of HTML, parsed."""
 
 from html.parser import HTMLParser
 from types import SimpleNamespace

@@ -34,7 +34,7 @@ def tiny_unet(*, velocity=4, first_step=0.5, dropout=0.0, noise=0.0, seed=0, **p
 
 def card_of(parameters, *, architecture="force-unet", role="prediction", **changes):
     """Return the card of a network."""
-    facts = {
+    content = {
         "architecture": architecture,
         "parameters": parameters,
         "role": role,
@@ -48,7 +48,7 @@ def card_of(parameters, *, architecture="force-unet", role="prediction", **chang
         "validation": {},
         "licence": "Apache-2.0",
     }
-    return Card(**{**facts, **changes})
+    return Card(**{**content, **changes})
 
 
 def save_unet(path: Path, *, changes=None, **options) -> Path:

@@ -1,4 +1,4 @@
-"""Made-up data sets, as the real ones lie on disk."""
+"""Synthetic data sets with the folders and formats of the real ones."""
 
 import gzip
 import shutil

@@ -96,7 +96,7 @@ def test_registration_runs_again_only_for_other_results(registered, pair):
     assert Path(same.run().outputs.summary).stat().st_mtime_ns == written
     other = Node(registration(pair), name="register", base_dir=node.base_dir)
     other.inputs.interpolation = "NearestNeighbor"
-    # The program is not found any more: it would have to run.
+    # The program does not exist any more: a run fails.
     other.interface._cmd = "nothing"
     with pytest.raises(NodeExecutionError, match=r"quicksilver: error: .*nothing"):
         other.run()
@@ -173,7 +173,7 @@ def test_predict_runs_again_for_other_weights_only(predicting, tiny_networks, tm
 
 @pytest.fixture(scope="module")
 def momentum(pair, tmp_path_factory):
-    """A momentum that the node finds, without the scripts' folder on the PATH."""
+    """A momentum that the node estimates, without the scripts' folder on the PATH."""
     folder = tmp_path_factory.mktemp("momentum")
     images = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -223,7 +223,7 @@ def test_shoot(momentum, tmp_path):
     assert json.loads(Path(outputs.summary).read_text())["energy"]["initial"] > 0
 
 
-def test_error_of_the_command_is_told(tmp_path):
+def test_error_of_the_command_is_reported(tmp_path):
     damaged = tmp_path / "damaged.nii.gz"
     damaged.write_text("nothing")
     node = Node(interfaces.ShootGeodesic(momentum=damaged), name="shoot", base_dir=tmp_path)

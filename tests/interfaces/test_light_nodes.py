@@ -1,4 +1,4 @@
-"""The nodes that run in the worker's process: what they write is what the files' layer says."""
+"""The nodes that run in the worker's process write what the functions for files write."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,10 @@ from nipype import Node
 from nipype.pipeline.engine.nodes import NodeExecutionError
 
 from nipype_quicksilver import InputError, interfaces
-from nipype_quicksilver.spatial import images, intensity, measures, resampling, transforms
+from nipype_quicksilver.spatial import images, intensity, jacobians, resampling, transforms
 from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.measures import transform_distance
+from nipype_quicksilver.spatial.records import as_json
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +79,7 @@ def test_conform_fills_a_lesion(pair):
     assert np.unique(image[inside & lesion]).tolist() == [np.median(image[inside & ~lesion])]
 
 
-def test_conform_tells_what_the_affine_is_for(pair):
+def test_conform_needs_a_reference_for_an_affine(pair):
     with pytest.raises(ValueError, match="reference_image"):
         interfaces.ConformToGrid(in_file=pair.moving, affine=pair.affine).run()
 
@@ -145,7 +147,9 @@ def test_compose(pair, field):
 
 def test_compose_refuses_the_inverse_of_a_field(field):
     node = interfaces.ComposeTransforms(transforms=[field], invert_transform_flags=[True])
-    with pytest.raises(InputError, match=r"field.nii.gz: is not affine"):
+    with pytest.raises(
+        InputError, match=r"field.nii.gz: not affine, so it cannot be inverted here"
+    ):
         node.run()
     assert not Path("composite.h5").exists()
 
@@ -214,11 +218,11 @@ def test_overlap_refuses_other_grids(pair):
 def test_jacobian(pair, field):
     outputs = interfaces.JacobianSummary(displacement=field, mask=pair.fixed_mask).run().outputs
     values, grid = transforms.read_displacement(field)
-    expected = measures.jacobian_summary(values, grid, load(pair.fixed_mask))
-    assert json.loads(Path(outputs.out_file).read_text()) == expected
-    assert outputs.folded == expected["folded"] == 0
-    assert outputs.minimum == expected["minimum"]
-    logs = measures.log_jacobian(values, grid)
+    expected = jacobians.jacobian_summary(values, grid, load(pair.fixed_mask))
+    assert json.loads(Path(outputs.out_file).read_text()) == as_json(expected)
+    assert outputs.folded == expected.folded == 0
+    assert outputs.minimum == expected.minimum
+    logs = jacobians.log_jacobian(values, grid)
     np.testing.assert_array_equal(load(outputs.log_jacobian), logs)
 
 
@@ -242,13 +246,13 @@ def test_distance_of_transforms_of_different_kinds(pair, field, tmp_path):
     node = interfaces.TransformDistance(mask=pair.fixed_mask, second_transform=field)
     node.inputs.first_transform = transforms.write_affine(tmp_path / "shift.mat", shift)
     outputs = node.run().outputs
-    expected = measures.transform_distance(
+    expected = transform_distance(
         transforms.affine_transform(shift),
         transforms.read_transform(field),
         images.read_mask(pair.fixed_mask),
     )
-    found = {name: getattr(outputs, name) for name in expected}
-    assert found == json.loads(Path(outputs.out_file).read_text()) == expected
+    values = {name: getattr(outputs, name) for name in as_json(expected)}
+    assert values == json.loads(Path(outputs.out_file).read_text()) == as_json(expected)
     assert 0 < outputs.mean < outputs.p99 <= outputs.max
 
 

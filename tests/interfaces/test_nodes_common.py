@@ -31,7 +31,7 @@ def file_traits(spec):
 
 
 def is_output_name(trait):
-    """Tell whether an input is the name of a file that does not exist yet."""
+    """Return whether an input is the name of a file that does not exist yet."""
     return bool(trait.name_source) or trait.hash_files is False
 
 
@@ -181,12 +181,12 @@ def test_outputs_never_replace_inputs(node_class, filled, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("node_class", THREADED)
-def test_node_hands_its_processors_on(node_class, filled):
+def test_a_node_passes_its_processors_to_the_command(node_class, filled):
     node = Node(filled(node_class), n_procs=3, name="node")
     assert node.inputs.num_threads == 3 and node.n_procs == 3
     if node_class in COMMANDS:
         assert "--num-threads 3" in node.interface.cmdline
-    # Without a word about processors, one is charged and one is used.
+    # By default one processor is charged and one is used.
     assert Node(filled(node_class), name="node").n_procs == 1
     assert node_class().inputs.num_threads == 1
 
@@ -271,7 +271,7 @@ def test_a_template_with_spaces_is_quoted_and_further_arguments_are_not(filled, 
 
 
 @pytest.mark.parametrize("name", ["momenta", "validation_momenta"])
-def test_data_sets_are_hashed_by_what_they_hold(name, filled, tmp_path):
+def test_data_sets_are_hashed_by_what_they_contain(name, filled, tmp_path):
     folder = tmp_path / "dataset"
     folder.mkdir()
     (folder / "index.tsv").write_text("one")
@@ -311,7 +311,7 @@ def test_error_and_environment_of_the_command(monkeypatch, tmp_path, filled):
     assert type(error.value).__name__ == "NodeExecutionError"
 
 
-def test_threads_of_itk_are_put_back():
+def test_threads_of_itk_are_restored():
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -358,16 +358,10 @@ def test_names_of_ants():
     assert missing == {"save_state", "metric_value", "elapsed_time"}
 
 
-def test_choices_are_those_of_the_layers_below():
-    from nipype_quicksilver.cli import options, register
-    from nipype_quicksilver.interfaces import lddmm, registration
-    from nipype_quicksilver.interfaces import transforms as nodes
+def test_files_of_the_node_are_those_of_a_registration():
+    from nipype_quicksilver.interfaces import registration
     from nipype_quicksilver.registration.results import FILES
-    from nipype_quicksilver.spatial.resampling import INTERPOLATIONS
 
-    assert tuple(INTERPOLATIONS) == nodes.INTERPOLATIONS
-    assert tuple(registration._OF_IMAGES) == register.INTERPOLATIONS
-    assert lddmm.SIMILARITIES == options.SIMILARITIES
     optional = ("warped_labels", "uncertainty", "uncertainty_components")
     files = {*registration._FILES.values(), *(f"{name}.nii.gz" for name in optional)}
     assert files == set(FILES.values())

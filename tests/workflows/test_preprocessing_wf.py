@@ -1,4 +1,4 @@
-"""Workflows around the registration: built with every engine, spliced, and run on a small pair."""
+"""Workflows around the registration: built with every tool, spliced, and run on a small pair."""
 
 import csv
 import inspect
@@ -13,8 +13,9 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype_quicksilver import workflows
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import ConvertAffine
+from nipype_quicksilver.options import AFFINE_ESTIMATION, BRAIN_EXTRACTION
 from nipype_quicksilver.spatial import transforms
-from nipype_quicksilver.workflows import engines
+from nipype_quicksilver.tools import AFFINE_TOOLS, ANTS_BRAIN_EXTRACTION, BRAIN_EXTRACTION_TOOLS
 
 BUILDERS = {
     "init_affine_wf": {},
@@ -48,13 +49,13 @@ def test_every_builder(name):
 
 @pytest.fixture
 def programs(monkeypatch, tmp_path):
-    """All programs of all engines, which do nothing, on the PATH."""
+    """The programs of all external tools, which do nothing, on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for names, _ in (*engines.BRAIN_EXTRACTIONS.values(), *engines.AFFINES.values()):
-        for name in names:
-            (folder / name).write_text("#!/bin/sh\n")
-            (folder / name).chmod(0o755)
+    everything = (*BRAIN_EXTRACTION_TOOLS.values(), *AFFINE_TOOLS.values(), ANTS_BRAIN_EXTRACTION)
+    for tool in everything:
+        (folder / tool.program).write_text("#!/bin/sh\n")
+        (folder / tool.program).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     monkeypatch.setenv("FSLOUTPUTTYPE", "NIFTI_GZ")
 
@@ -67,27 +68,21 @@ def images(tmp_path):
     return [str(path) for path in paths]
 
 
-EXTRACT = {
-    "deepbet": "extract-brain --input",
-    "bet": "bet ",
-    "synthstrip": "mri_synthstrip -i /",
-    "ants": "antsBrainExtraction.sh -a /",
-    "afni": "3dSkullStrip -input /",
-}
-
-
-@pytest.mark.parametrize("engine", engines.BRAIN_EXTRACTIONS)
-def test_brain_extraction_by_any_engine(engine, programs, images):
+@pytest.mark.parametrize("tool", [*BRAIN_EXTRACTION.choices, "ants"])
+def test_brain_extraction_by_any_tool(tool, programs, images):
     template = {"brain_template": images[0], "brain_probability_mask": images[2]}
     workflow = workflows.init_brain_extraction_wf(
-        omp_nthreads=2, engine=engine, **(template if engine == "ants" else {})
+        omp_nthreads=2, brain_extraction=tool, **(template if tool == "ants" else {})
     )
     node = workflow.get_node("extract")
-    name = "anatomical_image" if engine == "ants" else "in_file"
+    name = "anatomical_image" if tool == "ants" else "in_file"
     setattr(node.inputs, name, images[1])
     command = node.interface.cmdline
-    assert EXTRACT[engine] in command and Path(images[1]).name in command
+    start = f"extract-brain --brain-extraction {tool} --input /"
+    assert (start if tool != "ants" else "antsBrainExtraction.sh -a /") in command
+    assert Path(images[1]).name in command
     assert {"out_file", "out_mask"} == set(fields(workflow, "outputnode"))
+    assert tool in workflow.__desc__
     sources = {
         target
         for _, node, data in workflow._graph.edges(data=True)
@@ -97,24 +92,13 @@ def test_brain_extraction_by_any_engine(engine, programs, images):
     assert sources == {"out_file", "out_mask"}
 
 
-ALIGN = {
-    "simpleitk": ("affine --dof 12", ("fixed_image", "moving_image")),
-    "greedy": ("greedy -d 3 -a", ("fixed_image", "moving_image")),
-    "ants": ("antsRegistration", ("fixed_image", "moving_image")),
-    "reg_aladin": ("reg_aladin", ("ref_file", "flo_file")),
-    "flirt": ("flirt -in", ("reference", "in_file")),
-}
-
-
-@pytest.mark.parametrize("engine", engines.AFFINES)
-def test_affine_by_any_engine(engine, programs, images):
-    workflow = workflows.init_affine_wf(omp_nthreads=2, engine=engine)
+@pytest.mark.parametrize("tool", AFFINE_ESTIMATION.choices)
+def test_affine_by_any_tool(tool, programs, images):
+    workflow = workflows.init_affine_wf(omp_nthreads=2, affine=tool)
     node = workflow.get_node("align")
-    told, names = ALIGN[engine]
-    for name, path in zip(names, images, strict=False):
-        setattr(node.inputs, name, [path] if engine == "ants" else path)
+    node.inputs.fixed_image, node.inputs.moving_image = images[:2]
     command = node.interface.cmdline
-    assert told in command and images[0] in command and images[1] in command
+    assert f"affine --affine {tool} --dof 12 --fixed {images[0]} --moving {images[1]}" in command
     (edge,) = (
         data["connect"] for start, end, data in workflow._graph.edges(data=True) if end is node
     )
@@ -122,16 +106,48 @@ def test_affine_by_any_engine(engine, programs, images):
     assert {"fixed_image_mask", "moving_image_mask"} <= given
 
 
-def test_engines_that_are_not_there(monkeypatch, tmp_path, programs):
-    with pytest.raises(InputError, match="has no 9 degrees of freedom"):
-        workflows.init_affine_wf(omp_nthreads=1, engine="greedy", dof=9)
+def test_tools_of_the_preprocessing(programs):
+    workflow = workflows.init_preprocessing_wf(
+        omp_nthreads=2, brain_extraction="synthstrip", affine="flirt", dof=9
+    )
+    extract = workflow.get_node("brain_extraction_wf.extract")
+    align = workflow.get_node("affine_wf.align")
+    assert extract.inputs.brain_extraction == "synthstrip"
+    assert (align.inputs.affine, align.inputs.dof) == ("flirt", 9)
+
+
+def test_earlier_names_work_with_a_warning(programs):
+    with pytest.warns(DeprecationWarning, match="'engine' is called 'brain_extraction'") as warned:
+        workflow = workflows.init_brain_extraction_wf(omp_nthreads=1, engine="bet")
+    assert workflow.get_node("extract").inputs.brain_extraction == "bet"
+    with pytest.warns(DeprecationWarning, match="'engine' is called 'affine'") as other:
+        workflow = workflows.init_affine_wf(omp_nthreads=1, engine="greedy")
+    assert workflow.get_node("align").inputs.affine == "greedy"
+    # The warning points to the line that uses the earlier name.
+    assert {each.filename for each in (*warned, *other)} == {__file__}
+
+
+def test_tools_that_are_missing_are_refused(monkeypatch, tmp_path, programs):
+    with pytest.raises(InputError, match="'greedy' does not estimate 9 degrees of freedom"):
+        workflows.init_affine_wf(omp_nthreads=1, affine="greedy", dof=9)
     with pytest.raises(InputError, match="needs a template with skull"):
-        workflows.init_brain_extraction_wf(omp_nthreads=1, engine="ants")
+        workflows.init_brain_extraction_wf(omp_nthreads=1, brain_extraction="ants")
+    with pytest.raises(InputError, match="brain extraction 'guess' is unknown; give deepbet, bet"):
+        workflows.init_brain_extraction_wf(omp_nthreads=1, brain_extraction="guess")
+    with pytest.raises(InputError, match="affine 'guess' is unknown; give simpleitk, greedy"):
+        workflows.init_affine_wf(omp_nthreads=1, affine="guess")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="bet is not on the PATH; install FSL, or choose deepbet"):
         workflows.init_preprocessing_wf(omp_nthreads=1, brain_extraction="bet")
     with pytest.raises(InputError, match="flirt is not on the PATH; install FSL"):
-        workflows.init_affine_wf(omp_nthreads=1, engine="flirt")
+        workflows.init_affine_wf(omp_nthreads=1, affine="flirt")
+    with pytest.raises(InputError, match=r"antsBrainExtraction\.sh is not on the PATH"):
+        workflows.init_brain_extraction_wf(
+            omp_nthreads=1,
+            brain_extraction="ants",
+            brain_template="t.nii",
+            brain_probability_mask="p.nii",
+        )
     with pytest.raises(InputError, match="'x' is unknown; give weighted, staple"):
         workflows.init_label_propagation_wf(omp_nthreads=1, fusion="x")
 
@@ -209,10 +225,10 @@ def test_templates_one_by_one_and_joined(pair, tmp_path):
     outputs = nodes["outputnode"].result.outputs
     assert outputs.template == ["fixed"] and outputs.template_spec == [{}]
     chain = transforms.read_transform(outputs.anat2std_xfm[0])
-    back = transforms.read_transform(outputs.std2anat_xfm[0])
+    inverse = transforms.read_transform(outputs.std2anat_xfm[0])
     points = np.array([[1.0, 2.0, 3.0]])
-    there = transforms.map_points(chain, points)
-    np.testing.assert_allclose(transforms.map_points(back, there), points, atol=0.3)
+    mapped = transforms.map_points(chain, points)
+    np.testing.assert_allclose(transforms.map_points(inverse, mapped), points, atol=0.3)
 
 
 def test_spliced_into_a_host():

@@ -12,6 +12,7 @@ from nipype import DataSink, Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
 from nipype_quicksilver import interfaces
+from nipype_quicksilver.options import OPTIONS
 from nipype_quicksilver.spatial import transforms
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.grids import working_grid
@@ -127,20 +128,20 @@ def test_on_the_grid_of_a_template(pair, optional, tmp_path):
     assert read_momentum(found["momentum"]).working_grid.equals(template)
     overlap = json.loads(found["label_overlap"].read_text())
     assert overlap["mean"]["dice"] > 0.74  # .73 by the affine
-    there, back = (
+    forward, inverse = (
         transforms.read_transform(found[name])
         for name in ("composite_transform", "inverse_composite_transform")
     )
     points = np.array([[0.0, 0.0, 0.0], [5.0, -6.0, 3.0]])
-    mapped = transforms.map_points(there, points)
-    np.testing.assert_allclose(transforms.map_points(back, mapped), points, atol=0.3)
+    mapped = transforms.map_points(forward, points)
+    np.testing.assert_allclose(transforms.map_points(inverse, mapped), points, atol=0.3)
 
 
 @pytest.mark.parametrize(
     ("method", "networks", "options"),
     [
         ("refine", ("prediction_network", "correction_network"), {"corrections": 2}),
-        ("predict", ("probabilistic",), {"n_samples": 2}),
+        ("predict", ("probabilistic",), {"samples": 2, "uncertainty_components": True, "seed": 4}),
     ],
 )
 def test_predicting_as_the_command(
@@ -154,8 +155,9 @@ def test_predicting_as_the_command(
     images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
     found = run(workflow, tmp_path, **images, **inputs)
     assert set(found) == set(fields(workflow, "outputnode"))
-    assert ("uncertainty" in found) == ("n_samples" in options)
-    expected = of_command(pair, tmp_path, method=method, **inputs, **given)
+    assert ("uncertainty" in found) == ("samples" in options)
+    traits = {OPTIONS[name].trait: value for name, value in given.items()}
+    expected = of_command(pair, tmp_path, method=method, **inputs, **traits)
     np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=1)
     for name in ("displacement", "inverse_displacement"):
         np.testing.assert_allclose(load(found[name]), load(getattr(expected, name)), atol=5e-3)
@@ -163,6 +165,8 @@ def test_predicting_as_the_command(
         uncertainty = load(expected.uncertainty)
         assert uncertainty.max() > 0
         np.testing.assert_allclose(load(found["uncertainty"]), uncertainty, atol=5e-3)
+        components = load(expected.uncertainty_components)
+        np.testing.assert_allclose(load(found["uncertainty_components"]), components, atol=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -184,13 +188,22 @@ def test_nodes_of_the_methods(method, nodes):
         assert (node.inputs.corrections if name == "predict" else node.inputs.schedule) == expected
 
 
-def test_what_a_method_cannot_use_is_refused(tiny_networks):
+def test_options_without_use_are_refused():
     with pytest.raises(ValueError, match="method 'guess' is unknown"):
         init_quicksilver_wf(omp_nthreads=1, method="guess")
     with pytest.raises(ValueError, match="'optimize' has no use for samples"):
-        init_quicksilver_wf(omp_nthreads=1, method="optimize", n_samples=5)
+        init_quicksilver_wf(omp_nthreads=1, method="optimize", samples=5)
     with pytest.raises(ValueError, match="'predict' has no use for corrections"):
         init_quicksilver_wf(omp_nthreads=1, method="predict", corrections=2)
+    with pytest.raises(ValueError, match="template 'auto' is for heads"):
+        init_quicksilver_wf(omp_nthreads=1, template="auto")
+
+
+def test_the_earlier_name_of_samples_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="'n_samples' is called 'samples'") as warned:
+        workflow = init_quicksilver_wf(omp_nthreads=1, n_samples=3)
+    assert workflow.get_node("predict").inputs.n_samples == 3
+    assert [each.filename for each in warned] == [__file__]  # the line that uses it
 
 
 def test_names_of_inputs_and_outputs():
@@ -200,21 +213,23 @@ def test_names_of_inputs_and_outputs():
     assert set(fields(workflow, "inputnode")) <= command_inputs
     assert set(fields(workflow, "outputnode")) - command_outputs == {"jacobian_summary"}
     documented = inspect.getdoc(init_quicksilver_wf)
-    workflow = init_quicksilver_wf(method="predict", omp_nthreads=1, labels=True, n_samples=5)
+    workflow = init_quicksilver_wf(
+        method="predict", omp_nthreads=1, labels=True, samples=5, uncertainty_components=True
+    )
     for name in (*fields(workflow, "inputnode"), *fields(workflow, "outputnode")):
         assert name in documented
 
 
 @pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize("use_gpu", [False, True])
-@pytest.mark.parametrize("n_samples", [None, 3])
-def test_resources(labels, use_gpu, n_samples):
+@pytest.mark.parametrize("samples", [None, 3])
+def test_resources(labels, use_gpu, samples):
     workflow = init_quicksilver_wf(
         method="refine",
         omp_nthreads=3,
         use_gpu=use_gpu,
         labels=labels,
-        n_samples=n_samples,
+        samples=samples,
         name="pair_wf",
     )
     assert workflow.name == "pair_wf"
@@ -233,7 +248,8 @@ def test_resources(labels, use_gpu, n_samples):
 
 def test_arguments_are_keywords():
     parameters = inspect.signature(init_quicksilver_wf).parameters.values()
-    assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+    kinds = {parameter.kind for parameter in parameters}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
 
 
 def test_inside_a_host(pair):

@@ -1,0 +1,122 @@
+"""The frame of a template, in which brains are compared."""
+
+import numpy as np
+import pytest
+import torch
+from nibabel.affines import from_matvec
+
+import nipype_quicksilver
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.execution.provenance import Clock
+from nipype_quicksilver.lddmm.settings import Settings, Stage
+from nipype_quicksilver.options import completed
+from nipype_quicksilver.preprocessing.matrices import describe
+from nipype_quicksilver.preprocessing.templates import template_file
+from nipype_quicksilver.registration import frames
+from nipype_quicksilver.registration.alignment import Context
+from nipype_quicksilver.registration.pair import ScanFiles, read_pair
+from nipype_quicksilver.registration.work_folder import WorkFolder
+from nipype_quicksilver.spatial.brains import native_brain
+from nipype_quicksilver.spatial.grids import working_grid
+from nipype_quicksilver.spatial.images import read_image
+from nipype_quicksilver.spatial.transforms import write_affine
+
+
+def test_images_are_compared_on_the_grid_of_a_template(pair):
+    def run(**options):
+        return nipype_quicksilver.register(
+            pair.fixed,
+            pair.moving,
+            fixed_labels=pair.fixed_labels,
+            moving_labels=pair.moving_labels,
+            affine=pair.affine,
+            method="optimize",
+            settings=Settings(stages=(Stage(4, 4, 12), Stage(2, 2, 8))),
+            device="cpu",
+            **options,
+        )
+
+    framed = run(template=pair.moving)
+    grid = working_grid(native_brain(read_image(pair.moving), None))
+    assert framed.momentum.working_grid.equals(grid)
+    assert framed.summary.preprocessing.template.file == str(pair.moving)
+    assert framed.summary.sha256["template"] == framed.summary.sha256["moving"]
+    labels = framed.summary.labels
+    assert labels.after.mean.dice > labels.before.mean.dice + 0.03
+    assert framed.summary.inverse_consistency_mm.mean < 0.1
+    # A fixed image is not moved in its own frame.
+    own = run(template=pair.fixed)
+    assert np.array_equal(own.summary.preprocessing.template.matrix, np.eye(4))
+
+
+def test_the_template_is_chosen_where_it_makes_sense(heads, pair):
+    people = read_pair(*map(ScanFiles, heads))
+    phantoms = read_pair(ScanFiles(pair.fixed), ScanFiles(pair.moving))
+    given = write_affine(heads[0].parent / "given.mat", np.eye(4))
+    for template, affine, images, expected in (
+        ("auto", "simpleitk", people, "MNI152"),
+        ("auto", "greedy", people, "MNI152"),
+        ("auto", "simpleitk", phantoms, None),
+        ("auto", "none", people, None),
+        ("auto", None, people, None),
+        ("auto", given, people, None),
+        ("MNI152", "none", phantoms, "MNI152"),
+        (heads[0], "none", people, heads[0]),
+        ("none", "simpleitk", people, None),
+        (None, "simpleitk", people, None),
+    ):
+        options = completed({"template": template, "affine": affine})
+        assert frames.chosen_template(options, images) == expected
+
+
+def test_human_brains_are_compared_on_the_grid_of_mni152(coarse_template, tmp_path):
+    # A brain to itself, with one iteration: only the frame matters here.
+    result = nipype_quicksilver.register(
+        coarse_template,
+        coarse_template,
+        method="optimize",
+        settings=Settings(stages=(Stage(8, 8, 1),)),
+        device="cpu",
+        work_dir=tmp_path,
+    )
+    summary = result.summary.preprocessing.template
+    assert summary.file == "MNI152" and summary.used
+    np.testing.assert_allclose(summary.matrix, from_matvec(np.eye(3), [10, -4, 6]), atol=0.5)
+    template = read_image(template_file("MNI152", tmp_path))
+    grid = working_grid(native_brain(template, None))
+    assert result.momentum.working_grid.equals(grid)
+    assert result.summary.similarity.after > 0.99
+
+
+@pytest.mark.parametrize(
+    ("linear", "shift", "reason"),
+    [
+        (np.diag([2.0, 2, 2]), 0, r"the affine scales by 2\.00, 2\.00, 2\.00"),
+        (np.eye(3), 100, r"\d+% of the fixed brain lie outside its grid"),
+    ],
+)
+def test_brains_that_do_not_fit_the_template_stay_in_their_world(
+    heads, coarse_template, linear, shift, reason, monkeypatch
+):
+    matrix = from_matvec(linear, [0, 0, shift])
+    monkeypatch.setattr(frames, "estimate_affine", lambda *_: (matrix, describe(matrix)))
+    pair = read_pair(ScanFiles(coarse_template), ScanFiles(coarse_template))
+    template = read_image(heads[0])
+
+    def to_frame(name):
+        options = completed({"brain_extraction": "none", "template": name})
+        context = Context(options, WorkFolder(None), torch.device("cpu"), Clock())
+        return frames.to_frame(pair, template, "MNI152", context)
+
+    with pytest.warns(UserWarning, match=f"does not fit the template MNI152 .{reason}") as warned:
+        same, summary = to_frame("auto")
+    assert len(warned) == 1 and str(warned[0].message).startswith(str(coarse_template))
+    assert same is pair and not summary.used
+    # A template that is asked for is used.
+    framed, summary = to_frame("MNI152")
+    assert framed.frame is not None and summary.used
+
+
+def test_an_unknown_template_file_is_refused(pair):
+    with pytest.raises(InputError, match=r"missing\.nii: no such file"):
+        nipype_quicksilver.register(pair.fixed, pair.moving, template="missing.nii")
