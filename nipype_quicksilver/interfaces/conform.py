@@ -226,12 +226,12 @@ class NormalizeIntensity(LightInterface):
     def _run_interface(self, runtime: Any) -> Any:
         import numpy as np
 
-        from nipype_quicksilver.spatial import images, intensity
+        from nipype_quicksilver.spatial import grids, images, intensity
 
         image = images.read_image(self.inputs.in_file)
         mask = _read(images.read_mask, self.inputs.mask)
         if mask is not None:
-            images.check_same_grid(image, mask)
+            grids.check_same_grid(image, mask)
         with naming(self.inputs.in_file):
             normalized = intensity.normalize(
                 np.asanyarray(image.dataobj),

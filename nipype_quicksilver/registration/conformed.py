@@ -21,8 +21,8 @@ from nipype_quicksilver.registration.summary import MomentumSummary, with_total
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.conforming import conform_lesion, conform_mask, fill_lesion
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import MULTIPLE, Grid
-from nipype_quicksilver.spatial.images import check_same_grid, image_name
+from nipype_quicksilver.spatial.grids import MULTIPLE, Grid, check_same_grid
+from nipype_quicksilver.spatial.images import image_name
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial import images, transforms
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import Grid, check_same_grid
 
 SIDES = ("fixed", "moving")
 
@@ -149,7 +149,7 @@ def read_scan(files: ScanFiles, side: str) -> Scan:
         _read(images.read_labels, files.labels, f"{side} labels"),
     )
     if scan.labels is not None:
-        images.check_same_grid(scan.image, scan.labels)
+        check_same_grid(scan.image, scan.labels)
     return scan
 
 

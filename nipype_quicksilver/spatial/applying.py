@@ -111,7 +111,7 @@ def _inverse_affine(path: PathLike) -> sitk.Transform:
 
 
 def _check_default_value(value: float, dtype: np.dtype, source: PathLike) -> None:
-    """Refuse a value that images of an integer type cannot hold."""
+    """Raise an error if an integer data type cannot hold a value."""
     if dtype.kind not in "iu":
         return
     limits = np.iinfo(dtype)

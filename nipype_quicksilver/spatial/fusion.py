@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import FUSIONS
 from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
-from nipype_quicksilver.spatial.grids import index_box
-from nipype_quicksilver.spatial.images import check_same_grid, image_name, nifti
+from nipype_quicksilver.spatial.grids import check_same_grid, index_box
+from nipype_quicksilver.spatial.images import image_name, nifti
 
 _SIGMA = 2.0  # voxels; Gaussian window in which an atlas is compared with the target
 _SHARPNESS = 2.0  # weights are the local mean squared difference to the power of minus this

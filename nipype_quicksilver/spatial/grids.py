@@ -103,7 +103,7 @@ class Grid:
         return float(x), float(y), float(z)
 
     def equals(self, other: "Grid", tol: float = 1e-3) -> bool:
-        """Tell whether two grids have their voxels in the same places.
+        """Return whether the voxels of two grids have the same positions.
 
         Parameters
         ----------
@@ -115,14 +115,27 @@ class Grid:
         Returns
         -------
         bool
-            True where shapes are equal and no voxel centre lies further apart.
+            True if shapes are equal and no voxel centre is further apart.
         """
-        if self.shape != other.shape:
-            return False
+        return self.shape == other.shape and self.distance(other) <= tol
+
+    def distance(self, other: "Grid") -> float:
+        """Return the largest distance between corresponding voxel centres of two grids, mm.
+
+        Parameters
+        ----------
+        other : Grid
+            A grid of the same shape.
+
+        Returns
+        -------
+        float
+            At any voxel.
+        """
         # The distance is convex in the index: it is largest at a corner.
         corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(self.shape) - 1)
-        apart = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
-        return bool(np.linalg.norm(apart, axis=1).max() <= tol)
+        difference = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
+        return float(np.linalg.norm(difference, axis=1).max())
 
     def subsampled(self, factor: int) -> "Grid":
         """Return the cell-centred grid whose voxels are blocks of `factor` cubed.
@@ -246,6 +259,32 @@ def working_grid(
     origin = ideal + shift - np.rint(shift / spacing) * spacing
     x, y, z = shape.tolist()
     return Grid((x, y, z), from_matvec(np.eye(3) * spacing, origin))
+
+
+def check_same_grid(first: SpatialImage, second: SpatialImage, *, tolerance: float = 1e-2) -> None:
+    """Raise an error if two images are not on the same voxel grid.
+
+    Parameters
+    ----------
+    first, second : SpatialImage
+        For instance an image and its labels.
+    tolerance : float
+        Largest accepted distance between corresponding voxel centres, mm.
+
+    Raises
+    ------
+    InputError
+        If shapes or positions differ.
+    """
+    message = f"{image_name(second)}: not on the grid of {image_name(first)}"
+    grid, other = Grid.from_image(first), Grid.from_image(second)
+    if grid.shape != other.shape:
+        raise InputError(
+            f"{message} (shape {other.shape} instead of {grid.shape}); resample one of them"
+        )
+    distance = grid.distance(other)
+    if not distance <= tolerance:
+        raise InputError(f"{message} (voxels lie {distance:.3g} mm apart); resample one of them")
 
 
 def check_overlap(

@@ -21,7 +21,6 @@ from nipype_quicksilver.spatial.voxels import (
 )
 
 __all__ = [
-    "check_same_grid",
     "image_name",
     "nifti",
     "read_header",
@@ -214,32 +213,6 @@ def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int,
         raise InputError(f"{path}: the {what} is not 3-D but {source.shape}; give a 3-D image")
     empty = _with_world(np.zeros((0, 0, 0), np.uint8), world, path)
     return (int(shape[0]), int(shape[1]), int(shape[2])), empty
-
-
-def check_same_grid(first: SpatialImage, second: SpatialImage, *, tolerance: float = 1e-2) -> None:
-    """Raise an error if two images are not on the same voxel grid.
-
-    Parameters
-    ----------
-    first, second : SpatialImage
-        For instance an image and its labels.
-    tolerance : float
-        Largest accepted distance between corresponding voxel centres, mm.
-
-    Raises
-    ------
-    InputError
-        If shapes or positions differ.
-    """
-    names = f"{image_name(second)}: not on the grid of {image_name(first)}"
-    if first.shape[:3] != second.shape[:3]:
-        shapes = f"shape {second.shape[:3]} instead of {first.shape[:3]}"
-        raise InputError(f"{names} ({shapes}); resample one of them")
-    corners = np.indices((2, 2, 2)).reshape(3, -1) * (np.array(first.shape[:3])[:, None] - 1)
-    change = np.asarray(first.affine - second.affine)
-    distance = np.linalg.norm(change[:3, :3] @ corners + change[:3, 3:], axis=0).max()
-    if not distance <= tolerance:
-        raise InputError(f"{names} (voxels lie {distance:.3g} mm apart); resample one of them")
 
 
 def write_image(

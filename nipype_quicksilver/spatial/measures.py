@@ -12,8 +12,8 @@ from nibabel.affines import voxel_sizes
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.images import check_same_grid, image_name
+from nipype_quicksilver.spatial.grids import Grid, check_same_grid
+from nipype_quicksilver.spatial.images import image_name
 from nipype_quicksilver.spatial.transforms import displacement_on_grid
 
 

@@ -30,8 +30,8 @@ from nipype_quicksilver.networks.patches import PatchPredictor
 from nipype_quicksilver.registration.shooting import shoot_momentum
 from nipype_quicksilver.spatial.files import PathLike, staged, write_json
 from nipype_quicksilver.spatial.folders import staged_folder
-from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, write_image
+from nipype_quicksilver.spatial.grids import Grid, check_same_grid
+from nipype_quicksilver.spatial.images import image_name, read_image, write_image
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum, write_momentum
 from nipype_quicksilver.spatial.resampling import pooled
 from nipype_quicksilver.training.digests import FileDigest

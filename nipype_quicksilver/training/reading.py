@@ -13,8 +13,8 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError, naming
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.conforming import conform_mask
-from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.images import check_same_grid, image_name, read_image, read_labels
+from nipype_quicksilver.spatial.grids import Grid, check_same_grid
+from nipype_quicksilver.spatial.images import image_name, read_image, read_labels
 from nipype_quicksilver.spatial.intensity import normalize
 from nipype_quicksilver.spatial.resampling import conform, pooled
 from nipype_quicksilver.training.data import Files

@@ -85,7 +85,7 @@ def test_brains_off_the_grid_are_reported():
         check(0)
     with pytest.warns(UserWarning, match=r"^brain.nii: 20% of its brain lies outside the working"):
         check(5.5)
-    with pytest.raises(InputError, match="^brain.nii: lies outside the working grid"):
+    with pytest.raises(InputError, match=r"^brain.nii: lies outside the working grid"):
         check(100)
 
 
@@ -107,7 +107,7 @@ def test_lesions():
     np.testing.assert_array_equal(lesion, np.asanyarray(block(np.eye(4), 2).dataobj) > 0)
     far = block(from_matvec(np.eye(3), [100, 0, 0]))
     far.extra["path"] = "lesion.nii"
-    with pytest.raises(InputError, match="^lesion.nii: does not overlap image in space"):
+    with pytest.raises(InputError, match=r"^lesion.nii: does not overlap image in space"):
         conforming.conform_lesion(far, image, grid, np.eye(4))
     small = Grid((2, 2, 2), np.eye(4))
     with pytest.warns(UserWarning, match="covers no voxel of the working grid and has no effect"):

@@ -7,7 +7,13 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.grids import Grid, check_overlap, index_box, working_grid
+from nipype_quicksilver.spatial.grids import (
+    Grid,
+    check_overlap,
+    check_same_grid,
+    index_box,
+    working_grid,
+)
 from nipype_quicksilver.spatial.images import read_image, write_image
 
 OBLIQUE = from_matvec(euler2mat(0.1, -0.2, 0.3) @ np.diag([-0.8, 1, 3]), [3, 4, 5])
@@ -132,3 +138,32 @@ def test_a_cropped_grid_keeps_its_voxels_in_place():
         part = grid.cropped(box)
         assert part.shape == shape
         assert np.allclose(part.coordinates(), grid.coordinates()[box])
+
+
+def test_distance_is_that_of_the_farthest_voxel():
+    grid = Grid((8, 6, 5), OBLIQUE)
+    moved = from_matvec(euler2mat(0.01, 0.02, -0.03), [0.1, 0.2, -0.3]) @ OBLIQUE
+    other = Grid(grid.shape, moved)
+    distances = np.linalg.norm(grid.coordinates() - other.coordinates(), axis=-1)
+    assert grid.distance(other) == pytest.approx(distances.max())
+
+
+def test_images_on_the_same_grid(tmp_path):
+    data = np.ones((5, 6, 7), np.uint8)
+    data[0] = 0
+
+    def image(name, shift=0.0, part=slice(None)):
+        affine = OBLIQUE.copy()
+        affine[0, 3] += shift
+        return read_image(write_image(tmp_path / name, data[part], affine))
+
+    first = image("first.nii")
+    check_same_grid(first, image("near.nii", 0.001))
+    with pytest.raises(
+        InputError, match=r"far.nii: not on the grid of .*first.nii \(voxels lie 0.1"
+    ):
+        check_same_grid(first, image("far.nii", 0.1))
+    check_same_grid(first, image("far.nii", 0.1), tolerance=0.2)
+    shapes = r"short.nii: .* \(shape \(4, 6, 7\) instead of \(5, 6, 7\)\); resample one of them"
+    with pytest.raises(InputError, match=shapes):
+        check_same_grid(first, image("short.nii", part=slice(None, 4)))

@@ -32,7 +32,7 @@ def test_coordinates_are_read(mark, newline, written):
 
 def test_other_columns_are_copied(written, tmp_path):
     table = read_points(written(TEXT))
-    changed = table.with_coordinates(table.coordinates() + [0.5, 0, 1e-7])
+    changed = table.with_coordinates(table.coordinates() + np.array([0.5, 0, 1e-7]))
     changed.write(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == (
         "name,x,y,z,comment\n"
@@ -74,5 +74,5 @@ def test_unusable_files_are_refused(content, message, written):
 
 
 def test_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="none.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"none.csv: cannot be read"):
         read_points(tmp_path / "none.csv")

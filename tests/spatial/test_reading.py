@@ -348,18 +348,6 @@ def test_only_nan_in_mask(folder):
     refused(save(folder, np.full_like(GOOD, np.nan)), "NaN", reader=images.read_mask)
 
 
-def test_same_grid(folder):
-    image = images.read_image(save(folder, GOOD))
-    near, far = AFFINE.copy(), AFFINE.copy()
-    near[0, 3] += 0.001
-    far[0, 3] += 0.1
-    images.check_same_grid(image, images.read_labels(save(folder, GOOD, near, "near.nii")))
-    for path in (save(folder, GOOD, far, "far.nii"), save(folder, GOOD[1:], name="short.nii")):
-        with pytest.raises(InputError) as caught:
-            images.check_same_grid(image, images.read_labels(path))
-        assert str(path) in str(caught.value) and "x.nii.gz" in str(caught.value)
-
-
 def test_header_of_a_reference_may_be_of_any_content(folder):
     shape, like = images.read_header(save(folder, np.zeros((5, 6, 7, 2), np.float32)))
     assert shape == (5, 6, 7)

@@ -12,7 +12,7 @@ FACES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 
 
 def shifted(points):
-    return points + [1, -2, 3]
+    return points + np.array([1, -2, 3])
 
 
 def save(path, *arrays):
@@ -27,7 +27,7 @@ def test_vertices_are_mapped_and_triangles_copied(tmp_path):
     output = tmp_path / "mapped.surf.gii"
     assert map_surface(source, output, shifted) == len(POINTS)
     mapped = nib.load(output)
-    np.testing.assert_allclose(mapped.agg_data("pointset"), POINTS + [1, -2, 3])
+    np.testing.assert_allclose(mapped.agg_data("pointset"), shifted(POINTS))
     assert mapped.agg_data("pointset").dtype == np.float32
     np.testing.assert_array_equal(mapped.agg_data("triangle"), FACES)
 
