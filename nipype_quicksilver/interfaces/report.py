@@ -1,6 +1,7 @@
-"""The node that shows a registration on a page for the browser."""
+"""The node that writes the report of a registration."""
 
 import os
+from typing import Any
 
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
@@ -13,14 +14,16 @@ class RegistrationReportInputSpec(LightInputSpec):
     summary = File(
         exists=True,
         mandatory=True,
-        desc="summary of QuicksilverRegistration, beside its other outputs",
+        desc="summary of QuicksilverRegistration, next to its other outputs",
     )
-    fixed_image = File(
-        exists=True, desc="image that stays where it is, if not where the summary says"
+    fixed_image = File(exists=True, desc="fixed image, if it is not at the path in the summary")
+    moving_image = File(exists=True, desc="moving image, if it is not at the path in the summary")
+    brain_extraction = traits.Str(
+        desc="what extracted the brains whose masks were given, for the paragraph on methods"
     )
-    moving_image = File(exists=True, desc="image that was warped, if not where the summary says")
-    brain_extraction = traits.Str(desc="engine that found the masks which were given, for the text")
-    affine = traits.Str(desc="engine that found the affine which was given, for the text")
+    affine = traits.Str(
+        desc="what estimated the affine that was given, for the paragraph on methods"
+    )
     out_file = File(
         "report.html", usedefault=True, hash_files=False, desc="name of the output (HTML)"
     )
@@ -29,7 +32,7 @@ class RegistrationReportInputSpec(LightInputSpec):
 class RegistrationReportOutputSpec(TraitedSpec):
     """Outputs of `RegistrationReport`."""
 
-    out_file = File(exists=True, desc="the page, which holds its pictures in itself")
+    out_file = File(exists=True, desc="the page, with embedded pictures")
 
 
 class RegistrationReport(LightInterface):
@@ -47,11 +50,11 @@ class RegistrationReport(LightInterface):
     input_spec = RegistrationReportInputSpec
     output_spec = RegistrationReportOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.reports import write_registration_report
 
         inputs = self.inputs
-        given = {
+        options = {
             "fixed": inputs.fixed_image,
             "moving": inputs.moving_image,
             "brain_extraction": inputs.brain_extraction,
@@ -61,9 +64,9 @@ class RegistrationReport(LightInterface):
             write_registration_report(
                 os.path.dirname(os.path.abspath(inputs.summary)),
                 self._list_outputs()["out_file"],
-                **{name: value for name, value in given.items() if isdefined(value)},
+                **{name: value for name, value in options.items() if isdefined(value)},
             )
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         return {"out_file": os.path.abspath(self.inputs.out_file)}

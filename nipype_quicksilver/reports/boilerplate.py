@@ -1,32 +1,41 @@
-"""The paragraph on methods that a paper can take over, written from what was run."""
+"""The paragraph on methods for a paper, written from the summary of a registration."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nipype_quicksilver.data import data_file
-from nipype_quicksilver.preprocessing.templates import MNI152
+from nipype_quicksilver.options import MNI152
+from nipype_quicksilver.preprocessing.brain import BrainSummary
+from nipype_quicksilver.preprocessing.matrices import AffineSummary
+from nipype_quicksilver.registration.summary import RegistrationSummary, TemplateSummary
+from nipype_quicksilver.tools import (
+    AFFINE_TOOLS,
+    ANTS_BRAIN_EXTRACTION,
+    BRAIN_EXTRACTION_TOOLS,
+    DEEPBET,
+    ExternalTool,
+)
 
-# In a text, a reference is [its key]; several are [one, other].
-_CITED = re.compile(r"\[([a-z0-9_]+(?:, [a-z0-9_]+)*)\]")
+# Citations in the sentences below: [key] or [key, key], keys of data/references.json.
+_CITATION = re.compile(r"\[([a-z0-9_]+(?:, [a-z0-9_]+)*)\]")
 
-_EXTRACTIONS = {
-    "deepbet": "deepbet [deepbet]",
-    "bet": "FSL BET [bet]",
-    "synthstrip": "SynthStrip [synthstrip]",
-    "afni": "AFNI 3dSkullStrip [afni]",
+
+def _cited(tool: ExternalTool) -> str:
+    return f"{tool.title} [{tool.citation}]" if tool.citation else tool.title
+
+
+_BRAIN_EXTRACTIONS = {
+    DEEPBET: f"{DEEPBET} [deepbet]",
+    "ants": _cited(ANTS_BRAIN_EXTRACTION),
+    **{name: _cited(tool) for name, tool in BRAIN_EXTRACTION_TOOLS.items()},
 }
-_ALIGNERS = {
-    "greedy": "greedy [greedy]",
-    "ants": "ANTs [ants]",
-    "reg_aladin": "NiftyReg reg_aladin [reg_aladin]",
-    "flirt": "FSL FLIRT [flirt]",
-}
-_SIMILARITIES = {
+_AFFINES = {name: _cited(tool) for name, tool in AFFINE_TOOLS.items()}
+#: A phrase for each of `lddmm.settings.MEASURES`.
+SIMILARITIES = {
     "lncc": "the squared local correlation [lncc]",
     "mind": "self-similarity descriptors [mind]",
     "ssd": "squared differences of intensities",
@@ -40,9 +49,9 @@ class Reference:
     Attributes
     ----------
     text : str
-        Authors, title, place and year.
+        Authors, title, journal and year.
     doi : str
-        Its identifier.
+        Its digital object identifier.
     """
 
     text: str
@@ -50,18 +59,18 @@ class Reference:
 
     @property
     def url(self) -> str:
-        """Where it is found."""
+        """The address that the identifier resolves to."""
         return f"https://doi.org/{self.doi}"
 
 
 @dataclass(frozen=True)
-class Methods:
+class Paragraph:
     """A paragraph with its references.
 
     Attributes
     ----------
     text : str
-        Plain sentences, with citations in brackets.
+        Plain sentences, with citations in parentheses.
     references : tuple of Reference
         Those that are cited, in alphabetical order.
     """
@@ -70,162 +79,197 @@ class Methods:
     references: tuple[Reference, ...]
 
 
-def methods(summary: dict[str, Any]) -> Methods:
+def methods(summary: RegistrationSummary) -> Paragraph:
     """Describe a registration for a paper.
 
     Parameters
     ----------
-    summary : dict
+    summary : RegistrationSummary
         Of the registration.
 
     Returns
     -------
-    paragraph : Methods
-        Only what was run is told and cited.
+    Paragraph
+        Describes and cites only what was run.
     """
-    sentences = [
-        *_preparation(summary),
-        *_deformation(summary),
-        *_resampling(summary),
-        *_measures(summary),
-    ]
-    text = " ".join(sentences)
-    library = _library()
-    keys = {key for match in _CITED.finditer(text) for key in match[1].split(", ")}
-    cited = sorted((library[key]["text"], library[key]["doi"]) for key in keys)
+    text = " ".join(
+        [
+            *_preparation(summary),
+            *_deformation(summary),
+            *_resampling(summary),
+            *_measures(summary),
+        ]
+    )
+    library: dict[str, dict[str, str]] = json.loads(
+        data_file("references.json").read_text(encoding="utf-8")
+    )
+    keys = {key for match in _CITATION.finditer(text) for key in match[1].split(", ")}
+    references = sorted((library[key]["text"], library[key]["doi"]) for key in keys)
 
-    def named(match: re.Match[str]) -> str:
+    def citation(match: re.Match[str]) -> str:
         return "(" + "; ".join(library[key]["cite"] for key in match[1].split(", ")) + ")"
 
-    return Methods(_CITED.sub(named, text), tuple(Reference(*entry) for entry in cited))
+    return Paragraph(
+        _CITATION.sub(citation, text), tuple(Reference(*entry) for entry in references)
+    )
 
 
-def with_engines(
-    summary: dict[str, Any], brain_extraction: str | None, affine: str | None
-) -> dict[str, Any]:
-    """Return a summary that names what found the masks and the affine that it calls given.
+def with_tools(
+    summary: RegistrationSummary, brain_extraction: str | None, affine: str | None
+) -> RegistrationSummary:
+    """Return a summary that names the tools whose results the registration was given.
 
     Parameters
     ----------
-    summary : dict
+    summary : RegistrationSummary
         Of a registration that was a step of a workflow.
     brain_extraction, affine : str or None
-        Engines of the steps before it; None where there was none.
+        What extracted the brains and estimated the affine in the steps before; None where there
+        were no such steps.
+
+    Returns
+    -------
+    RegistrationSummary
+        With these in the place of ``given`` masks and a given affine.
     """
-    facts, inputs = dict(summary["preprocessing"]), dict(summary["inputs"])
-    for name in ("fixed_brain", "moving_brain"):
-        if brain_extraction and facts.get(name) == {"how": "given"}:
-            facts[name] = {"how": brain_extraction}
+    preprocessing, inputs = summary.preprocessing, summary.inputs
+    if brain_extraction:
+        preprocessing = replace(
+            preprocessing,
+            fixed_brain=_extracted(preprocessing.fixed_brain, brain_extraction),
+            moving_brain=_extracted(preprocessing.moving_brain, brain_extraction),
+        )
     if affine and inputs.get("affine"):
-        inputs["affine"], facts["affine"] = None, {"how": affine, "dof": 12}
-    return {**summary, "preprocessing": facts, "inputs": inputs}
+        inputs = {**inputs, "affine": None}
+        preprocessing = replace(preprocessing, affine=AffineSummary(how=affine, dof=12))
+    return replace(summary, preprocessing=preprocessing, inputs=inputs)
 
 
-def _library() -> dict[str, dict[str, str]]:
-    source = data_file("references.json")
-    return dict(json.loads(source.read_text(encoding="utf-8")))
+def _extracted(brain: BrainSummary | None, tool: str) -> BrainSummary | None:
+    return BrainSummary(tool) if brain is not None and brain.how == "given" else brain
 
 
-def _preparation(summary: dict[str, Any]) -> list[str]:
-    """Tell how brains and affine were found."""
-    told = []
-    if MNI152 in (summary["inputs"]["fixed"], summary["inputs"]["moving"]):
-        told.append("One of the two images was the ICBM 152 2009a template at 1 mm [mni152].")
-    facts = summary["preprocessing"]
-    ways = {facts.get(name, {}).get("how") for name in ("fixed_brain", "moving_brain")}
-    engines = [_EXTRACTIONS.get(way, way) for way in sorted(ways & set(_EXTRACTIONS))]
-    if engines:
-        told.append(f"Brains were extracted with {' and '.join(engines)}.")
-    if "given" in ways:
-        told.append("Brain masks were given.")
-    affine = facts.get("affine")
-    itk = f"SimpleITK {summary['versions']['SimpleITK']} [simpleitk]"
-    if summary["inputs"].get("affine"):
-        told.append("The images were aligned by an affine transformation that was given.")
-    elif affine is None or affine.get("how") == "headers":
-        told.append("The headers of the images aligned them; no affine was estimated.")
-    elif affine.get("how") in _ALIGNERS:
-        told.append(f"The images were aligned by an affine found with {_ALIGNERS[affine['how']]}.")
-    else:
-        told.append(
-            f"The images were aligned by a transformation with {affine['dof']} degrees of freedom "
-            f"that maximised mutual information [mattes], estimated in both directions with {itk}."
-        )
-    template = facts.get("template", {})
-    if template.get("used"):
-        name = template["file"]
-        which = f"{name} [mni152]" if name == MNI152 else Path(name).name
-        way = (
-            ", to which the fixed image was aligned in the same way" if "affine" in template else ""
-        )
-        told.append(f"They were compared on the grid of the template {which}{way}.")
-    return told
+def _preparation(summary: RegistrationSummary) -> list[str]:
+    """Describe how brains were extracted and how the images were aligned."""
+    sentences = []
+    if MNI152 in (summary.inputs["fixed"], summary.inputs["moving"]):
+        sentences.append("One of the two images was the ICBM 152 2009a template at 1 mm [mni152].")
+    preprocessing = summary.preprocessing
+    brains = (preprocessing.fixed_brain, preprocessing.moving_brain)
+    sources = {brain.how for brain in brains if brain is not None}
+    tools = [_BRAIN_EXTRACTIONS[name] for name in sorted(sources) if name in _BRAIN_EXTRACTIONS]
+    if tools:
+        sentences.append(f"Brains were extracted with {' and '.join(tools)}.")
+    if "given" in sources:
+        sentences.append("Brain masks were given.")
+    sentences.append(_alignment(summary))
+    if preprocessing.template is not None and preprocessing.template.used:
+        sentences.append(_template(preprocessing.template))
+    return sentences
 
 
-def _deformation(summary: dict[str, Any]) -> list[str]:
-    """Tell where the momentum comes from."""
-    parameters = summary["parameters"]
-    own = f"nipype-quicksilver {summary['versions']['nipype-quicksilver']}"
-    torch = summary["versions"]["torch"]
-    told = [
-        f"The deformation was estimated with {own} (PyTorch {torch}), which follows Quicksilver "
-        "[quicksilver]: it is the end of a geodesic in the sense of large deformation "
-        "diffeomorphic metric mapping [lddmm], shot [shooting] in "
-        f"{parameters['steps']} time steps from an initial momentum on a grid of "
-        f"{summary['velocity_grid']['spacing'][0]:g} mm, and its inverse comes from the same "
-        "computation."
+def _alignment(summary: RegistrationSummary) -> str:
+    affine = summary.preprocessing.affine
+    if summary.inputs.get("affine"):
+        return "The images were aligned by an affine transformation that was given."
+    if affine is None or affine.how == "headers":
+        return "The headers of the images aligned them; no affine was estimated."
+    if affine.how in _AFFINES:
+        return f"The images were aligned by an affine estimated with {_AFFINES[affine.how]}."
+    return (
+        f"The images were aligned by a transformation with {affine.dof} degrees of freedom that "
+        "maximised mutual information [mattes], estimated in both directions with SimpleITK "
+        f"{summary.versions['SimpleITK']} [simpleitk]."
+    )
+
+
+def _template(template: TemplateSummary) -> str:
+    name = "MNI152 [mni152]" if template.file == MNI152 else Path(template.file).name
+    aligned = ", to which the fixed image was aligned in the same way" if template.affine else ""
+    return f"They were compared on the grid of the template {name}{aligned}."
+
+
+def _deformation(summary: RegistrationSummary) -> list[str]:
+    """Describe how the momentum was estimated."""
+    parameters = summary.parameters
+    package = f"nipype-quicksilver {summary.versions['nipype-quicksilver']}"
+    return [
+        f"The deformation was estimated with {package} (PyTorch {summary.versions['torch']}), "
+        "which follows Quicksilver [quicksilver]: it is the end of a geodesic in the sense of "
+        "large deformation diffeomorphic metric mapping [lddmm], shot [shooting] in "
+        f"{parameters.steps} time steps from an initial momentum on a grid of "
+        f"{summary.velocity_grid.spacing[0]:g} mm, and its inverse comes from the same "
+        "computation.",
+        *_prediction(summary),
+        *_optimization(summary),
+        _kernel(parameters.kernel),
+        *_lesions(summary),
     ]
-    method, corrections = parameters["method"], parameters.get("corrections")
-    if method != "optimize":
-        first, *others = (Path(file).stem for file in parameters["networks"])
-        told.append(f"The momentum was predicted by a neural network (checkpoint: {first}).")
-        if corrections:
-            which = f"A second network (checkpoint: {others[0]})" if others else "The same network"
-            times = "once" if corrections == 1 else f"{corrections} times"
-            told.append(f"{which} corrected it {times}.")
-    if parameters.get("samples"):
-        told.append(
-            f"The mean of {parameters['samples']} samples of the network with dropout kept on "
-            "[dropout] was taken; the spread of their displacements, and the displacement that "
-            "would explain what is left between the images, make up the uncertainty."
+
+
+def _prediction(summary: RegistrationSummary) -> list[str]:
+    parameters = summary.parameters
+    if not parameters.networks:
+        return []
+    first, *others = (Path(file).stem for file in parameters.networks)
+    sentences = [f"The momentum was predicted by a neural network (checkpoint: {first})."]
+    if parameters.corrections:
+        network = f"A second network (checkpoint: {others[0]})" if others else "The same network"
+        times = "once" if parameters.corrections == 1 else f"{parameters.corrections} times"
+        sentences.append(f"{network} corrected it {times}.")
+    if parameters.samples:
+        sentences.append(
+            f"The mean of {parameters.samples} samples of the network with active dropout "
+            "[dropout] was taken; the uncertainty combines the spread of their displacements with "
+            "the displacement that would explain the remaining differences between the images."
         )
-    if method in ("optimize", "refine"):
-        what = _SIMILARITIES.get(parameters["similarity"], parameters["similarity"])
-        iterations = sum(stage["iterations"] for stage in summary["stages"])
-        start = "It was optimised further" if method == "refine" else "The momentum was optimised"
-        told.append(
-            f"{start} with Adam [adam] in {iterations} iterations, with {what} as similarity."
-        )
-    kernel = parameters["kernel"]
+    return sentences
+
+
+def _optimization(summary: RegistrationSummary) -> list[str]:
+    parameters = summary.parameters
+    if parameters.similarity is None:
+        return []
+    similarity = SIMILARITIES.get(parameters.similarity, parameters.similarity)
+    iterations = sum(stage.iterations for stage in summary.stages)
+    start = "It was optimised further" if parameters.networks else "The momentum was optimised"
+    return [
+        f"{start} with Adam [adam] in {iterations} iterations, with {similarity} as similarity."
+    ]
+
+
+def _kernel(kernel: dict[str, float]) -> str:
     gradient = f" - {kernel['beta']:g} grad div" if kernel["beta"] else ""
-    told.append(
+    return (
         f"The kernel was the inverse of (-{kernel['alpha']:g} Laplacian{gradient} + "
         f"{kernel['gamma']:g}) to the power of {kernel['power']:g}."
     )
-    lesions = [
-        name.split("_")[0]
-        for name in ("fixed_lesion_mask", "moving_lesion_mask")
-        if summary.get("masks", {}).get(name, {}).get("used")
+
+
+def _lesions(summary: RegistrationSummary) -> list[str]:
+    sides = [
+        side
+        for side in ("fixed", "moving")
+        if (mask := summary.masks.get(f"{side}_lesion_mask")) is not None and mask.used
     ]
-    if lesions:
-        told.append(f"Lesions of the {' and the '.join(lesions)} image were left out.")
-    return told
+    return [f"Lesions of the {' and the '.join(sides)} image were excluded."] if sides else []
 
 
-def _resampling(summary: dict[str, Any]) -> list[str]:
-    interpolation = summary["parameters"]["interpolation"]
+def _resampling(summary: RegistrationSummary) -> list[str]:
     return [
         "The moving image was resampled once, through affine and deformation together "
-        f"(interpolation: {interpolation})."
+        f"(interpolation: {summary.parameters.interpolation})."
     ]
 
 
-def _measures(summary: dict[str, Any]) -> list[str]:
-    """Tell by what the result was judged."""
-    told = [
+def _measures(summary: RegistrationSummary) -> list[str]:
+    """Describe how the result was measured."""
+    sentences = [
         "A voxel counts as folded where any of the eight Jacobian determinants of one-sided "
         "differences is not positive."
     ]
-    if "labels" in summary:
-        told.append("Overlap of labels is given as Dice coefficient and target overlap [overlap].")
-    return told
+    if summary.labels is not None:
+        sentences.append(
+            "Overlap of labels is given as Dice coefficient and target overlap [overlap]."
+        )
+    return sentences

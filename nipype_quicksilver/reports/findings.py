@@ -1,83 +1,89 @@
-"""What a reader should look at twice: warnings of the run, and numbers that look wrong."""
+"""Findings: warnings of a registration, and values outside their usual range."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from nipype_quicksilver.registration.summary import RegistrationSummary
 from nipype_quicksilver.spatial.files import sha256_of
 
-#: Affines found in both directions are a few millimetres apart at the rim of the brain.
-DIRECTIONS_APART = 10.0  # mm
-#: Beyond these, a voxel has shrunk or grown twentyfold.
+#: Largest usual distance between the affines of both directions, mm, at the rim of the brain.
+DIRECTIONS_APART = 10.0
+#: Largest usual absolute value of the log-Jacobian: a factor of 20 in volume.
 LOG_JACOBIAN = 3.0
-INVERSE_CONSISTENCY = 0.5  # mm, mean over the brain
+#: Largest usual mean inverse consistency over the brain, mm.
+INVERSE_CONSISTENCY = 0.5
 
 
-def findings(summary: dict[str, Any]) -> list[str]:
-    """Return what is to be looked at, a sentence each.
+def findings(summary: RegistrationSummary) -> list[str]:
+    """Return what a reader should check, one sentence each.
 
     Parameters
     ----------
-    summary : dict
+    summary : RegistrationSummary
         Of a registration.
 
     Returns
     -------
     list of str
-        The warnings of the run first; empty where nothing is suspicious.
+        Warnings of the registration first; empty where there are none and all values are usual.
     """
-    told = list(summary.get("warnings", []))
-    jacobian, similarity = summary["jacobian"], summary["similarity"]
-    if jacobian["folded"]:
-        told.append(
-            f"{jacobian['folded']} voxels of the brain are folded "
-            f"({jacobian['folded_percent']:.4f}%): there the map has no inverse."
+    sentences = list(summary.warnings)
+    jacobian, similarity = summary.jacobian, summary.similarity
+    if jacobian.folded:
+        sentences.append(
+            f"{jacobian.folded} voxels of the brain are folded "
+            f"({jacobian.folded_percent:.4f}%): the map is not invertible there."
         )
-    if similarity["after"] <= similarity["before"]:
-        told.append(
-            "The images are no more alike after the deformation than before it (local correlation "
-            f"{similarity['before']:.3f} before, {similarity['after']:.3f} after)."
+    if similarity.after <= similarity.before:
+        sentences.append(
+            "The similarity of the images did not increase with the deformation (local "
+            f"correlation {similarity.before:.3f} before, {similarity.after:.3f} after)."
         )
-    labels = summary.get("labels", {})
-    if labels and labels["after"]["mean"]["dice"] <= labels["before"]["mean"]["dice"]:
-        told.append("The labels overlap no more after the deformation than before it.")
-    logs = jacobian["log_jacobian"]
-    if logs["p1"] is not None and (logs["p1"] < -LOG_JACOBIAN or logs["p99"] > LOG_JACOBIAN):
-        told.append(
-            "Volumes change more than twentyfold in at least 1% of the brain: check that both "
-            "images show the same anatomy."
+    if summary.labels is not None:
+        before, after = summary.labels.before.mean.dice, summary.labels.after.mean.dice
+        if before is not None and after is not None and after <= before:
+            sentences.append("The overlap of the labels did not increase with the deformation.")
+    low, high = (jacobian.log_jacobian.get(name) for name in ("p1", "p99"))
+    if low is not None and high is not None and (low < -LOG_JACOBIAN or high > LOG_JACOBIAN):
+        sentences.append(
+            "Volumes change by more than a factor of 20 in at least 1% of the brain: check that "
+            "both images show the same anatomy."
         )
-    if summary["inverse_consistency_mm"]["mean"] > INVERSE_CONSISTENCY:
-        told.append(
-            "The way to the moving image and back ends "
-            f"{summary['inverse_consistency_mm']['mean']:.2f} mm from where it started, on average."
+    consistency = summary.inverse_consistency_mm.mean
+    if consistency > INVERSE_CONSISTENCY:
+        sentences.append(
+            "Forward and inverse map are inconsistent: points return "
+            f"{consistency:.2f} mm from where they started, on average."
         )
-    apart = summary["preprocessing"].get("affine", {}).get("directions_apart_mm", 0.0)
-    if apart > DIRECTIONS_APART:
-        told.append(
-            f"The affines found in both directions are {apart:.1f} mm apart: it is not sure which "
-            "one is right."
+    affine = summary.preprocessing.affine
+    difference = 0.0 if affine is None else affine.directions_apart_mm or 0.0
+    if difference > DIRECTIONS_APART:
+        sentences.append(
+            f"The affines estimated in the two directions differ by {difference:.1f} mm: check the "
+            "alignment."
         )
-    return told
+    return sentences
 
 
-def changed_files(summary: dict[str, Any]) -> list[str]:
-    """Return which inputs are no longer what was registered, a sentence each.
+def changed_files(summary: RegistrationSummary) -> list[str]:
+    """Return which inputs have changed since the registration, one sentence each.
 
     Parameters
     ----------
-    summary : dict
-        Of a registration; inputs that are no longer there are passed over.
+    summary : RegistrationSummary
+        Of a registration; all its inputs are read, and those that no longer exist are skipped.
 
     Returns
     -------
     list of str
-        All files are read for it.
+        Empty where nothing has changed.
     """
-    told = []
-    for name, file in summary["inputs"].items():
-        known = summary.get("sha256", {}).get(name)
-        if known and file and Path(file).is_file() and sha256_of(file) != known:
-            told.append(f"{file} has changed since the registration; the pictures may mislead.")
-    return told
+    return [
+        f"{file} has changed since the registration; the pictures may be misleading."
+        for name, file in summary.inputs.items()
+        if (known := summary.sha256.get(name)) is not None
+        and file
+        and Path(file).is_file()
+        and sha256_of(file) != known
+    ]

@@ -1,4 +1,4 @@
-"""The page of many registrations: a table, outliers and distributions."""
+"""The report of many registrations: a table, outliers and distributions."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.registration.summary import RegistrationSummary
+from nipype_quicksilver.reports.cuts import Picture
 from nipype_quicksilver.reports.findings import findings
 from nipype_quicksilver.reports.folder import read_summary, summary_file
 from nipype_quicksilver.reports.page import check_page, write_page
-from nipype_quicksilver.reports.pictures import Picture
 from nipype_quicksilver.reports.quantities import QUANTITIES, Quantity
 from nipype_quicksilver.reports.single import REPORT
 from nipype_quicksilver.spatial.files import PathLike
 
-#: Distance from the median, in robust standard deviations, beyond which a number is marked.
+#: Distance from the median, in robust standard deviations, beyond which a value is an outlier.
 OUTLIER = 3.5
-#: Fewer registrations tell no distribution.
+#: Number of registrations below which no outliers are marked.
 FEWEST = 5
 
-_MANY = 200  # dots, beyond which they are smaller as pixels than as shapes
+_MANY = 200  # dots; more of them need fewer bytes as pixels than as paths
 
 _RULE = (
-    f"A number is marked where it lies on the suspicious side of the others, more than {OUTLIER} "
-    "robust standard deviations from their median: 1.4826 times the median absolute deviation, or "
-    f"1.2533 times the mean one where more than half of the numbers are equal. With fewer than "
-    f"{FEWEST} registrations nothing is marked. ▲ is too high, ▼ too low."
+    f"A value is marked as an outlier if it is more than {OUTLIER} robust standard deviations from "
+    "the median, on the suspicious side. The robust standard deviation is 1.4826 times the median "
+    "absolute deviation, or 1.2533 times the mean absolute deviation where more than half of the "
+    f"values are equal. With fewer than {FEWEST} registrations no value is marked. ▲ is too high, "
+    "▼ too low."
 )
 
 _DOT, _MARKED, _BOX = "#0072b2", "#d55e00", "#333333"
@@ -47,7 +49,7 @@ class _Member:
     """A registration of the group."""
 
     name: str
-    summary: dict[str, Any]
+    summary: RegistrationSummary
     link: str | None
 
 
@@ -57,18 +59,18 @@ def write_group_report(
     *,
     reports: Mapping[str, PathLike] | None = None,
 ) -> Path:
-    """Write a page on many registrations, that links to their reports.
+    """Write a page on many registrations, with links to their reports.
 
     Parameters
     ----------
     registrations : iterable of path-like, or mapping of str to path-like
-        Output folders of `quicksilver register`, or their ``summary.json``; by name, else they
-        are called by what tells their paths apart.
+        Output folders of `quicksilver register`, or their ``summary.json``, optionally by name;
+        default names: the parts of their paths that differ.
     path : path-like
         The page (``.html``).
     reports : mapping of str to path-like, optional
-        Report of each registration by its name; ``report.html`` beside its summary unless given,
-        where there is one.
+        Report of each registration by its name; default: ``report.html`` next to its summary, if
+        it exists.
 
     Returns
     -------
@@ -78,16 +80,15 @@ def write_group_report(
     Raises
     ------
     InputError
-        If there is no registration, one cannot be read, or the page cannot be written; nothing is
-        written then.
+        If there is no registration, or one cannot be read, or the page cannot be written.
     """
     named = _named(registrations)
     if not named:
         raise InputError(f"{path}: there is no registration to report on; give at least one folder")
     page = check_page(path)
     members = [
-        _Member(name, read_summary(place), _link(name, place, page, reports or {}))
-        for name, place in named.items()
+        _Member(name, read_summary(path), _link(name, path, page, reports or {}))
+        for name, path in named.items()
     ]
     shown = [q for q in QUANTITIES if any(q.of(m.summary) is not None for m in members)]
     columns = {q.key: [q.of(member.summary) for member in members] for q in shown}
@@ -97,7 +98,7 @@ def write_group_report(
         page,
         "group.html",
         title="Registrations of a group",
-        methods=", ".join(sorted({m.summary["parameters"]["method"] for m in members})),
+        methods=", ".join(sorted({m.summary.parameters.method for m in members})),
         tiles=_tiles(rows),
         rule=_RULE,
         quantities=shown,
@@ -107,36 +108,36 @@ def write_group_report(
 
 
 def _named(registrations: Iterable[PathLike] | Mapping[str, PathLike]) -> dict[str, Path]:
-    """Return the places by name, which is the part of the path that differs."""
+    """Return the paths by name; the default is the part of the path that differs."""
     if isinstance(registrations, Mapping):
-        return {name: Path(place) for name, place in registrations.items()}
-    places = [Path(place) for place in registrations]
-    whole = [Path(os.path.abspath(summary_file(place).parent)) for place in places]
+        return {name: Path(path) for name, path in registrations.items()}
+    paths = [Path(path) for path in registrations]
+    whole = [Path(os.path.abspath(summary_file(path).parent)) for path in paths]
     common = os.path.commonpath(whole) if len(set(whole)) > 1 else (whole or [Path()])[0].parent
     names = [str(folder.relative_to(common)) for folder in whole]
-    for name, place in zip(names, places, strict=True):
+    for name, path in zip(names, paths, strict=True):
         if names.count(name) > 1:
-            raise InputError(f"{place}: is given more than once; give each registration once")
-    return dict(zip(names, places, strict=True))
+            raise InputError(f"{path}: is given more than once; give each registration once")
+    return dict(zip(names, paths, strict=True))
 
 
-def _link(name: str, place: Path, page: Path, reports: Mapping[str, PathLike]) -> str | None:
-    """Return the address of a report as seen from the page, None where there is none."""
-    report = Path(reports[name]) if name in reports else summary_file(place).parent / REPORT
+def _link(name: str, path: Path, page: Path, reports: Mapping[str, PathLike]) -> str | None:
+    """Return the address of a report relative to the page; None where there is none."""
+    report = Path(reports[name]) if name in reports else summary_file(path).parent / REPORT
     if not report.exists():
         return None
     return quote(Path(os.path.relpath(report, page.parent)).as_posix())
 
 
 def outliers(values: list[float | None], worse: str = "both") -> list[str | None]:
-    """Mark the numbers that are far from the others.
+    """Mark the values that are far from the others.
 
     Parameters
     ----------
     values : list of float or None
-        One for each registration; None where it has none.
+        One for each registration; None where it has no value.
     worse : {'low', 'high', 'both'}
-        On which side numbers are suspicious.
+        Side of the distribution that is suspicious.
 
     Returns
     -------
@@ -154,8 +155,8 @@ def outliers(values: list[float | None], worse: str = "both") -> list[str | None
     if known.size < FEWEST:
         return [None] * len(values)
     middle = np.median(known)
-    apart = np.abs(known - middle)
-    spread = 1.4826 * np.median(apart) or 1.2533 * apart.mean()
+    deviation = np.abs(known - middle)
+    spread = 1.4826 * np.median(deviation) or 1.2533 * deviation.mean()
 
     def mark(value: float | None) -> str | None:
         if value is None or abs(value - middle) <= OUTLIER * spread:
@@ -198,7 +199,7 @@ def _tiles(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {"label": "Registrations", "value": str(len(rows))},
         {"label": "With outliers", "value": str(sum(row["outliers"] > 0 for row in rows))},
-        {"label": "To look at", "value": str(sum(bool(row["findings"]) for row in rows))},
+        {"label": "To check", "value": str(sum(bool(row["findings"]) for row in rows))},
     ]
 
 
@@ -218,7 +219,7 @@ def _plot(quantity: Quantity, values: list[float | None], marks: list[str | None
         medianprops={"color": _BOX, "linewidth": 2.5},
         **lines,
     )
-    # The same scatter each time, so that the same numbers make the same page.
+    # The scatter is reproducible: the same values give the same page.
     height = 1 + np.random.default_rng(0).uniform(-0.22, 0.22, known.size)
     dots = {"markersize": 4, "alpha": 0.6, "rasterized": known.size > _MANY}
     box.plot(known[~marked], height[~marked], "o", color=_DOT, **dots)
@@ -235,7 +236,7 @@ def _plot(quantity: Quantity, values: list[float | None], marks: list[str | None
         f"to {quantity.written(float(known.max()))}, {int(marked.sum())} outliers"
     )
     file = io.BytesIO()
-    # Names inside the file are random otherwise, and the date changes.
+    # Otherwise the file contains random identifiers and a date.
     with rc_context({"svg.hashsalt": quantity.key}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     uri = "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
@@ -243,7 +244,7 @@ def _plot(quantity: Quantity, values: list[float | None], marks: list[str | None
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Return the edges of a histogram, of some width also where all values are one."""
+    """Return the edges of a histogram; it has a width also where all values are equal."""
     if np.ptp(values) == 0:
         return values[0] + np.array([-1, 1]) * (0.02 * abs(values[0]) or 0.5)
     return np.histogram_bin_edges(values, bins=int(np.clip(2 * np.sqrt(values.size), 5, 40)))

@@ -1,4 +1,4 @@
-"""Pages that hold all they need: templates filled in, written whole or not at all."""
+"""Self-contained HTML pages, rendered from templates and written atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nipype_quicksilver.spatial.files import PathLike, check_writable, staged
 
 
 def check_page(path: PathLike) -> Path:
-    """Refuse a page that could not be written, before anything is drawn.
+    """Refuse a page that cannot be written, before anything is drawn.
 
     Parameters
     ----------
@@ -32,22 +32,22 @@ def check_page(path: PathLike) -> Path:
     """
     path = Path(path)
     if path.suffix not in (".html", ".htm"):
-        raise InputError(f"{path}: is no name of a page; let it end in .html")
+        raise InputError(f"{path}: is not the name of a page; let it end in .html")
     check_writable(path)
     return path
 
 
 def write_page(path: PathLike, template: str, **values: Any) -> Path:
-    """Fill in a template.
+    """Render a template.
 
     Parameters
     ----------
     path : path-like
-        The page to be written.
+        The file to write.
     template : str
-        Name of a template of this package.
+        Name of a file in ``reports/templates``.
     **values
-        What the template names.
+        Variables of the template.
 
     Returns
     -------

@@ -1,11 +1,10 @@
-"""What the pictures of a report show, on one grid whose axes run along the world's."""
+"""Images of a registration on one grid, aligned with the world axes, for the pictures."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -14,14 +13,15 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.alignment import named_file
 from nipype_quicksilver.registration.results import FILES
+from nipype_quicksilver.registration.summary import RegistrationSummary
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid, index_box
-from nipype_quicksilver.spatial.images import check_same_grid, nifti, read_image, read_labels
+from nipype_quicksilver.spatial.grids import Grid, check_same_grid, index_box
+from nipype_quicksilver.spatial.images import nifti, read_image, read_labels
 from nipype_quicksilver.spatial.resampling import resample
 from nipype_quicksilver.spatial.transforms import affine_transform, read_displacement
 
 _CORNERS = np.indices((2, 2, 2)).reshape(3, -1).T
-_MARGIN = 6.0  # mm around a brain; of the 10 mm that the grid of a registration has, less is shown
+_MARGIN = 6.0  # mm around the brain; the working grid of a registration has 10 mm
 _LARGEST = 256  # voxels along an axis
 _LABELS = "NearestNeighbor"
 
@@ -35,15 +35,15 @@ class Scene:
     grid : Grid
         In the world of the fixed image.
     fixed, before, after : ndarray
-        The fixed image; the moving image through the affine only, and through the whole map.
+        The fixed image; the moving image resampled by the affine only, and by the whole map.
     log_jacobian : ndarray
         NaN where the map folds.
     source : ndarray
-        (X, Y, Z, 3), RAS mm: where the deformation, without the affine, takes each voxel from.
+        (X, Y, Z, 3), RAS mm: points that the deformation, without the affine, maps voxels to.
     uncertainty : ndarray or None
         mm.
     fixed_labels, warped_labels : ndarray or None
-        Labels of the fixed image; those of the moving image through the whole map.
+        Labels of the fixed image; those of the moving image resampled by the whole map.
     """
 
     grid: Grid
@@ -59,7 +59,7 @@ class Scene:
 
 def read_scene(
     folder: PathLike,
-    summary: dict[str, Any],
+    summary: RegistrationSummary,
     *,
     fixed: PathLike | None = None,
     moving: PathLike | None = None,
@@ -70,10 +70,10 @@ def read_scene(
     ----------
     folder : path-like
         Output folder of `quicksilver register`.
-    summary : dict
+    summary : RegistrationSummary
         Its summary.
     fixed, moving : path-like, optional
-        The images that were registered, where they no longer lie where the summary says.
+        The images that were registered; default: the paths in the summary.
 
     Returns
     -------
@@ -86,66 +86,77 @@ def read_scene(
         If an image is missing, damaged or not of this registration.
     """
     paths = {name: Path(folder) / file for name, file in FILES.items()}
-    with ExitStack() as stack:
-        images = {
-            name: read_image(
-                named_file(given or summary["inputs"][name], stack, None), what=f"{name} image"
-            )
-            for name, given in (("fixed", fixed), ("moving", moving))
-        }
-    reference = images["fixed"]
-    grid = _shown_grid(summary, reference)
-    volumes = {
-        "fixed": resample(reference, grid),
-        "before": resample(images["moving"], grid, affine_transform(_affine(summary, folder))),
-        "after": resample(_on_grid_of(reference, paths["warped"], "warped image"), grid),
-        "log_jacobian": resample(
-            _on_grid_of(reference, paths["log_jacobian"], "log-Jacobian", keep_nan=True), grid
+    reference = _image("fixed", fixed, summary, paths["summary"])
+    moving_image = _image("moving", moving, summary, paths["summary"])
+    grid, affine = _shown_grid(summary, reference), _affine(summary, paths["summary"])
+
+    def output(name: str, what: str, *, keep_nan: bool = False) -> np.ndarray:
+        """Read an output, check that it is on the fixed image's grid, and resample it."""
+        image = read_image(paths[name], what=what, keep_nan=keep_nan)
+        check_same_grid(reference, image)
+        return resample(image, grid)
+
+    def labels(file: Path | None, what: str) -> np.ndarray | None:
+        if file is None or not file.exists():
+            return None
+        image = read_labels(file, what=what)
+        check_same_grid(reference, image)
+        return resample(image, grid, interpolation=_LABELS)
+
+    fixed_labels = summary.inputs.get("fixed_labels")
+    return Scene(
+        grid=grid,
+        fixed=resample(reference, grid),
+        before=resample(moving_image, grid, affine_transform(affine)),
+        after=output("warped", "warped image"),
+        log_jacobian=output("log_jacobian", "log-Jacobian", keep_nan=True),
+        uncertainty=(
+            output("uncertainty", "uncertainty") if paths["uncertainty"].exists() else None
         ),
-    }
-    if paths["uncertainty"].exists():
-        uncertainty = _on_grid_of(reference, paths["uncertainty"], "uncertainty")
-        volumes["uncertainty"] = resample(uncertainty, grid)
-    labels = summary["inputs"].get("fixed_labels")
-    if labels is not None and Path(labels).exists():
-        volumes["fixed_labels"] = _labels(reference, Path(labels), "fixed labels", grid)
-    if paths["warped_labels"].exists():
-        volumes["warped_labels"] = _labels(reference, paths["warped_labels"], "warped labels", grid)
-    source = _source(reference, paths["displacement"], grid, _affine(summary, folder))
-    return Scene(grid=grid, source=source, **volumes)
+        fixed_labels=labels(Path(fixed_labels) if fixed_labels else None, "fixed labels"),
+        warped_labels=labels(paths["warped_labels"], "warped labels"),
+        source=_source(reference, paths["displacement"], grid, affine),
+    )
 
 
-def _affine(summary: dict[str, Any], folder: PathLike) -> np.ndarray:
+def _image(
+    side: str, path: PathLike | None, summary: RegistrationSummary, summary_path: Path
+) -> Nifti1Image:
+    """Read the fixed or the moving image, from a path or from the one in the summary."""
+    chosen = path or summary.inputs.get(side)
+    if chosen is None:
+        raise InputError(f"{summary_path}: names no {side} image; give it with --{side}")
+    with ExitStack() as stack:
+        return read_image(named_file(chosen, stack, None), what=f"{side} image")
+
+
+def _affine(summary: RegistrationSummary, summary_path: Path) -> np.ndarray:
     """Return the affine from fixed to moving points, 4x4."""
-    return _matrix(summary["affine_matrix"], "affine_matrix", folder)
-
-
-def _matrix(value: Any, name: str, folder: PathLike) -> np.ndarray:
     try:
-        matrix = np.array(value, dtype=float)
+        matrix = np.array(summary.affine_matrix, dtype=float)
         np.linalg.inv(matrix)
-    except (ValueError, TypeError, np.linalg.LinAlgError):
+    except (ValueError, np.linalg.LinAlgError):
         matrix = np.zeros((0, 0))
     if matrix.shape != (4, 4):
         raise InputError(
-            f"{Path(folder) / FILES['summary']}: its '{name}' is no invertible 4x4 matrix; run "
-            "'quicksilver register' again"
+            f"{summary_path}: affine_matrix is not an invertible 4x4 matrix; "
+            "run 'quicksilver register' again"
         )
     return matrix
 
 
-def _shown_grid(summary: dict[str, Any], fixed: Nifti1Image) -> Grid:
-    """Return the grid around the brain, along the axes of the fixed image's world.
+def _shown_grid(summary: RegistrationSummary, fixed: Nifti1Image) -> Grid:
+    """Return the grid around the brain, aligned with the axes of the fixed image's world.
 
-    The grid of the registration encloses both brains, also where the images are whole heads; what
-    is not zero in the fixed image does where it is a brain that lies obliquely in that grid.
+    It is the intersection of two boxes: that of the working grid, which encloses both brains also
+    where the images are whole heads, and that of the nonzero voxels of the fixed image, which is
+    smaller where a brain lies obliquely in the working grid.
     """
-    working = summary["working_grid"]
-    shape = np.array(working["shape"])
-    points = apply_affine(np.array(working["affine"], dtype=float), _CORNERS * (shape - 1))
-    template = summary["preprocessing"].get("template", {})
-    if template.get("used"):
-        points = apply_affine(np.array(template["matrix"], dtype=float), points)
+    working, template = summary.working_grid, summary.preprocessing.template
+    corners = _CORNERS * (np.array(working.shape) - 1)
+    points = apply_affine(np.array(working.affine, dtype=float), corners)
+    if template is not None and template.used:
+        points = apply_affine(np.array(template.matrix, dtype=float), points)
     box = index_box(np.asanyarray(fixed.dataobj) != 0)
     ends = np.array([[part.start, part.stop - 1] for part in box])
     content = apply_affine(fixed.affine, np.where(_CORNERS, ends[:, 1], ends[:, 0]))
@@ -158,26 +169,11 @@ def _shown_grid(summary: dict[str, Any], fixed: Nifti1Image) -> Grid:
     return Grid((x, y, z), affine)
 
 
-def _on_grid_of(
-    fixed: Nifti1Image, path: Path, what: str, *, keep_nan: bool = False
-) -> Nifti1Image:
-    """Read an output, which is on the fixed image's grid."""
-    image = read_image(path, what=what, keep_nan=keep_nan)
-    check_same_grid(fixed, image)
-    return image
-
-
-def _labels(fixed: Nifti1Image, path: Path, what: str, grid: Grid) -> np.ndarray:
-    labels = read_labels(path, what=what)
-    check_same_grid(fixed, labels)
-    return resample(labels, grid, interpolation=_LABELS)
-
-
 def _source(fixed: Nifti1Image, path: Path, grid: Grid, affine: np.ndarray) -> np.ndarray:
-    """Return where the map takes each voxel from, in the world of the fixed image."""
+    """Return the points that the map without its affine sends the voxels to."""
     field, native = read_displacement(path)
     check_same_grid(fixed, nifti(field[..., 0], native.affine))
-    # The affine is taken off first: beyond the image, where nothing is known, nothing moves then.
+    # The affine is removed first: outside the image, resampling then gives no displacement.
     start = native.coordinates()
     field = apply_affine(np.linalg.inv(affine), start + field) - start
     moved = resample(nifti(field.astype(np.float32), native.affine), grid)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nipype_quicksilver.registration.summary import Overlaps, Preprocessing, RegistrationSummary
 from nipype_quicksilver.reports import pictures
-from nipype_quicksilver.reports.boilerplate import methods, with_engines
+from nipype_quicksilver.reports.boilerplate import methods, with_tools
+from nipype_quicksilver.reports.cuts import BLUE, CUTS, ORANGE, WIDTH, Picture
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.page import check_page, write_page
-from nipype_quicksilver.reports.pictures import BLUE, ORANGE, Picture
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from nipype_quicksilver.reports.scene import Scene, read_scene
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.records import as_json
 
-#: Name of a report in the folder of its registration.
+#: File name of a report in the folder of its registration.
 REPORT = "report.html"
 
 _LABEL_COLUMNS = ("dice", "target_overlap", "jaccard")
@@ -30,18 +32,19 @@ def write_registration_report(
     brain_extraction: str | None = None,
     affine: str | None = None,
 ) -> Path:
-    """Write the report of a registration: one page that holds its pictures in itself.
+    """Write the report of a registration: one page with embedded pictures.
 
     Parameters
     ----------
     registration : path-like
         Output folder of `quicksilver register`.
     path : path-like, optional
-        The page (``.html``); ``report.html`` in the folder unless given.
+        The page (``.html``); default: ``report.html`` in the folder.
     fixed, moving : path-like, optional
-        The images that were registered, where they no longer lie where the summary says.
+        The images that were registered; default: the paths in the summary.
     brain_extraction, affine : str, optional
-        Engines that found the masks and the affine which the registration was given.
+        What extracted the brains and estimated the affine that the registration was given, such as
+        ``deepbet`` and ``simpleitk``; default: masks and affine are described as given.
 
     Returns
     -------
@@ -59,25 +62,23 @@ def write_registration_report(
     page = check_page(folder / REPORT if path is None else path)
     scene = read_scene(folder, summary, fixed=fixed, moving=moving)
     texts = _texts(summary)
-    texts["methods"] = methods(with_engines(summary, brain_extraction, affine))
+    texts["methods"] = methods(with_tools(summary, brain_extraction, affine))
     return write_page(page, "registration.html", **texts, **_tables(summary), **_pictures(scene))
 
 
-def _texts(summary: dict[str, Any]) -> dict[str, Any]:
-    inputs = summary["inputs"]
-    similarity = summary["similarity"]
-    tiles = [_tile("Local correlation", similarity["before"], similarity["after"])]
-    if "labels" in summary:
-        before, after = (summary["labels"][when]["mean"]["dice"] for when in ("before", "after"))
-        tiles.append(_tile("Mean Dice of labels", before, after))
-    folded = summary["jacobian"]["folded"]
-    tiles.append({"label": "Folded voxels", "value": str(folded)})
-    tiles.append({"label": "Seconds", "value": f"{summary['seconds']['total']:.1f}"})
-    names = [Path(inputs[name]).name for name in ("moving", "fixed")]
+def _texts(summary: RegistrationSummary) -> dict[str, Any]:
+    images = {side: summary.inputs.get(side) or f"{side} image" for side in ("fixed", "moving")}
+    similarity = summary.similarity
+    tiles = [_tile("Local correlation", similarity.before, similarity.after)]
+    if summary.labels is not None:
+        before, after = summary.labels.before.mean.dice, summary.labels.after.mean.dice
+        if before is not None and after is not None:
+            tiles.append(_tile("Mean Dice of labels", before, after))
+    tiles.append({"label": "Folded voxels", "value": str(summary.jacobian.folded)})
+    tiles.append({"label": "Seconds", "value": f"{summary.seconds.get('total', 0):.1f}"})
     return {
-        "title": "Registration of {} to {}".format(*names),
-        "fixed": inputs["fixed"],
-        "moving": inputs["moving"],
+        "title": f"Registration of {Path(images['moving']).name} to {Path(images['fixed']).name}",
+        **images,
         "tiles": tiles,
         "findings": [*findings(summary), *changed_files(summary)],
         "provenance": _provenance(summary),
@@ -88,42 +89,39 @@ def _tile(label: str, before: float, after: float) -> dict[str, str]:
     return {"label": label, "value": f"{before:.3f} \N{RIGHTWARDS ARROW} {after:.3f}"}
 
 
-def _provenance(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of the table that tells what was run on what."""
+def _provenance(summary: RegistrationSummary) -> list[dict[str, Any]]:
+    """Return the rows of the table of provenance."""
     rows: list[tuple[str, list[str]]] = [
-        ("Command", [summary["command"]] if "command" in summary else []),
-        ("Started", [summary["started"]] if "started" in summary else []),
-        ("Versions", [f"{name} {version}" for name, version in summary["versions"].items()]),
+        ("Command", [summary.command] if summary.command else []),
+        ("Started", [summary.started]),
+        ("Versions", [f"{name} {version}" for name, version in summary.versions.items()]),
     ]
-    hashes = summary.get("sha256", {})
-    for name, file in summary["inputs"].items():
+    hashes, template = summary.sha256, summary.preprocessing.template
+    for name, file in summary.inputs.items():
         if file is not None:
             rows.append((name.replace("_", " ").capitalize(), _file(file, hashes.get(name))))
-    if "template" in hashes:
-        file = summary["preprocessing"]["template"]["file"]
-        rows.append(("Template", _file(file, hashes["template"])))
-    parameters = dict(summary["parameters"])
+    if "template" in hashes and template is not None:
+        rows.append(("Template", _file(template.file, hashes["template"])))
+    parameters = as_json(summary.parameters)
     networks = parameters.pop("networks", [])
     known = hashes.get("networks", [None] * len(networks))
     for file, digest in zip(networks, known, strict=False):
         rows.append(("Network", _file(file, digest)))
     rows.append(("Parameters", [f"{name}: {value}" for name, value in parameters.items()]))
-    rows.append(("Preprocessing", _preprocessing(summary["preprocessing"])))
-    for name in ("working_grid", "velocity_grid"):
-        if name in summary:
-            grid = summary[name]
-            shape = " x ".join(map(str, grid["shape"]))
-            line = f"{shape} voxels of {grid['spacing'][0]:g} mm"
-            rows.append((name.replace("_", " ").capitalize(), [line]))
+    rows.append(("Preprocessing", _preprocessing(summary.preprocessing)))
+    grids = {"Working grid": summary.working_grid, "Velocity grid": summary.velocity_grid}
+    for label, grid in grids.items():
+        shape = " x ".join(map(str, grid.shape))
+        rows.append((label, [f"{shape} voxels of {grid.spacing[0]:g} mm"]))
     return [{"label": label, "lines": lines} for label, lines in rows if lines]
 
 
-def _preprocessing(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return how brains and affine were found, a line each."""
+def _preprocessing(preprocessing: Preprocessing) -> list[str]:
+    """Return how brains and affine were estimated, one line each."""
     return [
         f"{name.replace('_', ' ')}: "
-        + ", ".join(f"{key} {value}" for key, value in facts.items() if key != "matrix")
-        for name, facts in found.items()
+        + ", ".join(f"{key} {value}" for key, value in step.items() if key != "matrix")
+        for name, step in as_json(preprocessing).items()
     ]
 
 
@@ -131,21 +129,20 @@ def _file(path: str, digest: str | None) -> list[str]:
     return [path] if digest is None else [path, f"SHA-256 {digest}"]
 
 
-def _tables(summary: dict[str, Any]) -> dict[str, Any]:
+def _tables(summary: RegistrationSummary) -> dict[str, Any]:
     values = [(quantity, quantity.of(summary)) for quantity in QUANTITIES]
     figures = [
         {"key": q.key, "label": q.label, "value": value, "written": q.written(value)}
         for q, value in values
         if value is not None
     ]
-    wall, cpu = summary["seconds"], summary.get("cpu_seconds", {})
+    wall, cpu = summary.seconds, summary.cpu_seconds
     seconds = [{"part": part, "wall": value, "cpu": cpu.get(part)} for part, value in wall.items()]
-    overlap = summary.get("labels")
     return {
         "figures": figures,
         "seconds": seconds,
         "label_heads": ["Label", *_heads()],
-        "labels": _label_rows(overlap) if overlap else [],
+        "labels": _label_rows(summary.labels) if summary.labels else [],
     }
 
 
@@ -157,15 +154,15 @@ def _heads() -> list[str]:
     ]
 
 
-def _label_rows(overlap: dict[str, Any]) -> list[list[dict[str, Any]]]:
+def _label_rows(overlaps: Overlaps) -> list[list[dict[str, Any]]]:
     """Return the cells of each label, in the order of the labels."""
-    before, after = overlap["before"]["labels"], overlap["after"]["labels"]
+    before, after = overlaps.before.labels, overlaps.after.labels
     rows = []
     for label in sorted({*before, *after}, key=int):
         cells: list[dict[str, Any]] = [{"value": label, "written": label}]
         for column in _LABEL_COLUMNS:
             for side in (before, after):
-                value = side.get(label, {}).get(column)
+                value = getattr(side.get(label), column, None)
                 written = "-" if value is None else f"{value:.4f}"
                 cells.append({"value": "" if value is None else value, "written": written})
         rows.append(cells)
@@ -175,7 +172,7 @@ def _label_rows(overlap: dict[str, Any]) -> list[list[dict[str, Any]]]:
 def _pictures(scene: Scene) -> dict[str, Any]:
     cuts = "axial, coronal and sagittal cuts"
     fixed = pictures.image(scene, scene.fixed, f"Fixed image, {cuts}")
-    mm = scene.grid.spacing[0] * scene.grid.shape[0] * len(pictures.CUTS["axial"]) / pictures.WIDTH
+    mm = scene.grid.spacing[0] * scene.grid.shape[0] * len(CUTS["axial"]) / WIDTH
     spread = None
     if scene.uncertainty is not None:
         spread = pictures.uncertainty(scene, f"Uncertainty over the fixed image, {cuts}")
@@ -195,7 +192,7 @@ def _pictures(scene: Scene) -> dict[str, Any]:
 
 
 def _borders(scene: Scene, cuts: str) -> dict[str, Picture | bool] | None:
-    """Return the labels' borders before and after, None without labels."""
+    """Return the borders of the labels before and after; None without labels."""
     if scene.fixed_labels is None:
         return None
     fixed = (scene.fixed_labels, ORANGE)

@@ -1,4 +1,4 @@
-"""What the pages do in a browser: they are driven by a script, and what became of them is read."""
+"""Pages in a browser: a script drives them and records their state."""
 
 import json
 import re
@@ -31,10 +31,10 @@ note("compared", [now(), first.alt, first.src === document.getElementById("befor
 figure.querySelector("input[value=after]").click();
 note("back", [now(), first.alt]);
 mouse("pointerenter");
-const seen = [];
-for (let n = 0; n < 4; n += 1) { seen.push(opacity()); await wait(700); }
+const opacities = [];
+for (let n = 0; n < 4; n += 1) { opacities.push(opacity()); await wait(700); }
 mouse("pointerleave");
-note("hovered", seen);
+note("hovered", opacities);
 await wait(1500);
 note("left", [opacity(), now()]);
 const slider = document.getElementById("side");
@@ -62,7 +62,7 @@ const sort = (column) => table.tHead.rows[0].cells[column].querySelector("button
 sort(4); note("similarity", names());
 sort(4); note("reversed", names());
 sort(0); note("names", names());
-note("told", document.getElementById("sorted").textContent);
+note("status", document.getElementById("sorted").textContent);
 note("wide", document.documentElement.scrollWidth <= innerWidth);
 """
 
@@ -99,8 +99,8 @@ def driven(tmp_path):
             timeout=180,
             check=True,
         )
-        found = re.search(r'<pre id="notes">(.*?)</pre>', run.stdout, re.DOTALL)
-        notes = json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+        match = re.search(r'<pre id="notes">(.*?)</pre>', run.stdout, re.DOTALL)
+        notes = json.loads(match[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
         assert "error" not in notes, notes
         assert notes["missed"] == []
         assert notes["pictures"]
@@ -120,9 +120,9 @@ def test_single_page(registered, driven, tmp_path):
     assert notes["back"][1].startswith("Moving image, warped")
     assert {"0", "1"} == set(notes["hovered"])
     assert notes["left"] == ["0", "after (warped)"]
-    shown, ratio, told = notes["slider"]
+    shown, ratio, text = notes["slider"]
     assert shown and ratio == pytest.approx(2, rel=0.01)
-    assert told.endswith(" mm")
+    assert text.endswith(" mm")
     assert notes["ascending"] == [sorted(notes["ascending"][0]), "ascending"]
     assert notes["descending"] == [notes["ascending"][0][::-1], "descending"]
     assert notes["wide"], "the page is wider than a narrow window"
@@ -139,5 +139,5 @@ def test_group_page(registered, driven, tmp_path):
     assert notes["similarity"] == ["sub-1", "sub-2", "sub-0"]
     assert notes["reversed"] == ["sub-0", "sub-2", "sub-1"]
     assert notes["names"] == ["sub-0", "sub-1", "sub-2"]
-    assert notes["told"] == "Sorted by Registration, ascending."
+    assert notes["status"] == "Sorted by Registration, ascending."
     assert notes["wide"]

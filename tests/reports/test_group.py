@@ -8,6 +8,7 @@ import pytest
 
 from nipype_quicksilver import InputError
 from nipype_quicksilver.reports import write_group_report
+from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.group import outliers
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from tests.helpers.reading import Page, check_self_contained
@@ -18,12 +19,12 @@ SHOWN = {q.key: q for q in QUANTITIES}
 
 @pytest.fixture
 def group(registered, tmp_path):
-    """Folders of registrations that differ a little; the fourth is far worse, the last reported."""
+    """Folders of similar registrations; the fourth is much worse, the last one has a report."""
     summary = json.loads((registered / "summary.json").read_text())
     folders = []
     for number in range(NUMBER):
-        similarity = {"before": 0.4, "after": 0.1 if number == 3 else 0.7 + 0.01 * number}
-        summary["similarity"] = similarity
+        after = 0.1 if number == 3 else 0.7 + 0.01 * number
+        summary["similarity"] |= {"before": 0.4, "after": after}
         summary["jacobian"]["folded"] = 7 if number == 3 else 0
         folder = tmp_path / "a study" / f"sub-{number:02}" / "anat"
         folder.mkdir(parents=True)
@@ -46,7 +47,7 @@ def test_table(group, tmp_path):
     assert len(rows) == NUMBER
     assert [row[0].text for row in rows] == [f"sub-{n:02}/anat" for n in range(NUMBER)]
     for row, folder in zip(rows, group, strict=True):
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = read_summary(folder)
         for cell in row[3:]:
             quantity = SHOWN[cell.attrs["data-key"]]
             value = quantity.of(summary)

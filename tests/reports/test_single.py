@@ -1,9 +1,10 @@
-"""The report of one registration: what it shows is what is in its folder."""
+"""The report of one registration shows the content of its folder."""
 
 import base64
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,12 +12,24 @@ import pytest
 from PIL import Image
 
 from nipype_quicksilver import InputError
+from nipype_quicksilver.lddmm.settings import MEASURES
+from nipype_quicksilver.preprocessing.brain import BrainSummary
+from nipype_quicksilver.preprocessing.matrices import AffineSummary
+from nipype_quicksilver.registration.summary import (
+    Preprocessing,
+    Similarity,
+    StageSummary,
+    TemplateSummary,
+)
 from nipype_quicksilver.reports import pictures, write_registration_report
-from nipype_quicksilver.reports.boilerplate import methods, with_engines
+from nipype_quicksilver.reports.boilerplate import SIMILARITIES, methods, with_tools
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from nipype_quicksilver.reports.scene import read_scene
+from nipype_quicksilver.spatial.measures import Spread
+from nipype_quicksilver.spatial.records import as_json
+from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS
 from tests.helpers.reading import Page, check_self_contained
 
 LARGEST = 5_000_000  # bytes of a page
@@ -24,7 +37,14 @@ LARGEST = 5_000_000  # bytes of a page
 
 @pytest.fixture(scope="module")
 def summary(registered):
-    return json.loads((registered / "summary.json").read_text())
+    return read_summary(registered)
+
+
+def changed(folder, **values):
+    """Change values of a summary on disk; None removes them."""
+    file = folder / "summary.json"
+    content = {**json.loads(file.read_text()), **values}
+    file.write_text(json.dumps({name: v for name, v in content.items() if v is not None}))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +78,7 @@ def test_page_is_self_contained(page, written):
     assert written.stat().st_size < LARGEST
 
 
-def test_pictures_are_whole_and_of_the_size_they_say(page):
+def test_pictures_are_complete_and_have_their_declared_size(page):
     shown = {image.attrs["alt"].split(",")[0]: pixels(image) for image in page.all("img")}
     assert len(shown) == 8  # fixed, before, after, borders twice, grid, Jacobian, uncertainty
     for image in page.all("img"):
@@ -70,7 +90,7 @@ def test_pictures_are_whole_and_of_the_size_they_say(page):
             assert np.abs(shown[one] - shown[other]).mean() > 0.2, (one, other)
 
 
-def test_pictures_that_take_turns_have_one_size(page):
+def test_alternating_pictures_have_one_size(page):
     stacks = [e for e in page.all("div") if "stack" in e.attrs.get("class", "")]
     assert len(stacks) == 2
     for stack in stacks:
@@ -79,7 +99,11 @@ def test_pictures_that_take_turns_have_one_size(page):
         assert len({(i.attrs["width"], i.attrs["height"]) for i in inside}) == 1
 
 
-def test_figures_are_those_of_the_summary(page, summary):
+def test_summary_is_the_content_of_its_file(registered, summary):
+    assert as_json(summary) == json.loads((registered / "summary.json").read_text())
+
+
+def test_measures_are_those_of_the_summary(page, summary):
     cells = {td.attrs["data-key"]: td for td in page.within("figures-table", "td")}
     expected = {q.key: q for q in QUANTITIES if q.of(summary) is not None}
     assert cells.keys() == expected.keys()
@@ -87,58 +111,67 @@ def test_figures_are_those_of_the_summary(page, summary):
     for key, cell in cells.items():
         assert number(cell) == expected[key].of(summary)
         assert cell.text == expected[key].written(expected[key].of(summary))
-    assert number(cells["similarity_after"]) == summary["similarity"]["after"]
-    assert number(cells["log_jacobian_p99"]) == summary["jacobian"]["log_jacobian"]["p99"]
+    assert number(cells["similarity_after"]) == summary.similarity.after
+    assert number(cells["log_jacobian_p99"]) == summary.jacobian.log_jacobian["p99"]
 
 
 def test_overlap_of_every_label(page, summary):
     values = [td.attrs["data-value"] for td in page.within("labels-table", "td")]
     rows = [values[n : n + 7] for n in range(0, len(values), 7)]
-    assert [row[0] for row in rows] == list(summary["labels"]["after"]["labels"])
+    assert [row[0] for row in rows] == list(summary.labels.after.labels)
     for label, *numbers in rows:
-        before, after = (summary["labels"][when]["labels"][label] for when in ("before", "after"))
-        pairs = [(before[c], after[c]) for c in ("dice", "target_overlap", "jaccard")]
-        assert [float(n) for n in numbers] == [value for pair in pairs for value in pair]
+        before, after = (
+            overlap.labels[label] for overlap in (summary.labels.before, summary.labels.after)
+        )
+        expected = [
+            *(before.dice, after.dice, before.target_overlap, after.target_overlap),
+            *(before.jaccard, after.jaccard),
+        ]
+        assert [float(n) for n in numbers] == expected
 
 
 def test_seconds_of_every_part(page, summary):
     parts = [th.text for th in page.within("seconds-table", "th")][3:]
-    assert parts == list(summary["seconds"])
+    assert parts == list(summary.seconds)
     wall = [number(td) for td in page.within("seconds-table", "td")[::2]]
-    assert wall == list(summary["seconds"].values())
+    assert wall == list(summary.seconds.values())
 
 
 def test_provenance(page, summary, pair):
-    assert summary["command"].startswith("quicksilver register --fixed ")
-    for told in (summary["command"], summary["started"], str(pair.fixed), str(pair.moving_labels)):
-        assert told in page.text
-    for digest in (summary["sha256"]["fixed"], *summary["sha256"]["networks"]):
+    assert summary.command.startswith("quicksilver register --fixed ")
+    for text in (summary.command, summary.started, str(pair.fixed), str(pair.moving_labels)):
+        assert text in page.text
+    for digest in (summary.sha256["fixed"], *summary.sha256["networks"]):
         assert len(digest) == 64
         assert f"SHA-256 {digest}" in page.text
-    for name, version in summary["versions"].items():
+    for name, version in summary.versions.items():
         assert f"{name} {version}" in page.text
 
 
-def test_methods_tell_what_was_run_and_nothing_else(page, summary):
-    told = methods(summary)
+def test_methods_describe_what_was_run_and_nothing_else(page, summary):
+    paragraph = methods(summary)
     (shown,) = page.all("p", id="methods-text")
-    assert shown.text == told.text
+    assert shown.text == paragraph.text
     links = [a.attrs["href"] for a in page.all("a") if a.attrs["href"].startswith("https")]
-    assert links == [reference.url for reference in told.references]
-    assert "predicted by a neural network (checkpoint: probabilistic)" in told.text
-    assert "mean of 2 samples" in told.text
-    assert "Brain masks were given" in told.text
-    assert "an affine transformation that was given" in told.text
-    assert "[" not in told.text
-    dois = {reference.doi for reference in told.references}
+    assert links == [reference.url for reference in paragraph.references]
+    assert "predicted by a neural network (checkpoint: probabilistic)" in paragraph.text
+    assert "mean of 2 samples" in paragraph.text
+    assert "Brain masks were given" in paragraph.text
+    assert "an affine transformation that was given" in paragraph.text
+    assert "[" not in paragraph.text
+    dois = {reference.doi for reference in paragraph.references}
     assert "10.1016/j.neuroimage.2017.07.008" in dois
     assert not dois & {"10.48550/arXiv.1412.6980", "10.1016/j.compbiomed.2024.108845"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told", "doi"),
+    ("changes", "text", "doi"),
     [
-        ({"method": "optimize", "similarity": "lncc"}, "optimised with Adam", "arXiv.1412.6980"),
+        (
+            {"method": "optimize", "networks": None, "similarity": "lncc"},
+            "The momentum was optimised with Adam",
+            "arXiv.1412.6980",
+        ),
         ({"method": "refine", "similarity": "mind"}, "self-similarity", "media.2012.05.008"),
         (
             {"method": "correct", "corrections": 3, "networks": ["a/first.st", "b/second.st"]},
@@ -148,48 +181,66 @@ def test_methods_tell_what_was_run_and_nothing_else(page, summary):
         ({"method": "correct", "corrections": 1}, "The same network corrected it once", "08"),
     ],
 )
-def test_methods_of_other_methods(changes, told, doi, summary):
-    stages = [{"iterations": 3}, {"iterations": 4}]
-    changed = {**summary, "parameters": {**summary["parameters"], **changes}, "stages": stages}
-    paragraph = methods(changed)
-    assert told in paragraph.text
+def test_methods_of_other_methods(changes, text, doi, summary):
+    numbers = {"converged": True, "loss": [], "energy": [], "dissimilarity": []}
+    stages = [
+        StageSummary(
+            stage=n, iterations=n + 2, iterations_at_most=9, smallest_jacobian=1, **numbers
+        )
+        for n in (1, 2)
+    ]
+    parameters = replace(summary.parameters, **changes)
+    paragraph = methods(replace(summary, parameters=parameters, stages=stages))
+    assert text in paragraph.text
     assert any(reference.doi.endswith(doi) for reference in paragraph.references)
     assert ("7 iterations" in paragraph.text) == (changes["method"] != "correct")
+    assert ("predicted by" in paragraph.text) == (changes["method"] != "optimize")
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("steps", "text"),
     [
-        ({"fixed_brain": {"how": "deepbet"}}, "extracted with deepbet (Fisch et al., 2024)"),
-        ({"fixed_brain": {"how": "synthstrip"}}, "SynthStrip (Hoopes et al., 2022)"),
-        ({"affine": {"how": "greedy"}}, "found with greedy (Yushkevich et al., 2016)"),
-        ({"affine": {"dof": 9}}, "with 9 degrees of freedom"),
-        ({"affine": {"how": "headers"}}, "headers of the images aligned them"),
+        ({"fixed_brain": BrainSummary("deepbet")}, "extracted with deepbet (Fisch et al., 2024)"),
+        ({"fixed_brain": BrainSummary("synthstrip")}, "SynthStrip (Hoopes et al., 2022)"),
+        ({"affine": AffineSummary("greedy")}, "estimated with greedy (Yushkevich et al., 2016)"),
+        ({"affine": AffineSummary(dof=9)}, "with 9 degrees of freedom"),
+        ({"affine": AffineSummary("headers")}, "headers of the images aligned them"),
         ({}, "headers of the images aligned them"),
-        ({"template": {"file": "MNI152", "used": True}}, "grid of the template MNI152 (Fonov"),
+        (
+            {"template": TemplateSummary("MNI152", used=True)},
+            "grid of the template MNI152 (Fonov et al., 2011)",
+        ),
     ],
 )
-def test_methods_of_the_preprocessing(facts, told, summary):
-    inputs = {**summary["inputs"], "affine": None, "fixed": "MNI152"}
-    text = methods({**summary, "preprocessing": facts, "inputs": inputs}).text
-    assert told in text
-    assert "(Fonov et al., 2011)" in text
+def test_methods_of_the_preprocessing(steps, text, summary):
+    inputs = {**summary.inputs, "affine": None, "fixed": "MNI152"}
+    paragraph = methods(replace(summary, preprocessing=Preprocessing(**steps), inputs=inputs))
+    assert text in paragraph.text
+    assert "(Fonov et al., 2011)" in paragraph.text
 
 
-def test_methods_name_the_engines_of_the_steps_before(summary):
-    """In a workflow, the registration is given what others found."""
-    told = methods(with_engines(summary, "synthstrip", "greedy")).text
-    assert "extracted with SynthStrip" in told
-    assert "found with greedy" in told
-    assert "masks were given" not in told and "that was given" not in told
-    assert methods(with_engines(summary, None, None)) == methods(summary)
+def test_methods_know_every_external_tool_and_similarity(summary):
+    assert SIMILARITIES.keys() == set(MEASURES)
+    for name, tool in BRAIN_EXTRACTION_TOOLS.items():
+        assert f"extracted with {tool.title} (" in methods(with_tools(summary, name, None)).text
+    for name, tool in AFFINE_TOOLS.items():
+        assert f"estimated with {tool.title} (" in methods(with_tools(summary, None, name)).text
+
+
+def test_methods_name_the_tools_of_the_steps_before(summary):
+    """In a workflow, the registration is given the results of other nodes."""
+    text = methods(with_tools(summary, "synthstrip", "greedy")).text
+    assert "extracted with SynthStrip" in text
+    assert "estimated with greedy" in text
+    assert "masks were given" not in text and "that was given" not in text
+    assert methods(with_tools(summary, None, None)) == methods(summary)
 
 
 def test_scene_is_what_was_registered(registered, pair):
     scene = read_scene(registered, read_summary(registered))
     affine = scene.grid.affine
     np.testing.assert_array_equal(affine[:3, :3], np.eye(3) * affine[0, 0])
-    # The map brings the labels closer to those of the fixed image, as the overlap tells.
+    # The warped labels are those of the fixed image.
     assert set(np.unique(scene.fixed_labels)) == set(np.unique(scene.warped_labels)) == {0, 1, 2}
     assert np.corrcoef(scene.fixed.ravel(), scene.before.ravel())[0, 1] > 0.75  # aligned
     # Without the affine, far from the brain nothing moves.
@@ -199,15 +250,16 @@ def test_scene_is_what_was_registered(registered, pair):
 
 
 def test_box_of_a_template(registered):
-    """A template's grid is brought to the fixed image's world, where it was used."""
+    """The grid of a template is mapped to the fixed image's world if the template was used."""
     summary = read_summary(registered)
     matrix = np.eye(4)
     matrix[2, 3] = 10
-    facts = {"file": "template.nii.gz", "matrix": matrix.tolist()}
     lowest = {}
     for used in (True, False):
-        summary["preprocessing"]["template"] = {**facts, "used": used}
-        lowest[used] = read_scene(registered, summary).grid.affine[2, 3]
+        template = TemplateSummary("template.nii.gz", used, matrix=matrix.tolist())
+        preprocessing = replace(summary.preprocessing, template=template)
+        scene = read_scene(registered, replace(summary, preprocessing=preprocessing))
+        lowest[used] = scene.grid.affine[2, 3]
     assert lowest[True] > lowest[False] + 3
 
 
@@ -216,14 +268,12 @@ def test_lines_of_the_grid_are_a_round_number_apart(registered):
     assert step in (0.5, 1, 2, 4)
 
 
-def test_folds_are_told_and_shown(copied):
+def test_folds_are_reported_and_shown(copied):
     image = nib.load(copied / "log_jacobian.nii.gz")
     data = image.get_fdata(dtype=np.float32)
     data[6:12, 8:14, 5:11] = np.nan
     nib.save(nib.Nifti1Image(data, image.affine, image.header), copied / "log_jacobian.nii.gz")
-    summary = read_summary(copied)
-    summary["jacobian"]["folded"] = 216
-    (copied / "summary.json").write_text(json.dumps(summary))
+    changed(copied, jacobian=as_json(replace(read_summary(copied).jacobian, folded=216)))
     page = Page(write_registration_report(copied))
     assert "216 voxels of the brain are folded" in page.text
     (jacobian,) = (i for i in page.all("img") if i.attrs["alt"].startswith("Log-Jacobian"))
@@ -232,10 +282,8 @@ def test_folds_are_told_and_shown(copied):
 
 
 def test_without_labels_and_samples(copied):
-    summary = read_summary(copied)
-    del summary["labels"], summary["uncertainty_mm"]
-    summary["inputs"].update(fixed_labels=None, moving_labels=None)
-    (copied / "summary.json").write_text(json.dumps(summary))
+    inputs = {**read_summary(copied).inputs, "fixed_labels": None, "moving_labels": None}
+    changed(copied, labels=None, uncertainty_mm=None, inputs=inputs)
     (copied / "warped_labels.nii.gz").unlink()
     (copied / "uncertainty.nii.gz").unlink()
     page = Page(write_registration_report(copied))
@@ -247,9 +295,7 @@ def test_without_labels_and_samples(copied):
 
 
 def test_names_are_escaped(copied):
-    summary = read_summary(copied)
-    summary["warnings"] = ["<script>alert(1)</script> & more"]
-    (copied / "summary.json").write_text(json.dumps(summary))
+    changed(copied, warnings=["<script>alert(1)</script> & more"])
     page = Page(write_registration_report(copied))
     assert "<script>alert(1)</script> & more" in page.text
     assert len(page.all("script")) == 1
@@ -262,47 +308,49 @@ def test_the_same_folder_makes_the_same_page(registered, written, tmp_path):
 
 @pytest.fixture
 def better(summary):
-    """The summary, with labels that overlap more afterwards: the tiny network is a poor one."""
-    labels = summary["labels"]
-    return {**summary, "labels": {"before": labels["after"], "after": labels["before"]}}
+    """The summary with the overlaps exchanged, as the tiny network reduces the overlap."""
+    labels = summary.labels
+    return replace(summary, labels=replace(labels, before=labels.after, after=labels.before))
 
 
-def test_nothing_to_look_at(better):
-    assert findings(better) == better["warnings"] == []
+def test_nothing_to_check(better):
+    assert findings(better) == better.warnings == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
-        ({"similarity": {"before": 0.5, "after": 0.4}}, "no more alike"),
-        ({"inverse_consistency_mm": {"mean": 0.8, "p99": 2, "max": 9}}, "0.80 mm from where"),
-        ({"preprocessing": {"affine": {"directions_apart_mm": 12.0}}}, "12.0 mm apart"),
+        ({"similarity": Similarity("", 0.5, 0.4)}, "did not increase"),
+        ({"inverse_consistency_mm": Spread(0.8, 2, 9)}, "0.80 mm from where"),
+        (
+            {"preprocessing": Preprocessing(affine=AffineSummary(directions_apart_mm=12.0))},
+            "differ by 12.0 mm",
+        ),
         ({"warnings": ["head.nii: upside down"]}, "head.nii: upside down"),
     ],
 )
-def test_what_is_to_be_looked_at(changes, told, better):
-    (found,) = findings({**better, **changes})
-    assert told in found
+def test_findings(changes, text, better):
+    (sentence,) = findings(replace(better, **changes))
+    assert text in sentence
 
 
 def test_files_that_changed(summary, pair):
     assert changed_files(summary) == []
-    (told,) = changed_files({**summary, "sha256": {"fixed": "0" * 64}})
-    assert told.startswith(f"{pair.fixed} has changed since the registration")
+    (sentence,) = changed_files(replace(summary, sha256={"fixed": "0" * 64}))
+    assert sentence.startswith(f"{pair.fixed} has changed since the registration")
 
 
 def test_labels_that_overlap_less_and_volumes_that_change_much(summary):
-    logs = {**summary["jacobian"]["log_jacobian"], "p99": 3.5}
-    jacobian = {**summary["jacobian"], "log_jacobian": logs}
-    overlap, volumes = findings({**summary, "jacobian": jacobian})
-    assert "labels overlap no more" in overlap
-    assert "more than twentyfold" in volumes
+    logs = {**summary.jacobian.log_jacobian, "p99": 3.5}
+    jacobian = replace(summary.jacobian, log_jacobian=logs)
+    overlap, volumes = findings(replace(summary, jacobian=jacobian))
+    assert "overlap of the labels did not increase" in overlap
+    assert "more than a factor of 20" in volumes
 
 
 def test_images_that_were_moved(copied, pair, tmp_path):
-    summary = read_summary(copied)
-    summary["inputs"]["fixed"] = str(tmp_path / "gone.nii.gz")
-    (copied / "summary.json").write_text(json.dumps(summary))
+    gone = str(tmp_path / "gone.nii.gz")
+    changed(copied, inputs={**read_summary(copied).inputs, "fixed": gone})
     with pytest.raises(InputError, match=r"gone.nii.gz: no such file"):
         write_registration_report(copied)
     assert not (copied / "report.html").exists()

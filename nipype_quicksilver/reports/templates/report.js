@@ -1,5 +1,5 @@
 "use strict";
-// Two pictures in one place: they take turns under the pointer, on a tap and by the keyboard.
+// Two pictures in one place that alternate under the pointer, on a tap and by the keyboard.
 for (const figure of document.querySelectorAll("[data-flicker]")) {
   const stack = figure.querySelector(".stack");
   const pictures = [...stack.querySelectorAll("img")];
@@ -16,7 +16,7 @@ for (const figure of document.querySelectorAll("[data-flicker]")) {
   };
   const swap = () => show(1 - shown);
   const stop = () => { clearInterval(timer); timer = 0; play.setAttribute("aria-pressed", "false"); };
-  // Less than three times a second, at which flashes can do harm.
+  // Fewer than three flashes per second, which would be harmful.
   const start = () => { stop(); timer = setInterval(swap, 700); play.setAttribute("aria-pressed", "true"); };
   stack.addEventListener("pointerenter", (event) => {
     if (event.pointerType !== "mouse") return;
@@ -45,24 +45,24 @@ for (const figure of document.querySelectorAll("[data-flicker]")) {
 for (const figure of document.querySelectorAll("[data-checkers]")) {
   const top = figure.querySelector("img + img");
   const slider = figure.querySelector("input[type=range]");
-  const told = figure.querySelector("output");
+  const output = figure.querySelector("output");
   const draw = () => {
     const side = slider.value;
     const tile = (2 * side * top.clientWidth) / top.naturalWidth;
     const mask = `repeating-conic-gradient(#000 0 25%, transparent 0 50%) 0 0 / ${tile}px ${tile}px`;
     top.style.webkitMask = mask;
     top.style.mask = mask;
-    told.textContent = `${(side * figure.dataset.mm).toFixed(0)} mm`;
+    output.textContent = `${(side * figure.dataset.mm).toFixed(0)} mm`;
   };
   slider.addEventListener("input", draw);
   addEventListener("resize", draw);
   addEventListener("beforeprint", draw);
   if (top.complete) { draw(); } else { top.addEventListener("load", draw); }
 }
-// Tables that are sorted by a column; what has no value stays at the end.
+// Tables that can be sorted by a column; rows without a value stay at the end.
 for (const table of document.querySelectorAll("table[data-sortable]")) {
   const body = table.tBodies[0];
-  const told = document.getElementById("sorted");
+  const status = document.getElementById("sorted");
   for (const [column, head] of [...table.tHead.rows[0].cells].entries()) {
     const button = head.querySelector("button");
     if (!button) continue;
@@ -79,7 +79,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
         return up ? order : -order;
       });
       body.append(...rows);
-      told.textContent = `Sorted by ${button.textContent}, ${up ? "ascending" : "descending"}.`;
+      status.textContent = `Sorted by ${button.textContent}, ${up ? "ascending" : "descending"}.`;
     });
   }
 }
