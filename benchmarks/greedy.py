@@ -1,4 +1,4 @@
-"""The peer greedy (Yushkevich et al.) as a command."""
+"""The external tool greedy (Yushkevich et al.) as a command."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ import numpy as np
 
 from benchmarks.data import Pair
 from benchmarks.measuring import Cost, run
-from nipype_quicksilver.evaluation.greedy import METRIC, greedy_command
+from nipype_quicksilver.evaluation.peers import GREEDY_METRIC
 from nipype_quicksilver.spatial.transforms import write_affine
+from nipype_quicksilver.tools import PEERS
 
-GREEDY = (*(greedy_command() or ("greedy",)), "-d", "3")
+GREEDY = (*(PEERS["greedy"].command() or ("greedy",)), "-d", "3")
 
 
 def align(pair: Pair, folder: Path) -> tuple[Path, Path]:
@@ -22,21 +23,21 @@ def align(pair: Pair, folder: Path) -> tuple[Path, Path]:
 
 
 def align_files(fixed: Path, moving: Path, matrix: Path, threads: int = 2) -> Cost:
-    """Align two brains affinely; greedy's matrix goes to a file."""
+    """Align two brains affinely; greedy's matrix is written to `matrix`."""
     start = ("-a", "-dof", "12", "-ia-image-centers", "-m", "NCC", "4x4x4", "-n", "100x50x10")
     files = ("-i", fixed, moving, "-o", matrix)
     return run([*GREEDY, *start, *files, "-threads", str(threads)], threads)
 
 
 def register(pair: Pair, matrix: Path, folder: Path, threads: int) -> Cost:
-    """Register a pair from its affine matrix; the warp goes to ``greedy_warp.nii.gz``."""
+    """Register a pair from its affine matrix; the field is ``greedy_warp.nii.gz``."""
     images = ("-i", pair.fixed, pair.moving, "-it", matrix)
     output = ("-o", folder / "greedy_warp.nii.gz", "-threads", threads)
-    return run([*GREEDY, *images, *METRIC, *map(str, output)], threads)
+    return run([*GREEDY, *images, *GREEDY_METRIC, *map(str, output)], threads)
 
 
 def apply(pair: Pair, matrix: Path, folder: Path) -> tuple[Path, Path | None]:
-    """Warp the moving image, and its labels if it has any."""
+    """Warp the moving image, and its labels if it has some."""
     chain = ("-r", folder / "greedy_warp.nii.gz", matrix)
     image, labels = folder / "greedy_warped.nii.gz", folder / "greedy_labels.nii.gz"
     run([*GREEDY, "-rf", pair.fixed, "-ri", "LINEAR", "-rm", pair.moving, image, *chain])

@@ -1,4 +1,4 @@
-"""What is measured: the cost of whole commands, the likeness of images, the overlap of labels."""
+"""Measures: the cost of whole commands, the similarity of images, the overlap of labels."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from nipype_quicksilver.spatial.measures import label_overlap
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a command took: CPU and wall-clock seconds, largest memory in GB."""
+    """Cost of one run of a command: CPU and wall-clock seconds, peak memory in GB."""
 
     cpu: float
     wall: float
@@ -26,7 +26,7 @@ class Cost:
 
 
 def run(command: Sequence[str | os.PathLike], threads: int = 2) -> Cost:
-    """Run a command to its end and return its cost, as the operating system accounts for it."""
+    """Run a command and return its cost, as the operating system accounts for it."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -55,7 +55,8 @@ def median_cost(costs: Sequence[Cost]) -> Cost:
 def mean_dice(fixed: Path, warped: Path) -> float:
     """Return the mean Dice coefficient over the structures of two label files on one grid."""
     overlap = label_overlap(read_labels(fixed), read_labels(warped), STRUCTURES)
-    return float(overlap["mean"]["dice"])
+    assert overlap.mean.dice is not None
+    return overlap.mean.dice
 
 
 def local_correlation(fixed: Path, warped: Path) -> float:

@@ -10,7 +10,8 @@ from rich.table import Table
 from benchmarks.data import STRUCTURES, SUBJECTS, synthesize
 from benchmarks.measuring import run
 from benchmarks.tables import show
-from nipype_quicksilver.spatial.fusion import FUSIONS, fuse_labels
+from nipype_quicksilver.options import FUSIONS
+from nipype_quicksilver.spatial.fusion import fuse_labels
 from nipype_quicksilver.spatial.images import read_image, read_labels
 from nipype_quicksilver.spatial.measures import label_overlap
 
@@ -58,8 +59,8 @@ def _measure_target(
 
 def _dice(truth: Any, labels: Any) -> dict[str, Any]:
     overlap = label_overlap(truth, labels, STRUCTURES)
-    structures = {str(label): row["dice"] for label, row in overlap["labels"].items()}
-    return {"mean": overlap["mean"]["dice"], "structures": structures}
+    structures = {label: row.dice for label, row in overlap.labels.items()}
+    return {"mean": overlap.mean.dice, "structures": structures}
 
 
 def _table(rows: dict[str, Any]) -> Table:

@@ -1,4 +1,4 @@
-"""Optimised registration beside greedy's: overlap, likeness, folds, inverse consistency, cost."""
+"""Optimised registration and greedy: overlap, similarity, folds, inverse consistency, cost."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ from benchmarks.measuring import Cost, local_correlation, mean_dice, median_cost
 from benchmarks.tables import show
 from nipype_quicksilver.spatial.applying import apply_to_image
 from nipype_quicksilver.spatial.images import read_mask
-from nipype_quicksilver.spatial.measures import jacobian_summary
+from nipype_quicksilver.spatial.jacobians import jacobian_summary
 from nipype_quicksilver.spatial.transforms import read_displacement, read_transform
 
 LO = ("--method", "optimize")
@@ -91,7 +91,7 @@ def folds_of(pair: Pair, displacement: Path) -> dict[str, float]:
     field, grid = read_displacement(displacement)
     brain = read_mask(pair.fixed).get_fdata() > 0
     summary = jacobian_summary(field, grid, brain)
-    return {"folded_voxels": summary["folded"], "smallest_jacobian": summary["minimum"]}
+    return {"folded_voxels": summary.folded, "smallest_jacobian": summary.minimum}
 
 
 def _table(rows: dict[str, Any]) -> Table:

@@ -6,9 +6,8 @@
     python multiatlas.py --output-dir labelled
 
 Every atlas is registered to the target, its labels are warped, and the warped labels are fused into
-``dseg.nii.gz``; ``volumes.tsv`` has the volume of each. Without a target, brains with known tissues
-are made from the MNI152 template, each bent in its own way, and the result is compared with the
-truth.
+``dseg.nii.gz``; ``volumes.tsv`` lists the volume of each. Without a target, brains with known
+tissues are made by deforming the MNI152 template, and the result is compared with the truth.
 """
 
 import argparse
@@ -23,7 +22,7 @@ NAMES = "index\tname\n1\tCSF\n2\tgray matter\n3\twhite matter\n"
 
 
 def make_brains(folder: Path, number: int) -> list[tuple[Path, Path]]:
-    """Write bent templates and their tissues into a folder; return the files of each."""
+    """Write deformed templates and their tissues into a folder; return the files of each."""
     import nibabel as nib
     import torch
 
@@ -57,14 +56,14 @@ def build(args: argparse.Namespace) -> Workflow:
     return workflow
 
 
-def compare(found: Path, truth: Path) -> None:
+def compare(result: Path, truth: Path) -> None:
     """Print the overlap with the true labels."""
     from nipype_quicksilver.spatial.images import read_labels
     from nipype_quicksilver.spatial.measures import label_overlap
 
-    overlap = label_overlap(read_labels(truth), read_labels(found))
-    for label, row in overlap["labels"].items():
-        print(f"label {label}: Dice {row['dice']:.3f}")
+    overlap = label_overlap(read_labels(truth), read_labels(result))
+    for label, row in overlap.labels.items():
+        print(f"label {label}: Dice {row.dice:.3f}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--target", type=Path, help="image to be labelled")
+    parser.add_argument("--target", type=Path, help="image to label")
     parser.add_argument("--atlases", type=Path, nargs="+", default=[], help="labelled images")
     parser.add_argument("--atlas-labels", type=Path, nargs="+", default=[], help="their label maps")
     parser.add_argument("--names", type=Path, help="table of the labels: dseg.tsv or FreeSurfer's")
@@ -80,9 +79,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work-dir", type=Path, default=Path("work"), help="Nipype's own folder")
     parser.add_argument("--fusion", default="weighted", help="weighted, staple or majority")
     parser.add_argument("--method", default="correct", help="of `quicksilver register`")
-    parser.add_argument("--n-procs", type=int, default=1, help="processors of all nodes together")
-    parser.add_argument("--omp-nthreads", type=int, default=1, help="threads of each node")
-    parser.add_argument("--phantoms", type=int, default=4, help="brains to make without a target")
+    parser.add_argument("--n-procs", type=int, default=1, help="total number of CPUs")
+    parser.add_argument(
+        "--omp-nthreads", type=int, default=1, help="number of threads of each node"
+    )
+    parser.add_argument(
+        "--phantoms", type=int, default=4, help="number of brains that are made without a target"
+    )
     args = parser.parse_args(argv)
 
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Compare methods on the pairs of parsed arguments and return the exit code."""
-    from nipype_quicksilver.evaluation.pairs import with_worlds, write_pairs
+    from nipype_quicksilver.evaluation.pairs import with_orientations, write_pairs
     from nipype_quicksilver.execution import gpus
     from nipype_quicksilver.execution.resources import visible_gpus
     from nipype_quicksilver.spatial.folders import check_output_dir, staged_folder
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     with common.work_dir(args) as folder:
         copies = folder.absolute() / "converted"
         copies.mkdir(exist_ok=True)
-        pairs = with_worlds(requested, copies)
+        pairs = with_orientations(requested, copies)
         if any(copies.iterdir()):
             _logger.info(
                 "images without orientation (Analyze) were copied to NIfTI and centred; which side "

@@ -1,4 +1,4 @@
-"""Images whose files do not tell where they lie: Analyze, and NIfTI without a world."""
+"""Images without orientation: Analyze, and NIfTI without sform and qform, converted to NIfTI."""
 
 import hashlib
 from pathlib import Path
@@ -20,38 +20,38 @@ _HEADER_SIZE = 348  # bytes, of Analyze and NIfTI-1
 
 
 def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> Path:
-    """Return an image as a file that tells where it lies: itself, or a copy in NIfTI.
+    """Return an image as a file with an orientation: the file itself, or a copy in NIfTI.
 
-    A file without a world is given that of an image to which it belongs, if both have as many
-    voxels along each axis; else that of nibabel: voxels run from right to left, from back to front
-    and upwards, around the centre of the image or the origin that SPM has written.
+    A file without orientation gets that of the image it belongs to, if both have the same shape;
+    otherwise that of nibabel: voxels run from right to left, from posterior to anterior and from
+    inferior to superior, around the centre of the image or the origin that SPM has written.
 
     Parameters
     ----------
     path : path-like
         NIfTI, MGH, or either file of an Analyze or NIfTI pair, of which one may be compressed.
     folder : path-like
-        Where a copy goes, under a name of its own; one that is there already and newer than the
-        files is used again.
+        Folder for the copy, which gets a unique name; an existing copy that is newer than the files
+        is used again.
     like : path-like, optional
-        Image on whose grid this one should be, as labels are on that of their image; NIfTI or MGH.
+        Image on whose grid this one should be, such as the image of a label map; NIfTI or MGH.
 
     Returns
     -------
     Path
-        The file itself where it is no pair and has a world.
+        The file itself if it is a single file with an orientation.
 
     Raises
     ------
     InputError
-        If a file is missing, or is no such image.
+        If a file is missing, or is not such an image.
     """
     path = Path(path).absolute()
     check_readable(path, "image")
     if like is not None:
         check_readable(like, "image that it belongs to")
     pair = _pair(path)
-    if pair is None and _has_world(path):
+    if pair is None and _has_orientation(path):
         return path
     stem = path.name.split(".")[0]
     digest = hashlib.sha256(f"{path}|{like}".encode()).hexdigest()[:8]
@@ -63,7 +63,7 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
     try:
         image: Any = _load(*sources) if pair else nib.load(path)
         data, affine = np.asanyarray(image.dataobj), _affine(image, like)
-    except Exception as error:  # what a parser makes of other bytes cannot be foreseen
+    except Exception as error:  # a parser may raise anything on other bytes
         raise InputError(
             f"{path}: not an image that can be read; give an intact Analyze or NIfTI file"
         ) from error
@@ -71,27 +71,27 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
 
 
 def _pair(path: Path) -> tuple[Path, Path] | None:
-    """Return header and voxels of an image in two files, whichever of them is given."""
+    """Return header and voxels of an image in two files, given either of them."""
     for suffix in (*_HEADERS, *_IMAGES):
         if not path.name.lower().endswith(suffix):
             continue
         stem = path.name[: -len(suffix)]
-        found = [
+        files = [
             next((f for s in suffixes if (f := path.with_name(stem + s)).is_file()), None)
             for suffixes in (_HEADERS, _IMAGES)
         ]
-        header, voxels = found
+        header, voxels = files
         if header is None or voxels is None:
             missing = _HEADERS[0] if header is None else _IMAGES[0]
-            raise InputError(f"{path}: {stem}{missing} is not beside it; copy both files")
+            raise InputError(f"{path}: {stem}{missing} is not in the same folder; copy both files")
         return header, voxels
     return None
 
 
-def _has_world(path: Path) -> bool:
-    """Tell whether a file is another than a NIfTI file without sform and qform.
+def _has_orientation(path: Path) -> bool:
+    """Return whether a file is anything but a NIfTI file without sform and qform.
 
-    What cannot be read is told by whoever reads it.
+    Files that cannot be read are refused later, when they are read.
     """
     try:
         header: Any = nib.load(path).header
@@ -103,8 +103,8 @@ def _has_world(path: Path) -> bool:
 
 
 def _load(header: Path, voxels: Path) -> SpatialImage:
-    """Read an image in two files, which nibabel finds by itself only if both are compressed."""
-    matrix = header.with_name(header.name.split(".hdr")[0] + ".mat")  # SPM's, if there is one
+    """Read an image in two files; nibabel finds them only if both or none are compressed."""
+    matrix = header.with_name(header.name.split(".hdr")[0] + ".mat")  # of SPM, if it exists
     names = {"header": header, "image": voxels, "mat": matrix}
     files = {part: nib.FileHolder(str(file)) for part, file in names.items()}
     with files["header"].get_prepare_fileobj("rb") as stream:
@@ -115,12 +115,12 @@ def _load(header: Path, voxels: Path) -> SpatialImage:
 
 
 def _affine(image: Any, like: PathLike | None) -> np.ndarray:
-    """Return the world of an image; nibabel makes one up where there is none."""
-    has_world = isinstance(image, Nifti1Pair) and max(
+    """Return the affine of an image; nibabel invents one where there is none."""
+    is_oriented = isinstance(image, Nifti1Pair) and max(
         image.header["sform_code"], image.header["qform_code"]
     )
     affine = np.asarray(image.affine, dtype=float)
-    if like is not None and not has_world:
+    if like is not None and not is_oriented:
         shape, other = read_header(like)
         affine = other.affine if shape == image.shape[:3] else affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:

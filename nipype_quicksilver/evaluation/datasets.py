@@ -1,4 +1,4 @@
-"""The labelled data sets of Klein et al. (NeuroImage 2009) as their users have them on disk."""
+"""The labelled data sets of Klein et al. (NeuroImage 2009), in the folders they are shared in."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from nipype_quicksilver.evaluation.pairs import Pair
     from nipype_quicksilver.spatial.files import PathLike
 
-#: Endings of image files, the one that is taken first where there are several.
+#: Suffixes of image files, in order of preference.
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a subject lie, without their endings; ``{n}`` is its number.
+    """Paths of the files of a subject, without suffixes; ``{n}`` is its number.
 
     Attributes
     ----------
     image, labels : str
-        Brain or head, and label map.
+        Image of the brain or head, and label map.
     mask : str, optional
-        Brain mask, where the image has a skull.
+        Brain mask, if the image shows a head.
     """
 
     image: str
@@ -47,7 +47,7 @@ class Subject:
 
 
 def _of_letter(letter: str) -> tuple[Layout, ...]:
-    """Return the layouts in which the four data sets were shared, subjects called by a letter."""
+    """Return the layouts that the four data sets share; names of subjects start with a letter."""
     subject = letter + "{n}"
     return (
         Layout(f"brain_affine_icbm/{subject}", f"label_affine_icbm/{subject}"),
@@ -56,7 +56,7 @@ def _of_letter(letter: str) -> tuple[Layout, ...]:
     )
 
 
-#: Number of subjects, and layouts, the preferred one first.
+#: Number of subjects, and layouts in order of preference.
 DATASETS: dict[str, tuple[int, tuple[Layout, ...]]] = {
     "LPBA40": (
         40,
@@ -97,17 +97,18 @@ def find_subjects(dataset: str, folder: PathLike) -> list[Subject]:
     dataset : str
         A key of :data:`DATASETS`.
     folder : path-like
-        Where the data set was unpacked, or the folder around it.
+        Folder of the unpacked data set, or its parent.
 
     Returns
     -------
     list of Subject
-        By their numbers; at least two.
+        At least two, in the order of their numbers.
 
     Raises
     ------
     InputError
-        If the data set is unknown, the folder has none of its layouts, or a subject lacks a file.
+        If the data set is unknown, the folder has none of its layouts, or a file of a subject is
+        missing.
 
     Warns
     -----
@@ -117,7 +118,9 @@ def find_subjects(dataset: str, folder: PathLike) -> list[Subject]:
     if dataset not in DATASETS:
         raise InputError(f"data set '{dataset}' is unknown; give {', '.join(DATASETS)}")
     if not Path(folder).is_dir():
-        raise InputError(f"{folder}: no such folder; give the one in which {dataset} was unpacked")
+        raise InputError(
+            f"{folder}: no such folder; give the folder in which {dataset} was unpacked"
+        )
     number, layouts = DATASETS[dataset]
     for root in (Path(folder), Path(folder) / dataset):
         for layout in layouts:
@@ -131,55 +134,58 @@ def find_subjects(dataset: str, folder: PathLike) -> list[Subject]:
                 return subjects
     places = " or ".join(f"{layout.image.format(n=1)}" for layout in layouts)
     raise InputError(
-        f"{folder}: is not {dataset}; there must be two images at least, such as {places} "
+        f"{folder}: is not {dataset}, which has at least two images such as {places} "
         f"({', '.join(SUFFIXES[:3])})"
     )
 
 
 def _subjects(root: Path, layout: Layout, number: int) -> Iterator[Subject]:
-    """Yield the subjects that a layout finds."""
+    """Yield the subjects that exist in a layout."""
     for n in range(1, number + 1):
         image = _image(root / layout.image.format(n=n))
         if image is None:
             continue
-        found = [_image(root / layout.labels.format(n=n))]
+        labels = _required(root, layout.labels, n, f"{image}: has no label map")
+        mask = None
         if layout.mask is not None:
-            found.append(_image(root / layout.mask.format(n=n)))
-        for file, place, what in zip(
-            found, (layout.labels, layout.mask), ("label map", "brain mask"), strict=False
-        ):
-            if file is None:
-                raise InputError(
-                    f"{image}: has no {what} {root / str(place).format(n=n)}{SUFFIXES[0]} (or "
-                    f"{', '.join(SUFFIXES[1:3])}); add it, or take the image away"
-                )
-        labels, *mask = found
-        assert labels is not None
-        yield Subject(image, labels, mask[0] if mask else None)
+            mask = _required(root, layout.mask, n, f"{image}: has no brain mask")
+        yield Subject(image, labels, mask)
 
 
-def _image(place: Path) -> Path | None:
-    """Return the image file of a place without ending, if there is one."""
-    files = (place.with_name(place.name + suffix) for suffix in SUFFIXES)
+def _required(root: Path, pattern: str, number: int, problem: str) -> Path:
+    """Return a file of a subject; refuse a subject without it."""
+    path = root / pattern.format(n=number)
+    file = _image(path)
+    if file is None:
+        raise InputError(
+            f"{problem} {path}{SUFFIXES[0]} (or {', '.join(SUFFIXES[1:3])}); add it, or remove the "
+            "image"
+        )
+    return file
+
+
+def _image(path: Path) -> Path | None:
+    """Return the image file of a path without suffix; None if there is none."""
+    files = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
     return next((file for file in files if file.is_file()), None)
 
 
 def ordered_pairs(
     dataset: str, subjects: list[Subject], max_pairs: int | None = None, seed: int = 0
 ) -> list[Pair]:
-    """Return every subject registered to every other one, or some of these pairs.
+    """Return all ordered pairs of different subjects, or a random sample of them.
 
     Parameters
     ----------
     dataset : str
-        What the label set is called.
+        Name of the label set.
     subjects : list of Subject
         At least two.
     max_pairs : int, optional
-        So many pairs, drawn at random; all unless given. A larger number draws the same pairs and
-        more.
+        Number of pairs to draw at random; default: all pairs. A larger number adds pairs to those
+        of a smaller one.
     seed : int
-        Of the draw.
+        Of the random numbers.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, after those of the paper, drawn without a display."""
+"""Figures of an evaluation, modelled on those of the paper."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,46 +14,46 @@ from nipype_quicksilver.evaluation.methods import START
 from nipype_quicksilver.evaluation.tables import Row
 from nipype_quicksilver.spatial.files import staged
 
-#: Colours that colour-blind people tell apart (Okabe and Ito), by the order of the methods.
+#: Colours that colour-blind readers can distinguish (Okabe and Ito), in the order of the methods.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000", "#f0e442")
-#: Lines differ by more than their colours.
+#: Lines also differ in their dashes.
 DASHES = ("-", "--", "-.", ":")
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "nipype-quicksilver",  # the same file for the same figures
+    "svg.hashsalt": "nipype-quicksilver",  # reproducible files
     "svg.fonttype": "none",
 }
 _FORMATS = ("png", "svg")
-_LEAST = 1e-3  # density that is drawn
-_MARGIN = 0.02  # beside the densities
+_LEAST = 1e-3  # smallest density that is drawn
+_MARGIN = 0.02  # left and right of the densities
 
 
-def draw_overlap(stem: Path, measured: Sequence[Row]) -> list[Path]:
-    """Draw box plots of the mean target overlap of each method, a panel for each label set.
+def draw_overlap(stem: Path, measures: Sequence[Row]) -> list[Path]:
+    """Draw box plots of the mean target overlap of each method, one panel for each label set.
 
     Parameters
     ----------
     stem : Path
-        The files to be written, without their endings.
-    measured : sequence of dict
-        Of :func:`nipype_quicksilver.evaluation.tables.measure_rows`.
+        Path of the files to write, without their suffixes.
+    measures : sequence of dict
+        Rows of :func:`nipype_quicksilver.evaluation.tables.measure_rows`.
 
     Returns
     -------
     list of Path
         PNG and SVG.
     """
-    sets = _values_of(measured, "label_set")
-    methods = _values_of(measured, "method")
+    sets = _values_of(measures, "label_set")
+    methods = _values_of(measures, "method")
     with rc_context(_STYLE):
         width = 0.9 + 0.75 * len(methods)
         figure = Figure((max(width * len(sets), 3.2), 3.6), layout="constrained")
         axes = figure.subplots(1, len(sets), squeeze=False, sharey=True)[0]
         for ax, label_set in zip(axes, sets, strict=True):
-            rows = [row for row in measured if row["label_set"] == label_set]
+            rows = [row for row in measures if row["label_set"] == label_set]
             _boxes(ax, rows, [name for name in methods if any(r["method"] == name for r in rows)])
             pairs = len({row["pair"] for row in rows})
             ax.set_title(f"{label_set} (n = {pairs} pair{'' if pairs == 1 else 's'})")
@@ -62,7 +62,7 @@ def draw_overlap(stem: Path, measured: Sequence[Row]) -> list[Path]:
 
 
 def _boxes(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
-    """Draw a box per method, all values as points, and the medians as numbers."""
+    """Draw a box for each method, all values as points, and the medians as numbers."""
     values = [[row["target_overlap"] for row in rows if row["method"] == name] for name in methods]
     boxes = ax.boxplot(
         values,
@@ -93,16 +93,16 @@ def _boxes(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
 
 
 def draw_jacobians(stem: Path, histograms: Sequence[Row], reference: str) -> list[Path]:
-    """Draw densities of log10 of the Jacobian determinant, and of its difference to a reference's.
+    """Draw densities of log10 of the Jacobian determinant and of its difference to a reference.
 
-    An affine alone, whose determinant is one number, is left out.
+    The affine alone, whose determinant is constant, is not drawn.
 
     Parameters
     ----------
     stem : Path
-        The files to be written, without their endings.
+        Path of the files to write, without their suffixes.
     histograms : sequence of dict
-        Of :func:`nipype_quicksilver.evaluation.tables.histogram_rows`.
+        Rows of :func:`nipype_quicksilver.evaluation.tables.histogram_rows`.
     reference : str
         Name of the method that is the reference.
 
@@ -137,8 +137,8 @@ def draw_jacobians(stem: Path, histograms: Sequence[Row], reference: str) -> lis
 
 
 def _densities(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
-    """Draw a line per method, over the range where there is something to see."""
-    seen = [row["log10"] for row in rows if row["density"] > _LEAST]
+    """Draw a line for each method, over the range of visible densities."""
+    visible = [row["log10"] for row in rows if row["density"] > _LEAST]
     for number, name in enumerate(methods):
         if name == START:
             continue
@@ -153,20 +153,20 @@ def _densities(ax: Axes, rows: Sequence[Row], methods: Sequence[str]) -> None:
             )
     ax.set_yscale("log")
     ax.set_ylim(bottom=_LEAST)
-    ax.set_xlim(min(seen) - _MARGIN, max(seen) + _MARGIN)
+    ax.set_xlim(min(visible) - _MARGIN, max(visible) + _MARGIN)
     ax.grid(color="0.9")
     ax.set_axisbelow(True)
 
 
 def draw_times(stem: Path, times: Sequence[Row]) -> list[Path]:
-    """Draw the seconds of a prediction against the number of threads, a GPU's as a line across.
+    """Draw the seconds of a prediction by number of threads; those of a GPU as a horizontal line.
 
     Parameters
     ----------
     stem : Path
-        The files to be written, without their endings.
+        Path of the files to write, without their suffixes.
     times : sequence of dict
-        ``device``, ``threads``, ``seconds``; several of one number are runs.
+        ``device``, ``threads`` and ``seconds`` of each run.
 
     Returns
     -------
@@ -206,18 +206,18 @@ def draw_times(stem: Path, times: Sequence[Row]) -> list[Path]:
 
 
 def _values_of(rows: Sequence[Row], name: str) -> list[Any]:
-    """Return the values of a column, each once, in their order."""
+    """Return the unique values of a column in order of occurrence."""
     return list(dict.fromkeys(row[name] for row in rows))
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure in all formats."""
     FigureCanvasAgg(figure)
-    written = []
-    for ending in _FORMATS:
-        path = stem.with_name(f"{stem.name}.{ending}")
+    paths = []
+    for suffix in _FORMATS:
+        path = stem.with_name(f"{stem.name}.{suffix}")
         with staged(path) as temporary:
-            metadata = {"Date": None} if ending == "svg" else None
-            figure.savefig(temporary, format=ending, dpi=150, metadata=metadata)
-        written.append(path)
-    return written
+            metadata = {"Date": None} if suffix == "svg" else None
+            figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
+        paths.append(path)
+    return paths

@@ -1,43 +1,74 @@
-"""Methods to compare, by the names that the paper gives them."""
+"""Methods to compare, by the names that the paper gives them.
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+Importing this module loads the standard library only: the command takes its choices from here.
+"""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from nipype_quicksilver import options
 from nipype_quicksilver.data import shipped_networks
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.evaluation import ants, greedy
+from nipype_quicksilver.tools import PEERS, SIMPLEITK
 
-#: What the methods of this package are to `quicksilver register`.
-OWN: dict[str, dict[str, Any]] = {
-    "LP": {"method": "predict"},
-    "LPP": {"method": "correct"},
-    "LPC": {"method": "correct"},
-    "LPC2": {"method": "correct", "corrections": 2},
-    "LPC3": {"method": "correct", "corrections": 3},
-    "refine": {"method": "refine"},
-    "LO": {"method": "optimize"},
-}
-#: Programs of other packages.
-PEERS = ("greedy", "SyN")
+if TYPE_CHECKING:
+    from nipype_quicksilver.spatial.files import PathLike
+
+
+@dataclass(frozen=True)
+class OwnMethod:
+    """A method of this package, as a registration with certain options.
+
+    Attributes
+    ----------
+    method : str
+        A key of `options.METHODS`.
+    corrections : int or None
+        Number of corrections; None for the default.
+    corrects_itself : bool
+        Whether the prediction network is the correction network as well.
+    """
+
+    method: str
+    corrections: int | None = None
+    corrects_itself: bool = False
+
+
+#: The methods of this package.
+OWN: Mapping[str, OwnMethod] = MappingProxyType(
+    {
+        "LP": OwnMethod("predict"),
+        "LPP": OwnMethod("correct", corrects_itself=True),
+        "LPC": OwnMethod("correct"),
+        "LPC2": OwnMethod("correct", corrections=2),
+        "LPC3": OwnMethod("correct", corrections=3),
+        "refine": OwnMethod("refine"),
+        "LO": OwnMethod("optimize"),
+    }
+)
+#: All methods that can be compared; those of other packages are in `tools.PEERS`.
 METHODS = (*OWN, *PEERS)
-#: What is compared unless methods are named.
+#: Methods that are compared by default.
 DEFAULT = ("LP", "LPC", "LO")
-#: The method to which the deformations of the others are compared.
+#: The method with whose deformations those of the others are compared.
 REFERENCE = "LO"
-#: The start of all methods, which is measured as well.
+#: The affine that all methods start from, which is measured as well.
 START = "affine"
-#: How that affine is estimated; the first one is the default.
-AFFINES = ("simpleitk", "none")
+#: How it is estimated; the first one is the default.
+AFFINES = (SIMPLEITK, options.NONE)
 
 
 def check_methods(names: Sequence[str]) -> None:
-    """Refuse methods that are unknown, named twice, or whose program is not installed.
+    """Refuse methods that are unknown, repeated, or not installed.
 
     Parameters
     ----------
     names : sequence of str
-        To be of :data:`METHODS`.
+        Names of methods, see :data:`METHODS`.
 
     Raises
     ------
@@ -58,61 +89,61 @@ def check_methods(names: Sequence[str]) -> None:
             raise InputError(f"method '{name}' is unknown; give {', '.join(METHODS)}")
         if list(names).count(name) > 1:
             raise InputError(f"method '{name}' is named twice; name it once")
-    if "greedy" in names and greedy.greedy_command() is None:
-        raise InputError(
-            "method 'greedy': neither the program greedy nor the package picsl-greedy is "
-            "installed; install one, or leave the method out"
-        )
-    if "SyN" in names and not (ants.has_program() or ants.has_package()):
-        raise InputError(
-            "method 'SyN': neither the program antsRegistration nor the package antspyx is "
-            "installed; install one, or leave the method out"
-        )
+        if name in PEERS and PEERS[name].command() is None:
+            tool = PEERS[name]
+            raise InputError(
+                f"method '{name}': {tool.title} is not installed; {tool.install}, or leave the "
+                "method out"
+            )
 
 
-def settings_of(
+def node_inputs(
     name: str,
-    prediction_network: str | Path | None = None,
-    correction_network: str | Path | None = None,
+    prediction_network: PathLike | None = None,
+    correction_network: PathLike | None = None,
 ) -> dict[str, Any]:
-    """Return what a method of this package is to the node `QuicksilverRegistration`.
+    """Return the inputs of `QuicksilverRegistration` for a method of this package.
 
     Parameters
     ----------
     name : str
         A key of :data:`OWN`.
     prediction_network, correction_network : path-like, optional
-        Checkpoints of a user's own.
+        Checkpoints; default: those of the package.
 
     Returns
     -------
     dict
-        Inputs of the node.
+        Values of traits by name.
 
     Raises
     ------
     InputError
-        If a method that corrects by a second network has none.
+        If there is a prediction network, but no correction network for a method that needs one.
 
     Examples
     --------
-    >>> settings_of("LPC2")
+    >>> node_inputs("LPC2")
     {'method': 'correct', 'corrections': 2}
     """
-    settings = dict(OWN[name])
-    if settings["method"] == "optimize":
-        return settings
-    if name == "LPP":  # the prediction network corrects itself where it is the only one
-        return {**settings, "prediction_network": str(prediction_network or shipped_networks()[0])}
+    own = OWN[name]
+    traits = options.METHODS[own.method]
+    inputs: dict[str, Any] = {"method": own.method}
+    if own.corrections is not None:
+        inputs["corrections"] = own.corrections
+    if not traits.predicts:
+        return inputs
+    if own.corrects_itself:  # as a registration does with a single network
+        return {**inputs, "prediction_network": str(prediction_network or shipped_networks()[0])}
     if prediction_network is not None:
-        settings["prediction_network"] = str(prediction_network)
-    if name == "LP":
-        return settings
+        inputs["prediction_network"] = str(prediction_network)
+    if not traits.corrects:
+        return inputs
     if prediction_network is not None and correction_network is None:
         raise InputError(
             f"method '{name}' corrects by a second network: give --correction-network with "
             "--prediction-network, or take LPP"
         )
     if correction_network is not None:
-        settings["correction_network"] = str(correction_network)
-    return settings
+        inputs["correction_network"] = str(correction_network)
+    return inputs

@@ -1,6 +1,6 @@
 """Pairs of labelled images to register, and the tables that list them.
 
-Workflows import this module: what reads images is imported when it is needed.
+Workflows import this module; libraries that read images are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from nipype_quicksilver.spatial.files import PathLike
 
 REQUIRED = ("fixed", "moving", "fixed_labels", "moving_labels")
-#: All or no pairs have them.
+#: Columns that all pairs have, or none.
 OPTIONAL = ("label_set", "fixed_mask", "moving_mask", "affine")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A moving image to be registered to a fixed image, both with labels.
+    """A moving image to register to a fixed image, both with labels.
 
     Attributes
     ----------
     name : str
-        Of letters, digits, ``_`` and ``-``; that of no other pair.
+        Unique, of letters, digits, ``_`` and ``-``.
     fixed, moving : Path
         Heads or brains.
     fixed_labels, moving_labels : Path
         Their label maps, in the same world spaces.
     label_set : str
-        Whose labels they are: what is averaged together.
+        Name of the set of labels; pairs of one set are averaged.
     fixed_mask, moving_mask : Path, optional
         Brain masks.
     affine : Path, optional
@@ -60,8 +60,8 @@ def read_pairs(path: PathLike) -> list[Pair]:
     Parameters
     ----------
     path : path-like
-        TSV with a header: the columns of :data:`REQUIRED`, and of :data:`OPTIONAL` those that
-        there are. Paths are absolute or relative to the table's folder.
+        TSV with a header: the columns of :data:`REQUIRED`, and any of :data:`OPTIONAL`. Paths are
+        absolute or relative to the folder of the table.
 
     Returns
     -------
@@ -71,8 +71,8 @@ def read_pairs(path: PathLike) -> list[Pair]:
     Raises
     ------
     InputError
-        If the table has other columns, no rows or empty cells, or names a file that is not there,
-        an image as its own partner, or a pair twice.
+        If the table has other columns, no rows or empty cells, or a row names a file that does not
+        exist, the same image twice, or the pair of another row.
     """
     from nipype_quicksilver.spatial.files import check_readable
 
@@ -82,16 +82,18 @@ def read_pairs(path: PathLike) -> list[Pair]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no table in UTF-8; save it as tab-separated text") from error
+        raise InputError(
+            f"{path}: is not a table in UTF-8; save it as tab-separated text"
+        ) from error
     if not rows:
         raise InputError(f"{path}: has no rows; list one pair per row under a header")
     _check_columns(path, list(rows[0]))
     pairs = [_pair(path, number, row) for number, row in enumerate(rows, start=2)]
-    seen: dict[Pair, int] = {}
+    rows_of: dict[Pair, int] = {}
     for number, pair in enumerate(pairs, start=2):
-        if pair in seen:
-            raise InputError(f"{path}: row {number} is row {seen[pair]} again; remove one")
-        seen[pair] = number
+        if pair in rows_of:
+            raise InputError(f"{path}: row {number} repeats row {rows_of[pair]}; remove one")
+        rows_of[pair] = number
     return named(pairs)
 
 
@@ -103,7 +105,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"{path}: lacks the column {', '.join(missing)}{hint}; a table of pairs has "
             f"{', '.join(REQUIRED)}, and may have {', '.join(OPTIONAL)}"
         )
-    # The cells beyond the header's have no name.
+    # Cells beyond the header have no name.
     known = (*REQUIRED, *OPTIONAL)
     unknown = [str(name) for name in columns if name is not None and name not in known]
     if unknown:
@@ -129,45 +131,44 @@ def _pair(path: Path, number: int, row: dict) -> Pair:
             + (", or remove the column" if set(empty) <= set(OPTIONAL) else "")
         )
     label_set = cells.pop("label_set", Pair.label_set)
-    found = {name: path.parent / value for name, value in cells.items()}
-    for name, file in found.items():
+    files = {name: (path.parent / value).absolute() for name, value in cells.items()}
+    for name, file in files.items():
         if not file.is_file():
             raise InputError(f"{path}: row {number}: {name}: {file}: no such file; correct it")
-    if found["fixed"] == found["moving"]:
-        raise InputError(f"{path}: row {number} pairs {found['fixed']} with itself; correct it")
-    files = {name: file.absolute() for name, file in found.items()}
-    return Pair(name="", label_set=label_set, **files)  # named by its neighbours
+    if files["fixed"] == files["moving"]:
+        raise InputError(f"{path}: row {number} pairs {files['fixed']} with itself; correct it")
+    return Pair(name="", label_set=label_set, **files)  # its name depends on the other pairs
 
 
 def named(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs with names, after their files, that are all different.
+    """Return the pairs with unique names, made from the names of their files.
 
     Parameters
     ----------
     pairs : sequence of Pair
-        Whatever their names are.
+        Their names are ignored.
 
     Returns
     -------
     list of Pair
-        Named ``MOVING_to_FIXED``; with the first folders' names, then a number, where that is not
-        enough.
+        Named ``MOVING_to_FIXED``; with the names of one or two parent folders, then with a number,
+        if that is not unique.
     """
     for depth in (0, 1, 2):
         names = [f"{_word(p.moving, depth)}_to_{_word(p.fixed, depth)}" for p in pairs]
         if len(set(names)) == len(names):
             break
-    total, seen = Counter(names), Counter[str]()
+    total, count = Counter(names), Counter[str]()
     result = []
     for pair, name in zip(pairs, names, strict=True):
-        seen[name] += 1
-        unique = f"{name}-{seen[name]}" if total[name] > 1 else name
+        count[name] += 1
+        unique = f"{name}-{count[name]}" if total[name] > 1 else name
         result.append(replace(pair, name=unique))
     return result
 
 
 def _word(path: Path, depth: int) -> str:
-    """Return what an image is called, with so many folders, as a word."""
+    """Return the name of an image, with `depth` parent folders, as one word."""
     stem = path.name.split(".")[0]
     parts = [*path.parent.parts[len(path.parent.parts) - depth :], stem]
     return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-") or "image"
@@ -181,7 +182,7 @@ def write_pairs(path: PathLike, pairs: Sequence[Pair]) -> Path:
     path : path-like
         TSV.
     pairs : sequence of Pair
-        All with the same optional files.
+        All with the same optional columns.
 
     Returns
     -------
@@ -190,8 +191,8 @@ def write_pairs(path: PathLike, pairs: Sequence[Pair]) -> Path:
     """
     from nipype_quicksilver.spatial.files import staged
 
-    given = [name for name in OPTIONAL if getattr(pairs[0], name) is not None]
-    columns = (*REQUIRED, *given)
+    present = [name for name in OPTIONAL if getattr(pairs[0], name) is not None]
+    columns = (*REQUIRED, *present)
     with staged(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)
@@ -199,15 +200,15 @@ def write_pairs(path: PathLike, pairs: Sequence[Pair]) -> Path:
     return Path(path)
 
 
-def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
-    """Return the pairs with files that a registration can read, after a look at each.
+def with_orientations(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
+    """Return the pairs with files that a registration can read, after checking each file.
 
     Parameters
     ----------
     pairs : sequence of Pair
-        Of images that may be in Analyze format.
+        Their images may be in Analyze format.
     folder : path-like
-        Where copies of such images go, see :func:`~nipype_quicksilver.evaluation.analyze.as_nifti`.
+        Folder for copies of such images, see `evaluation.analyze.as_nifti`.
 
     Returns
     -------
@@ -223,13 +224,13 @@ def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
     from nipype_quicksilver.spatial.images import read_header
     from nipype_quicksilver.spatial.transforms import read_affine
 
-    found: dict[tuple[Path, Path | None], Path] = {}
+    converted: dict[tuple[Path, Path | None], Path] = {}
 
     def usable(path: Path, like: Path | None = None) -> Path:
-        if (path, like) not in found:
-            found[path, like] = as_nifti(path, folder, like)
-            read_header(found[path, like])
-        return found[path, like]
+        if (path, like) not in converted:
+            converted[path, like] = as_nifti(path, folder, like)
+            read_header(converted[path, like])
+        return converted[path, like]
 
     result = []
     for pair in pairs:

@@ -11,35 +11,34 @@ from nipype_quicksilver.spatial.folders import staged_folder
 
 def write_report(
     folder: PathLike,
-    found: Sequence[tables.Measured],
+    measured: Sequence[tables.Measured],
     times: Sequence[tables.Row] = (),
 ) -> None:
-    """Write tables and figures; all of them or none.
+    """Write tables and figures, all of them or none.
 
     Parameters
     ----------
     folder : path-like
-        Made if needed; files of the same names are replaced.
-    found : sequence of Measured
-        Of every method on every pair.
+        Created if needed; files of the same names are replaced.
+    measured : sequence of Measured
+        Measures of every method on every pair.
     times : sequence of dict
         ``device``, ``threads`` and ``seconds`` of predictions.
     """
-    measured = tables.measure_rows(found)
-    histograms = tables.histogram_rows(found)
-    written = {
-        "measures": measured,
-        "labels": tables.label_rows(found),
+    measures, histograms = tables.measure_rows(measured), tables.histogram_rows(measured)
+    rows_of = {
+        "measures": measures,
+        "labels": tables.label_rows(measured),
         "jacobians": histograms,
-        "errors": tables.error_rows(found),
+        "errors": tables.error_rows(measured),
         "times": times,
-        "summary": tables.summary_rows(found),
+        "summary": tables.summary_rows(measured),
     }
     with staged_folder(folder) as stage:
-        for name, rows in written.items():
+        for name, rows in rows_of.items():
             if rows:
                 tables.write_table(stage / f"{name}.tsv", rows)
-        figures.draw_overlap(stage / "overlap", measured)
+        figures.draw_overlap(stage / "overlap", measures)
         figures.draw_jacobians(stage / "jacobians", histograms, REFERENCE)
         if times:
             figures.draw_times(stage / "times", times)
@@ -48,8 +47,8 @@ def write_report(
             {
                 "versions": versions(),
                 "reference": REFERENCE,
-                "methods": written["summary"],
-                "errors": written["errors"],
+                "methods": rows_of["summary"],
+                "errors": rows_of["errors"],
                 "times": list(times),
             },
         )

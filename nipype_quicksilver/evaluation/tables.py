@@ -1,4 +1,4 @@
-"""Tables of what was measured: a row for each thing, as statistics programs read them."""
+"""Tables of an evaluation in long format, as statistics programs read them."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -8,56 +8,55 @@ from typing import Any
 
 import numpy as np
 
-from nipype_quicksilver.evaluation.measures import LOG10_EDGES, percentiles
+from nipype_quicksilver.evaluation.measures import LOG10_EDGES, Measures, percentiles
 from nipype_quicksilver.spatial.files import PathLike, staged
 
-#: Per cent of the voxels whose distance to the reference's map is given, as in the paper.
-SHARES = (0.3, 5.0, 25.0, 50.0, 75.0, 95.0, 99.7)
+#: Percentiles of the distance to the reference, as in the paper.
+PERCENTS = (0.3, 5.0, 25.0, 50.0, 75.0, 95.0, 99.7)
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a method on a pair.
+    """Measures of a method on a pair.
 
     Attributes
     ----------
     pair, label_set, method : str
-        Which.
-    measures : dict
-        From :func:`nipype_quicksilver.evaluation.measures.measure`, as read from JSON; with
-        ``seconds`` and ``cpu_seconds`` of the registration, but for the affine alone.
+        Their names.
+    measures : Measures
+        With times, except for the affine alone.
     """
 
     pair: str
     label_set: str
     method: str
-    measures: dict[str, Any]
+    measures: Measures
 
 
-def measure_rows(found: Iterable[Measured]) -> list[Row]:
+def measure_rows(measured: Iterable[Measured]) -> list[Row]:
     """Return a row for each method and pair."""
     return [
         {
             "label_set": one.label_set,
             "pair": one.pair,
             "method": one.method,
-            "target_overlap": one.measures["overlap"]["mean"]["target_overlap"],
-            "total_overlap": one.measures["overlap"]["total"]["target_overlap"],
-            "dice": one.measures["overlap"]["mean"]["dice"],
-            "folded_voxels": one.measures["jacobian"]["folded"],
-            "folded_percent": one.measures["jacobian"]["folded_percent"],
-            "smallest_jacobian": one.measures["jacobian"]["minimum"],
-            **_errors(np.array(one.measures.get("distance", []))),
-            "seconds": one.measures.get("seconds"),
-            "cpu_seconds": one.measures.get("cpu_seconds"),
+            "target_overlap": one.measures.overlap.mean.target_overlap,
+            "total_overlap": one.measures.overlap.total.target_overlap,
+            "dice": one.measures.overlap.mean.dice,
+            "folded_voxels": one.measures.jacobian.folded,
+            "folded_percent": one.measures.jacobian.folded_percent,
+            "smallest_jacobian": one.measures.jacobian.minimum,
+            **_errors(np.array(one.measures.distance or [])),
+            "seconds": one.measures.seconds,
+            "cpu_seconds": one.measures.cpu_seconds,
         }
-        for one in found
+        for one in measured
     ]
 
 
-def label_rows(found: Iterable[Measured]) -> list[Row]:
+def label_rows(measured: Iterable[Measured]) -> list[Row]:
     """Return a row for each label of the fixed image, method and pair."""
     return [
         {
@@ -65,21 +64,21 @@ def label_rows(found: Iterable[Measured]) -> list[Row]:
             "pair": one.pair,
             "method": one.method,
             "label": int(label),
-            "target_overlap": row["target_overlap"],
-            "dice": row["dice"],
-            "target_mm3": row["target_mm3"],
+            "target_overlap": overlap.target_overlap,
+            "dice": overlap.dice,
+            "target_mm3": overlap.target_mm3,
         }
-        for one in found
-        for label, row in one.measures["overlap"]["labels"].items()
-        if row["target_overlap"] is not None
+        for one in measured
+        for label, overlap in one.measures.overlap.labels.items()
+        if overlap.target_overlap is not None
     ]
 
 
-def error_rows(found: Sequence[Measured]) -> list[Row]:
-    """Return the distances to the reference's maps over the voxels of all pairs of a label set."""
+def error_rows(measured: Sequence[Measured]) -> list[Row]:
+    """Return percentiles of the distance to the reference over all pairs of a label set."""
     rows = []
-    for label_set, method, group in _groups(found):
-        counts = _sum([one.measures["distance"] for one in group if "distance" in one.measures])
+    for label_set, method, group in _groups(measured):
+        counts = _sum(one.measures.distance for one in group)
         if counts.any():
             rows.append(
                 {
@@ -92,14 +91,14 @@ def error_rows(found: Sequence[Measured]) -> list[Row]:
     return rows
 
 
-def histogram_rows(found: Sequence[Measured]) -> list[Row]:
+def histogram_rows(measured: Sequence[Measured]) -> list[Row]:
     """Return densities of log10 of the Jacobian determinant, over the voxels of all pairs."""
     centres = (LOG10_EDGES[1:] + LOG10_EDGES[:-1]) / 2
     width = LOG10_EDGES[1] - LOG10_EDGES[0]
     rows = []
-    for label_set, method, group in _groups(found):
+    for label_set, method, group in _groups(measured):
         for quantity in ("log10_jacobian", "difference"):
-            counts = _sum([one.measures[quantity] for one in group if quantity in one.measures])
+            counts = _sum(getattr(one.measures, quantity) for one in group)
             if counts.any():
                 density = counts / (counts.sum() * width)
                 rows += [
@@ -115,15 +114,15 @@ def histogram_rows(found: Sequence[Measured]) -> list[Row]:
     return rows
 
 
-def summary_rows(found: Sequence[Measured]) -> list[Row]:
-    """Return what is told of each method in a label set."""
-    errors = {(row["label_set"], row["method"]): row for row in error_rows(found)}
+def summary_rows(measured: Sequence[Measured]) -> list[Row]:
+    """Return the summary of each method in each label set."""
+    errors = {(row["label_set"], row["method"]): row for row in error_rows(measured)}
     rows = []
-    for label_set, method, group in _groups(found):
-        measured = measure_rows(group)
-        overlap = np.array([row["target_overlap"] for row in measured])
+    for label_set, method, group in _groups(measured):
+        measures = measure_rows(group)
+        overlap = np.array([row["target_overlap"] for row in measures])
         quartiles = np.percentile(overlap, (25, 50, 75))
-        folds = [row["folded_percent"] for row in measured]
+        folds = [row["folded_percent"] for row in measures]
         error = errors.get((label_set, method), {})
         rows.append(
             {
@@ -135,25 +134,25 @@ def summary_rows(found: Sequence[Measured]) -> list[Row]:
                 "target_overlap_p25": float(quartiles[0]),
                 "target_overlap_median": float(quartiles[1]),
                 "target_overlap_p75": float(quartiles[2]),
-                "total_overlap_mean": float(np.mean([row["total_overlap"] for row in measured])),
+                "total_overlap_mean": float(np.mean([row["total_overlap"] for row in measures])),
                 "folded_percent_mean": float(np.mean(folds)),
                 "pairs_with_folds": int(np.count_nonzero(folds)),
                 "error_mm_p50": error.get("error_mm_p50"),
                 "error_mm_p95": error.get("error_mm_p95"),
-                "seconds_median": _median([row["seconds"] for row in measured]),
-                "cpu_seconds_median": _median([row["cpu_seconds"] for row in measured]),
+                "seconds_median": _median([row["seconds"] for row in measures]),
+                "cpu_seconds_median": _median([row["cpu_seconds"] for row in measures]),
             }
         )
     return rows
 
 
 def write_table(path: PathLike, rows: Sequence[Row]) -> Path:
-    """Write rows as TSV; what there is not is ``n/a``.
+    """Write rows as TSV; missing values are ``n/a``.
 
     Parameters
     ----------
     path : path-like
-        The file to be written.
+        The file to write.
     rows : sequence of dict
         At least one, all with the same keys.
 
@@ -175,29 +174,30 @@ def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _groups(found: Sequence[Measured]) -> list[tuple[str, str, list[Measured]]]:
-    """Return label set, method and what was measured of it, in the order of the first ones."""
+def _groups(measured: Sequence[Measured]) -> list[tuple[str, str, list[Measured]]]:
+    """Return the measures of each label set and method, in the order of their first occurrence."""
     groups: dict[tuple[str, str], list[Measured]] = {}
-    for one in found:
+    for one in measured:
         groups.setdefault((one.label_set, one.method), []).append(one)
     return [(*names, group) for names, group in groups.items()]
 
 
-def _sum(histograms: list[list[int]]) -> np.ndarray:
-    """Return the sum of histograms that may end earlier or later."""
-    total = np.zeros(max(map(len, histograms), default=0), dtype=np.int64)
-    for counts in histograms:
+def _sum(histograms: Iterable[list[int] | None]) -> np.ndarray:
+    """Return the sum of the histograms that exist, whose lengths may differ."""
+    known = [counts for counts in histograms if counts is not None]
+    total = np.zeros(max(map(len, known), default=0), dtype=np.int64)
+    for counts in known:
         total[: len(counts)] += counts
     return total
 
 
 def _median(values: list[float | None]) -> float | None:
-    """Return the median of the values that there are."""
+    """Return the median of the values that exist."""
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
 
 def _errors(counts: np.ndarray) -> Row:
-    """Return the percentiles of distances, None where there is no reference."""
-    values = percentiles(counts, SHARES) if counts.size else [None] * len(SHARES)
-    return {f"error_mm_p{share:g}": v for share, v in zip(SHARES, values, strict=True)}
+    """Return the percentiles of distances; None without a reference."""
+    values = percentiles(counts, PERCENTS) if counts.size else [None] * len(PERCENTS)
+    return {f"error_mm_p{percent:g}": v for percent, v in zip(PERCENTS, values, strict=True)}

@@ -1,7 +1,9 @@
-"""Nodes that compare methods: what is measured of each pair, and tables and figures of all."""
+"""Nodes that compare methods: measures of each pair, and tables and figures of all pairs."""
 
 import json
 import os
+from dataclasses import replace
+from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -26,7 +28,7 @@ class MeasureRegistrationInputSpec(LightInputSpec):
         desc="transforms that warp the moving image, in the order of antsApplyTransforms",
     )
     reference_transforms = InputMultiObject(
-        File(exists=True), desc="those of the method to whose map the map is compared"
+        File(exists=True), desc="those of the method with whose map the map is compared"
     )
     fixed_mask = File(exists=True, mandatory=True, desc="fixed brain, on the fixed image's grid")
     fixed_labels = File(exists=True, mandatory=True, desc="labels of the fixed image")
@@ -68,17 +70,19 @@ class MeasureRegistration(LightInterface):
     input_spec = MeasureRegistrationInputSpec
     output_spec = MeasureRegistrationOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.evaluation.measures import measure
         from nipype_quicksilver.spatial import images
         from nipype_quicksilver.spatial.applying import join_transforms
+        from nipype_quicksilver.spatial.files import write_json
+        from nipype_quicksilver.spatial.records import as_json
 
         inputs = self.inputs
         reference = None
         if isdefined(inputs.reference_transforms):
             reference = join_transforms(inputs.reference_transforms)
         with itk_threads(inputs.num_threads):
-            found = measure(
+            measures = measure(
                 join_transforms(inputs.transforms),
                 fixed_labels=images.read_labels(inputs.fixed_labels, what="fixed labels"),
                 moving_labels=images.read_labels(inputs.moving_labels, what="moving labels"),
@@ -86,13 +90,16 @@ class MeasureRegistration(LightInterface):
                 reference=reference,
             )
         if isdefined(inputs.summary):
-            told = _read(inputs.summary)
-            found["seconds"] = told["seconds"]["total"]
-            found["cpu_seconds"] = sum(told["cpu_seconds"].values())
-        images.write_json(self._list_outputs()["out_file"], found)
+            summary = _read(inputs.summary)
+            measures = replace(
+                measures,
+                seconds=summary["seconds"]["total"],
+                cpu_seconds=sum(summary["cpu_seconds"].values()),
+            )
+        write_json(self._list_outputs()["out_file"], as_json(measures))
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         return {"out_file": os.path.abspath(self.inputs.out_file)}
 
 
@@ -101,13 +108,15 @@ class TimePredictionInputSpec(BaseInterfaceInputSpec):
 
     fixed_image = File(exists=True, mandatory=True, desc="fixed image, on the working grid")
     moving_image = File(exists=True, mandatory=True, desc="moving image, on the same grid")
-    prediction_network = File(exists=True, desc="checkpoint; that of the package otherwise")
+    prediction_network = File(exists=True, desc="checkpoint (default: that of the package)")
     threads = traits.List(
         traits.Range(low=1), mandatory=True, minlen=1, desc="numbers of threads, on the CPU"
     )
-    runs = traits.Range(low=1, value=3, usedefault=True, desc="times that each is measured")
+    runs = traits.Range(
+        low=1, value=3, usedefault=True, desc="number of runs with each number of threads"
+    )
     use_gpu = traits.Bool(False, usedefault=True, desc="measure a GPU as well")
-    after = traits.Any(desc="outputs of nodes that are to be done first")
+    after = traits.Any(desc="outputs of nodes that must run before")
     out_file = File(
         "times.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
     )
@@ -120,36 +129,36 @@ class TimePredictionOutputSpec(TraitedSpec):
 
 
 class TimePrediction(LightInterface):
-    """Take the time of predictions with several numbers of threads, one after the other."""
+    """Time predictions with several numbers of threads, one after the other."""
 
     input_spec = TimePredictionInputSpec
     output_spec = TimePredictionOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         inputs = self.inputs
-        given = {"fixed_image": inputs.fixed_image, "moving_image": inputs.moving_image}
+        files = {"fixed_image": inputs.fixed_image, "moving_image": inputs.moving_image}
         if isdefined(inputs.prediction_network):
-            given["prediction_network"] = inputs.prediction_network
+            files["prediction_network"] = inputs.prediction_network
         devices = [{"num_threads": number} for number in inputs.threads]
         if inputs.use_gpu:
             devices.append({"use_gpu": True})
         times = []
         for device in devices:
             for _ in range(inputs.runs):
-                predict = PredictMomentum(corrections=0, **given, **device)
-                told = _read(predict.run(cwd=runtime.cwd).outputs.summary)
+                predict = PredictMomentum(corrections=0, **files, **device)
+                summary = _read(predict.run(cwd=runtime.cwd).outputs.summary)
                 times.append(
                     {
-                        "device": told["parameters"]["device"],
-                        "threads": told["parameters"]["threads"]["torch"],
-                        "seconds": told["seconds"]["predict"],
+                        "device": summary["parameters"]["device"],
+                        "threads": summary["parameters"]["threads"]["torch"],
+                        "seconds": summary["seconds"]["predict"],
                     }
                 )
         with open(self._list_outputs()["out_file"], "w", encoding="utf-8") as file:
             json.dump({"times": times}, file)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         return {"out_file": os.path.abspath(self.inputs.out_file)}
 
 
@@ -162,11 +171,11 @@ class SummarizeEvaluationInputSpec(BaseInterfaceInputSpec):
     measures = InputMultiObject(
         File(exists=True),
         mandatory=True,
-        desc="what was measured: of the first method on all pairs, of the second one, ...",
+        desc="measures of the first method on all pairs, of the second one, ...",
     )
     prediction_times = File(exists=True, desc="from `TimePrediction`")
     output_dir = Directory(
-        "evaluation", usedefault=True, desc="folder of the outputs, made if needed"
+        "evaluation", usedefault=True, desc="folder of the outputs, created if needed"
     )
 
 
@@ -174,40 +183,47 @@ class SummarizeEvaluationOutputSpec(TraitedSpec):
     """Outputs of `SummarizeEvaluation`."""
 
     output_dir = Directory(exists=True, desc="folder of tables and figures")
-    summary = File(exists=True, desc="what is told of each method in each label set (JSON)")
+    summary = File(exists=True, desc="summary of each method in each label set (JSON)")
 
 
 class SummarizeEvaluation(LightInterface):
-    """Make tables and figures of what was measured of methods on pairs.
+    """Write tables and figures of the measures of methods on pairs.
 
     The folder holds ``measures.tsv``, ``labels.tsv``, ``jacobians.tsv``, ``summary.tsv`` and
-    ``summary.json``; ``errors.tsv`` where one method is the reference; ``times.tsv`` with the time
-    of predictions; and the figures ``overlap``, ``jacobians`` and ``times`` (PNG, SVG).
+    ``summary.json``; ``errors.tsv`` where one method is the reference; ``times.tsv`` with the
+    times of predictions; and the figures ``overlap``, ``jacobians`` and ``times`` (PNG, SVG).
     """
 
     input_spec = SummarizeEvaluationInputSpec
     output_spec = SummarizeEvaluationOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
+        from nipype_quicksilver.evaluation.measures import Measures
         from nipype_quicksilver.evaluation.report import write_report
         from nipype_quicksilver.evaluation.tables import Measured
+        from nipype_quicksilver.spatial.records import from_json
 
         inputs = self.inputs
         files = iter(inputs.measures)
-        found = []
+        measured = []
         for method in inputs.methods:
             for pair, label_set in zip(inputs.pairs, inputs.label_sets, strict=True):
-                found.append(Measured(pair, label_set, method, _read(next(files))))
+                file = next(files)
+                measures = from_json(
+                    Measures, _read(file), file, "run the node that wrote it again"
+                )
+                measured.append(Measured(pair, label_set, method, measures))
         timed = inputs.prediction_times
         times = _read(timed)["times"] if isdefined(timed) else []
-        write_report(self._list_outputs()["output_dir"], found, times)
+        write_report(self._list_outputs()["output_dir"], measured, times)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         folder = os.path.abspath(self.inputs.output_dir)
         return {"output_dir": folder, "summary": os.path.join(folder, "summary.json")}
 
 
-def _read(path: str) -> dict:
+def _read(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
-        return json.load(file)
+        content: dict[str, Any] = json.load(file)
+    return content

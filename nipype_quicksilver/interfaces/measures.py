@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
@@ -16,7 +17,7 @@ class LabelOverlapInputSpec(BaseInterfaceInputSpec):
     warped_labels = File(
         exists=True, mandatory=True, desc="labels of the moving image, on the same grid"
     )
-    labels = traits.List(traits.Int(), minlen=1, desc="labels that count; all but 0 otherwise")
+    labels = traits.List(traits.Int(), minlen=1, desc="labels to compare (default: all but 0)")
     out_file = File(
         "overlap.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
     )
@@ -25,10 +26,12 @@ class LabelOverlapInputSpec(BaseInterfaceInputSpec):
 class LabelOverlapOutputSpec(TraitedSpec):
     """Outputs of `LabelOverlap`."""
 
-    out_file = File(exists=True, desc="all numbers, for each label too (JSON)")
+    out_file = File(exists=True, desc="all values, also of each label (JSON)")
     dice = traits.Float(desc="mean Dice coefficient over labels")
     jaccard = traits.Float(desc="mean Jaccard coefficient over labels")
-    target_overlap = traits.Float(desc="mean share of a fixed label that is covered")
+    target_overlap = traits.Float(
+        desc="mean fraction of a fixed label that the warped label covers"
+    )
 
 
 class LabelOverlap(LightInterface):
@@ -53,18 +56,20 @@ class LabelOverlap(LightInterface):
     input_spec = LabelOverlapInputSpec
     output_spec = LabelOverlapOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.spatial import images, measures
+        from nipype_quicksilver.spatial.files import write_json
+        from nipype_quicksilver.spatial.records import as_json
 
         overlap = measures.label_overlap(
             images.read_labels(self.inputs.fixed_labels, what="fixed labels"),
             images.read_labels(self.inputs.warped_labels, what="warped labels"),
             self.inputs.labels if isdefined(self.inputs.labels) else None,
         )
-        images.write_json(os.path.abspath(self.inputs.out_file), overlap)
+        write_json(os.path.abspath(self.inputs.out_file), as_json(overlap))
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         out_file = os.path.abspath(self.inputs.out_file)
         return {"out_file": out_file, **_numbers(_read_json(out_file).get("mean", {}))}
 
@@ -73,7 +78,7 @@ class JacobianSummaryInputSpec(LightInputSpec):
     """Inputs of `JacobianSummary`."""
 
     displacement = File(exists=True, mandatory=True, desc="displacement field (5-D NIfTI)")
-    mask = File(exists=True, desc="count voxels inside it only; resampled to the field's grid")
+    mask = File(exists=True, desc="voxels to measure (default: all); resampled to the field's grid")
     out_file = File(
         "jacobian.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
     )
@@ -85,11 +90,11 @@ class JacobianSummaryOutputSpec(TraitedSpec):
     log_jacobian = File(
         exists=True, desc="log of the Jacobian determinant, on the field's grid; NaN in folds"
     )
-    out_file = File(exists=True, desc="all numbers, with those of the log-Jacobian (JSON)")
-    voxels = traits.Int(desc="number of voxels that count")
-    folded = traits.Int(desc="those where any of eight one-sided determinants is not positive")
-    folded_percent = traits.Float(desc="the same as a share of the voxels that count")
-    minimum = traits.Float(desc="smallest of the eight determinants, over the voxels that count")
+    out_file = File(exists=True, desc="all values, also of the log-Jacobian (JSON)")
+    voxels = traits.Int(desc="number of voxels that were measured")
+    folded = traits.Int(desc="number where any of eight one-sided determinants is not positive")
+    folded_percent = traits.Float(desc="the same in per cent of the voxels")
+    minimum = traits.Float(desc="smallest of the eight determinants over the voxels")
 
 
 class JacobianSummary(LightInterface):
@@ -114,8 +119,10 @@ class JacobianSummary(LightInterface):
     input_spec = JacobianSummaryInputSpec
     output_spec = JacobianSummaryOutputSpec
 
-    def _run_interface(self, runtime):
-        from nipype_quicksilver.spatial import images, measures, resampling, transforms
+    def _run_interface(self, runtime: Any) -> Any:
+        from nipype_quicksilver.spatial import images, jacobians, resampling, transforms
+        from nipype_quicksilver.spatial.files import write_json
+        from nipype_quicksilver.spatial.records import as_json
 
         field, grid = transforms.read_displacement(self.inputs.displacement)
         inside = None
@@ -123,15 +130,15 @@ class JacobianSummary(LightInterface):
             mask = images.read_mask(self.inputs.mask)
             with itk_threads(self.inputs.num_threads):
                 inside = resampling.resample(mask, grid, interpolation="NearestNeighbor")
-        logs = measures.log_jacobian(field, grid)
+        logs = jacobians.log_jacobian(field, grid)
         with naming(self.inputs.mask if inside is not None else self.inputs.displacement):
-            summary = measures.jacobian_summary(field, grid, inside, logs)
+            summary = jacobians.jacobian_summary(field, grid, inside, logs)
         outputs = self._list_outputs()
-        images.write_json(outputs["out_file"], summary)
+        write_json(outputs["out_file"], as_json(summary))
         images.write_image(outputs["log_jacobian"], logs, grid.affine)
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         out_file = os.path.abspath(self.inputs.out_file)
         return {
             "out_file": out_file,
@@ -146,11 +153,13 @@ class TransformDistanceInputSpec(LightInputSpec):
     first_transform = File(
         exists=True, mandatory=True, desc="affine, composite or displacement field"
     )
-    second_transform = File(exists=True, mandatory=True, desc="another between the same images")
+    second_transform = File(
+        exists=True, mandatory=True, desc="another transform between the same images"
+    )
     mask = File(
         exists=True,
         mandatory=True,
-        desc="its voxels are sent by both transforms; for points of the fixed image, its mask",
+        desc="voxels that both transforms map: a mask of the fixed image",
     )
     out_file = File(
         "distance.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
@@ -160,15 +169,15 @@ class TransformDistanceInputSpec(LightInputSpec):
 class TransformDistanceOutputSpec(TraitedSpec):
     """Outputs of `TransformDistance`; millimetres."""
 
-    out_file = File(exists=True, desc="all numbers (JSON)")
-    voxels = traits.Int(desc="number of voxels that count")
-    mean = traits.Float(desc="mean distance between where both transforms send a voxel")
+    out_file = File(exists=True, desc="all values (JSON)")
+    voxels = traits.Int(desc="number of voxels that were measured")
+    mean = traits.Float(desc="mean distance between the points that both transforms map a voxel to")
     p99 = traits.Float(desc="99th percentile of the distance")
     max = traits.Float(desc="largest distance")
 
 
 class TransformDistance(LightInterface):
-    """Measure how far apart two transforms send the voxels of a mask.
+    """Measure the distance between two transforms over the voxels of a mask.
 
     Examples
     --------
@@ -189,8 +198,10 @@ class TransformDistance(LightInterface):
     input_spec = TransformDistanceInputSpec
     output_spec = TransformDistanceOutputSpec
 
-    def _run_interface(self, runtime):
+    def _run_interface(self, runtime: Any) -> Any:
         from nipype_quicksilver.spatial import images, measures, transforms
+        from nipype_quicksilver.spatial.files import write_json
+        from nipype_quicksilver.spatial.records import as_json
 
         with itk_threads(self.inputs.num_threads):
             distance = measures.transform_distance(
@@ -198,22 +209,23 @@ class TransformDistance(LightInterface):
                 transforms.read_transform(self.inputs.second_transform),
                 images.read_mask(self.inputs.mask),
             )
-        images.write_json(os.path.abspath(self.inputs.out_file), distance)
+        write_json(os.path.abspath(self.inputs.out_file), as_json(distance))
         return runtime
 
-    def _list_outputs(self):
+    def _list_outputs(self) -> dict[str, Any]:
         out_file = os.path.abspath(self.inputs.out_file)
         return {"out_file": out_file, **_numbers(_read_json(out_file))}
 
 
-def _read_json(path: str) -> dict:
-    """Return what a node wrote, or nothing where it did not."""
+def _read_json(path: str) -> dict[str, Any]:
+    """Return the content of an output; empty before the node has run."""
     if not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8") as file:
-        return json.load(file)
+        content: dict[str, Any] = json.load(file)
+    return content
 
 
-def _numbers(values: dict) -> dict:
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
     """Return the numbers among the values."""
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}

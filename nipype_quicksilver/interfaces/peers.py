@@ -1,12 +1,13 @@
-"""Registration by the peers that methods are compared with: greedy, and ANTs' SyN."""
+"""Registration by the external tools that methods are compared with: greedy, and ANTs' SyN."""
+
+from __future__ import annotations
 
 import json
 import os
 import shlex
 import time
+from typing import Any
 
-from nipype.interfaces import ants as nipype_ants
-from nipype.interfaces.ants.registration import RegistrationOutputSpec
 from nipype.interfaces.base import (
     CommandLine,
     CommandLineInputSpec,
@@ -14,33 +15,23 @@ from nipype.interfaces.base import (
     TraitedSpec,
     traits,
 )
+from nipype.utils.filemanip import split_filename
 
-from nipype_quicksilver.evaluation import ants, greedy
+from nipype_quicksilver.evaluation.peers import (
+    GREEDY_WARP,
+    SYN_WARP,
+    greedy_arguments,
+    syn_arguments,
+)
+from nipype_quicksilver.tools import PEERS, ExternalTool
 
 _SUMMARY = "summary.json"
 
 
-def _cpu_seconds():
-    """Return what the processes that this one has started, and that ended, have used."""
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of the processes that this one has started and that have ended."""
     times = os.times()
     return times.children_user + times.children_system
-
-
-class TimedCommand:
-    """A mixin: what the command took goes into ``summary.json``, as `quicksilver` tells it."""
-
-    def _run_interface(self, runtime):
-        start, cpu = time.perf_counter(), _cpu_seconds()
-        runtime = super()._run_interface(runtime)
-        seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
-        if runtime.returncode != 0:
-            self.raise_exception(runtime)
-        with open(os.path.join(runtime.cwd, _SUMMARY), "w", encoding="utf-8") as file:
-            json.dump({"seconds": {"total": seconds}, "cpu_seconds": {"register": cpu}}, file)
-        return runtime
-
-    def _list_outputs(self):
-        return {**super()._list_outputs(), "summary": os.path.abspath(_SUMMARY)}
 
 
 class PeerInputSpec(CommandLineInputSpec):
@@ -51,7 +42,6 @@ class PeerInputSpec(CommandLineInputSpec):
     initial_moving_transform = File(
         exists=True, mandatory=True, desc="ITK affine that maps fixed to moving points"
     )
-    out_warp = File("warp.nii.gz", usedefault=True, hash_files=False, desc="name of the field")
     num_threads = traits.Range(low=1, value=1, usedefault=True, nohash=True, desc="threads")
 
 
@@ -66,36 +56,65 @@ class PeerOutputSpec(TraitedSpec):
 
 
 class _Peer(CommandLine):
-    """A command that writes a displacement field, to be followed by the affine."""
+    """An external tool that writes a displacement field, which the affine follows.
+
+    In its working folder, its inputs have names that any tool can parse.
+    """
 
     input_spec = PeerInputSpec
     output_spec = PeerOutputSpec
+    tool: ExternalTool
+    warp: str
+    affine: str
 
-    def _list_outputs(self):
-        transforms = [os.path.abspath(self.inputs.out_warp), self.inputs.initial_moving_transform]
-        return {"reverse_forward_transforms": transforms}
+    @property
+    def cmd(self) -> str:
+        """The program, or the Python package that replaces it."""
+        return shlex.join(self.tool.command() or (self.tool.program,))
+
+    @property
+    def cmdline(self) -> str:
+        """The command with its arguments."""
+        return f"{self.cmd} {shlex.join(self._arguments())}"
+
+    def _arguments(self) -> list[str]:
+        raise NotImplementedError
+
+    def _image(self, side: str) -> str:
+        """Return the name of an image in the working folder."""
+        return side + split_filename(getattr(self.inputs, f"{side}_image"))[2]
+
+    def _write_affine(self, path: str) -> None:
+        raise NotImplementedError
+
+    def _run_interface(self, runtime: Any) -> Any:
+        for side in ("fixed", "moving"):
+            link = os.path.join(runtime.cwd, self._image(side))
+            if os.path.lexists(link):
+                os.unlink(link)
+            os.symlink(os.path.abspath(getattr(self.inputs, f"{side}_image")), link)
+        self._write_affine(os.path.join(runtime.cwd, self.affine))
+        start, cpu = time.perf_counter(), _cpu_seconds()
+        runtime = super()._run_interface(runtime)
+        seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+        if runtime.returncode != 0:
+            self.raise_exception(runtime)
+        # As in the summary of a registration by this package.
+        with open(os.path.join(runtime.cwd, _SUMMARY), "w", encoding="utf-8") as file:
+            json.dump({"seconds": {"total": seconds}, "cpu_seconds": {"register": cpu}}, file)
+        return runtime
+
+    def _list_outputs(self) -> dict[str, Any]:
+        return {
+            "reverse_forward_transforms": [
+                os.path.abspath(self.warp),
+                self.inputs.initial_moving_transform,
+            ],
+            "summary": os.path.abspath(_SUMMARY),
+        }
 
 
-class GreedyInputSpec(PeerInputSpec):
-    """Inputs of `GreedyRegistration`."""
-
-    fixed_image = File(exists=True, mandatory=True, argstr="-i %s", position=0, desc="fixed brain")
-    moving_image = File(exists=True, mandatory=True, argstr="%s", position=1, desc="moving brain")
-    initial_moving_transform = File(
-        exists=True,
-        mandatory=True,
-        argstr="-it %s",
-        desc="ITK affine that maps fixed to moving points",
-    )
-    out_warp = File(
-        "warp.nii.gz", usedefault=True, hash_files=False, argstr="-o %s", desc="name of the field"
-    )
-    num_threads = traits.Range(
-        low=1, value=1, usedefault=True, nohash=True, argstr="-threads %d", desc="threads"
-    )
-
-
-class GreedyRegistration(TimedCommand, _Peer):
+class GreedyRegistration(_Peer):
     """Register two brains with greedy, from an affine.
 
     Examples
@@ -107,91 +126,55 @@ class GreedyRegistration(TimedCommand, _Peer):
     >>> node.inputs.fixed_image, node.inputs.moving_image = files[:2]
     >>> node.inputs.initial_moving_transform = files[2]
     >>> node.cmdline
-    '...-d 3 -m NCC 2x2x2 -n 100x50x10 -i /...fixed.nii /...moving.nii -it affine.txt -threads 1
-    -o warp.nii.gz'
+    '...-d 3 -m NCC 2x2x2 -n 100x50x10 -i fixed.nii moving.nii -it affine.txt -o warp.nii.gz
+    -threads 1'
     """
 
     _cmd = "greedy"
-    input_spec = GreedyInputSpec
+    tool = PEERS["greedy"]
+    warp = GREEDY_WARP
+    affine = "affine.txt"
 
-    @property
-    def cmd(self) -> str:
-        """The program, or the package that stands in for it."""
-        program = greedy.greedy_command() or ("greedy",)
-        return shlex.join((*program, "-d", "3", *greedy.METRIC))
+    def _arguments(self) -> list[str]:
+        images = (self._image("fixed"), self._image("moving"))
+        return greedy_arguments(*images, self.affine, self.inputs.num_threads)
 
-    def _format_arg(self, name, trait_spec, value):
-        if name == "initial_moving_transform":
-            value = "affine.txt"  # in greedy's format
-        return super()._format_arg(name, trait_spec, value)
-
-    def _run_interface(self, runtime):
+    def _write_affine(self, path: str) -> None:
         import numpy as np
 
         from nipype_quicksilver.spatial.transforms import read_affine
 
-        matrix = read_affine(self.inputs.initial_moving_transform)
-        np.savetxt(os.path.join(runtime.cwd, "affine.txt"), matrix)
-        return super()._run_interface(runtime)
+        np.savetxt(path, read_affine(self.inputs.initial_moving_transform))
 
 
-class AntspyxRegistration(TimedCommand, _Peer):
-    """Register two brains with SyN of the package antspyx, from an affine."""
-
-    _cmd = "antspyx"
-
-    @property
-    def cmd(self) -> str:
-        """Interpreter and module."""
-        return shlex.join((*ants.ANTSPYX, "syn"))
-
-    @property
-    def cmdline(self) -> str:
-        """The command with its files."""
-        inputs = self.inputs
-        names = ("fixed_image", "moving_image", "initial_moving_transform", "out_warp")
-        return f"{self.cmd} {shlex.join(str(getattr(inputs, name)) for name in names)}"
-
-    def _run_interface(self, runtime):
-        threads = str(self.inputs.num_threads)
-        self.inputs.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = threads
-        return super()._run_interface(runtime)
-
-
-class SynOutputSpec(RegistrationOutputSpec):
-    """Outputs of `SynRegistration`."""
-
-    summary = File(exists=True, desc="seconds (JSON)")
-
-
-class SynRegistration(TimedCommand, nipype_ants.Registration):
-    """Register two brains with SyN of the program `antsRegistration`, from an affine.
+class SynRegistration(_Peer):
+    """Register two brains with ANTs' SyN, from an affine.
 
     Examples
     --------
+    >>> files = [getfixture("tmp_path") / name for name in ("fixed.nii", "moving.nii", "a.mat")]
+    >>> [file.touch() for file in files]
+    [None, None, None]
     >>> node = SynRegistration()
-    >>> node.inputs.transforms, node.inputs.number_of_iterations
-    (['SyN'], [[100, 70, 50, 20]])
+    >>> node.inputs.fixed_image, node.inputs.moving_image = files[:2]
+    >>> node.inputs.initial_moving_transform = files[2]
+    >>> "--metric 'CC[fixed.nii,moving.nii,1,4]'" in node.cmdline
+    True
     """
 
-    output_spec = SynOutputSpec
+    _cmd = "antsRegistration"
+    tool = PEERS["SyN"]
+    warp = SYN_WARP
+    affine = "affine.mat"
 
-    def __init__(self, **inputs):
-        settings = {
-            "dimension": 3,
-            "transforms": ["SyN"],
-            "transform_parameters": [(ants.STEP, ants.FLOW_SIGMA, ants.TOTAL_SIGMA)],
-            "metric": ["CC"],
-            "metric_weight": [1],
-            "radius_or_number_of_bins": [ants.RADIUS],
-            "number_of_iterations": [list(ants.ITERATIONS)],
-            "shrink_factors": [list(ants.SHRINK_FACTORS)],
-            "smoothing_sigmas": [list(ants.SMOOTHING)],
-            "sigma_units": ["vox"],
-            "convergence_threshold": [1e-6],
-            "convergence_window_size": [10],
-            "write_composite_transform": True,
-            "random_seed": 1,
-            "float": True,
-        }
-        super().__init__(**{**settings, **inputs})
+    def _arguments(self) -> list[str]:
+        return syn_arguments(self._image("fixed"), self._image("moving"), self.affine)
+
+    def _write_affine(self, path: str) -> None:
+        from nipype_quicksilver.spatial.transforms import read_affine, write_affine
+
+        write_affine(path, read_affine(self.inputs.initial_moving_transform))
+
+    def _run_interface(self, runtime: Any) -> Any:
+        runtime.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(self.inputs.num_threads)
+        return super()._run_interface(runtime)

@@ -33,12 +33,12 @@ def test_voxels_may_be_compressed_alone_and_swapped(tmp_path):
         np.testing.assert_array_equal(read.dataobj, DATA)
 
 
-def test_an_image_with_a_world_is_left_alone(tmp_path):
+def test_an_image_with_an_orientation_is_not_copied(tmp_path):
     nib.save(nib.Nifti1Image(DATA, np.eye(4)), tmp_path / "a.nii.gz")
     assert as_nifti(tmp_path / "a.nii.gz", tmp_path) == tmp_path / "a.nii.gz"
 
 
-def test_nifti_without_a_world_gets_one(tmp_path):
+def test_nifti_without_an_orientation_gets_one(tmp_path):
     image = nib.Nifti1Image(DATA, None)
     image.header["sform_code"] = image.header["qform_code"] = 0
     nib.save(image, tmp_path / "a.nii")
@@ -47,7 +47,7 @@ def test_nifti_without_a_world_gets_one(tmp_path):
     np.testing.assert_array_equal(read_image(as_nifti(tmp_path / "a.nii", tmp_path)).dataobj, DATA)
 
 
-def test_a_nifti_pair_keeps_its_world(tmp_path):
+def test_a_nifti_pair_keeps_its_orientation(tmp_path):
     affine = np.diag([1.0, 2.0, 3.0, 1.0])
     nib.save(nib.Nifti1Pair(DATA, affine), tmp_path / "a.img")
     other = tmp_path / "other.nii"
@@ -55,7 +55,7 @@ def test_a_nifti_pair_keeps_its_world(tmp_path):
     assert np.array_equal(nib.load(as_nifti(tmp_path / "a.hdr", tmp_path, other)).affine, affine)
 
 
-def test_labels_lie_where_their_image_lies(tmp_path):
+def test_labels_get_the_orientation_of_their_image(tmp_path):
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = 10, 20, 30
     nib.save(nib.Nifti1Image(DATA, affine), tmp_path / "image.nii")
@@ -79,7 +79,7 @@ def test_a_copy_is_made_again_only_if_the_file_changed(tmp_path):
     assert as_nifti(tmp_path / "a.hdr", tmp_path / "copies").stat().st_mtime > 3
 
 
-def test_a_copy_is_made_again_where_the_image_of_the_labels_moved(tmp_path):
+def test_a_copy_is_made_again_if_the_image_of_the_labels_changed(tmp_path):
     (tmp_path / "copies").mkdir()
     trees.analyze(tmp_path / "labels", DATA)
     image, affine = tmp_path / "image.nii", np.diag([2.0, 2, 2, 1])
@@ -98,7 +98,9 @@ def test_a_copy_is_made_again_where_the_image_of_the_labels_moved(tmp_path):
 def test_half_a_pair_and_other_bytes_are_refused(tmp_path):
     trees.analyze(tmp_path / "a", DATA)
     (tmp_path / "a.img").unlink()
-    with pytest.raises(InputError, match=r"a.hdr: a.img is not beside it; copy both files"):
+    with pytest.raises(
+        InputError, match=r"a.hdr: a.img is not in the same folder; copy both files"
+    ):
         as_nifti(tmp_path / "a.hdr", tmp_path)
     for suffix in ("hdr", "img"):
         (tmp_path / f"b.{suffix}").write_bytes(b"no image" * 50)

@@ -2,8 +2,9 @@ import pytest
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.evaluation.datasets import find_subjects, ordered_pairs
-from nipype_quicksilver.evaluation.pairs import with_worlds
-from nipype_quicksilver.spatial.images import check_same_grid, read_image, read_labels
+from nipype_quicksilver.evaluation.pairs import with_orientations
+from nipype_quicksilver.spatial.grids import check_same_grid
+from nipype_quicksilver.spatial.images import read_image, read_labels
 from tests.helpers import trees
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* of the .* subjects")
@@ -37,7 +38,7 @@ def test_files_are_found_and_can_be_read(dataset, make, image, labels, around, t
     assert subjects[0].labels == root / labels
     assert (subjects[0].mask is not None) == (dataset == "MGH10")
     (tmp_path / "copies").mkdir()
-    for pair in with_worlds(ordered_pairs(dataset, subjects), tmp_path / "copies"):
+    for pair in with_orientations(ordered_pairs(dataset, subjects), tmp_path / "copies"):
         for side in ("fixed", "moving"):
             check_same_grid(
                 read_image(getattr(pair, side)), read_labels(getattr(pair, f"{side}_labels"))
@@ -49,7 +50,7 @@ def test_folders_of_one_level_are_found_too(tmp_path):
     assert find_subjects("LPBA40", root)[1].image.parent.name == "S03"
 
 
-def test_every_subject_meets_every_other_one(tmp_path):
+def test_all_ordered_pairs(tmp_path):
     subjects = find_subjects("CUMC12", trees.cumc12(tmp_path))
     pairs = ordered_pairs("CUMC12", subjects)
     assert [pair.name for pair in pairs] == [
@@ -70,17 +71,17 @@ def test_fewer_pairs_are_the_first_of_more(tmp_path):
     assert names[0] != [pair.name for pair in ordered_pairs("CUMC12", subjects, 2, seed=6)]
 
 
-def test_missing_subjects_are_told(tmp_path):
+def test_missing_subjects_are_reported(tmp_path):
     with pytest.warns(UserWarning, match="has 3 of the 12 subjects of CUMC12"):
         find_subjects("CUMC12", trees.cumc12(tmp_path))
 
 
-def test_what_is_no_data_set_is_refused(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="data set 'OASIS' is unknown; give LPBA40, IBSR18"):
         find_subjects("OASIS", tmp_path)
-    with pytest.raises(InputError, match="no such folder; give the one in which MGH10"):
+    with pytest.raises(InputError, match="no such folder; give the folder in which MGH10"):
         find_subjects("MGH10", tmp_path / "none")
-    with pytest.raises(InputError, match=r"is not MGH10; .* such as .*Brains/g1 or Heads/g1"):
+    with pytest.raises(InputError, match=r"is not MGH10, .* such as .*Brains/g1 or Heads/g1"):
         find_subjects("MGH10", trees.cumc12(tmp_path))
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import nibabel as nib
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.evaluation.measures import LOG10_EDGES, measure
+from nipype_quicksilver.evaluation.measures import LOG10_EDGES, Measures, measure
 from nipype_quicksilver.evaluation.report import write_report
 from nipype_quicksilver.evaluation.tables import Measured
+from nipype_quicksilver.spatial.records import as_json, from_json
 from nipype_quicksilver.spatial.transforms import affine_transform
 
 SIDE = 12
@@ -34,25 +36,25 @@ def cubes():
 
 
 def test_a_shift_is_measured(cubes):
-    found = measure(shift(1.0), **cubes, reference=shift(0.0))
-    overlap = found["overlap"]
-    assert overlap["labels"][1]["target_overlap"] == 0.75
-    assert overlap["labels"][2]["target_overlap"] == 0.75
-    assert overlap["mean"]["target_overlap"] == overlap["total"]["target_overlap"] == 0.75
-    assert found["jacobian"]["folded"] == 0
-    assert np.flatnonzero(found["distance"]).tolist() in ([99], [100])
-    assert found["distance"].sum() == found["log10_jacobian"].sum() == 128
+    measures = measure(shift(1.0), **cubes, reference=shift(0.0))
+    overlap = measures.overlap
+    assert overlap.labels["1"].target_overlap == 0.75
+    assert overlap.labels["2"].target_overlap == 0.75
+    assert overlap.mean.target_overlap == overlap.total.target_overlap == 0.75
+    assert measures.jacobian.folded == 0
+    assert np.flatnonzero(measures.distance).tolist() in ([99], [100])
+    assert sum(measures.distance) == sum(measures.log10_jacobian) == 128
 
 
-def test_a_scale_is_seen_in_the_jacobian(cubes):
-    found = measure(shift(0.0, scale=1.2), **cubes, reference=shift(0.0))
-    for name in ("log10_jacobian", "difference"):
-        (bin_,) = np.flatnonzero(found[name])
+def test_a_scale_is_measured_by_the_jacobian(cubes):
+    measures = measure(shift(0.0, scale=1.2), **cubes, reference=shift(0.0))
+    for histogram in (measures.log10_jacobian, measures.difference):
+        (bin_,) = np.flatnonzero(histogram)
         assert LOG10_EDGES[bin_] <= 3 * np.log10(1.2) <= LOG10_EDGES[bin_ + 1]
 
 
 def test_labels_that_miss_each_other_are_refused(cubes):
-    with pytest.raises(InputError, match="no label comes to lie"):
+    with pytest.raises(InputError, match="none of its labels, warped, lies within"):
         measure(shift(50.0), **cubes)
 
 
@@ -64,17 +66,19 @@ def read_table(path):
 @pytest.fixture
 def reported(cubes, tmp_path):
     """Folder of a report on two methods and three pairs of two label sets."""
-    found = []
+    measured = []
     for method, size in (("LP", 1.0), ("LO", 0.0)):
         for pair, label_set, change in (("a", "one", 0.0), ("b", "one", 1.0), ("c", "two", 0.0)):
             reference = None if method == "LO" else shift(0.0)
             measures = measure(shift(size + change), **cubes, reference=reference)
-            plain = json.loads(json.dumps(measures, default=lambda item: item.tolist()))
-            plain |= {"seconds": 2.0 + change, "cpu_seconds": 4.0}
-            found.append(Measured(pair, label_set, method, plain))
+            timed = replace(measures, seconds=2.0 + change, cpu_seconds=4.0)
+            content = json.loads(json.dumps(as_json(timed)))
+            read = from_json(Measures, content, "measures.json", "")
+            assert read == timed
+            measured.append(Measured(pair, label_set, method, read))
     times = [{"device": "cpu", "threads": n, "seconds": 4.0 / n} for n in (1, 2, 2)]
     times.append({"device": "cuda", "threads": 1, "seconds": 0.1})
-    write_report(tmp_path / "report", found, times)
+    write_report(tmp_path / "report", measured, times)
     return tmp_path / "report"
 
 
@@ -106,17 +110,17 @@ def test_errors_are_those_of_all_voxels_of_all_pairs(reported):
 
 
 def test_summary(reported):
-    told = json.loads((reported / "summary.json").read_text())
-    row = next(r for r in told["methods"] if (r["label_set"], r["method"]) == ("one", "LP"))
+    summary = json.loads((reported / "summary.json").read_text())
+    row = next(r for r in summary["methods"] if (r["label_set"], r["method"]) == ("one", "LP"))
     assert row["pairs"] == 2
     assert row["target_overlap_mean"] == pytest.approx((0.75 + 0.5) / 2)
     assert row["target_overlap_median"] == pytest.approx(0.625)
     assert (row["seconds_median"], row["cpu_seconds_median"]) == (2.5, 4.0)
-    assert told["reference"] == "LO"
-    assert len(told["times"]) == 4
+    assert summary["reference"] == "LO"
+    assert len(summary["times"]) == 4
 
 
-def test_figures_tell_numbers(reported):
+def test_figures_show_numbers(reported):
     texts = {}
     for name in ("overlap", "jacobians", "times"):
         assert (reported / f"{name}.png").stat().st_size > 5000
@@ -130,8 +134,8 @@ def test_figures_tell_numbers(reported):
 
 
 def test_figures_are_the_same_again(reported, tmp_path, cubes):
-    found = [Measured("a", "one", "LO", measure(shift(0.0), **cubes))]
+    measured = [Measured("a", "one", "LO", measure(shift(0.0), **cubes))]
     for name in ("first", "second"):
-        write_report(tmp_path / name, found)
+        write_report(tmp_path / name, measured)
     for file in (tmp_path / "first").iterdir():
         assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes(), file

@@ -8,7 +8,7 @@ HEADER = "fixed\tmoving\tfixed_labels\tmoving_labels"
 
 @pytest.fixture
 def table(tmp_path):
-    """A function that writes a table beside files a, b and c with labels."""
+    """A function that writes a table next to files a, b and c with labels."""
     for name in "abc":
         (tmp_path / f"{name}.nii.gz").touch()
         (tmp_path / f"{name}_labels.nii.gz").touch()
@@ -45,7 +45,7 @@ def test_written_pairs_are_read_again(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "rows", "told"),
+    ("header", "rows", "text"),
     [
         (HEADER, [], "has no rows"),
         ("fixed\tmoving", ["a.nii.gz\tb.nii.gz"], "lacks the column fixed_labels, moving_labels;"),
@@ -57,25 +57,25 @@ def test_written_pairs_are_read_again(table, tmp_path):
         (f"{HEADER}\taffine", [row("a", "b", " ")], "or remove the column"),
         (HEADER, [row("a", "d")], "row 2: moving:"),
         (HEADER, [row("a", "a")], "with itself"),
-        (HEADER, [row("a", "b"), row("b", "a"), row("a", "b")], "row 4 is row 2 again"),
+        (HEADER, [row("a", "b"), row("b", "a"), row("a", "b")], "row 4 repeats row 2"),
     ],
 )
-def test_wrong_tables_are_refused(table, header, rows, told):
+def test_wrong_tables_are_refused(table, header, rows, text):
     path = table(*rows, header=header)
     with pytest.raises(InputError, match=f"^{path}: ") as refusal:
         read_pairs(path)
-    assert told in str(refusal.value)
+    assert text in str(refusal.value)
 
 
-def test_what_is_no_table_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     (tmp_path / "pairs.tsv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(InputError, match="no table in UTF-8"):
+    with pytest.raises(InputError, match="not a table in UTF-8"):
         read_pairs(tmp_path / "pairs.tsv")
     with pytest.raises(InputError, match="no such file"):
         read_pairs(tmp_path / "none.tsv")
 
 
-def test_names_are_different(tmp_path):
+def test_names_are_unique(tmp_path):
     def pair(fixed, moving):
         return Pair("", tmp_path / fixed, tmp_path / moving, tmp_path / "x", tmp_path / "y")
 

@@ -1,19 +1,21 @@
 import json
+import shlex
+import shutil
 import stat
 import sys
 
 import numpy as np
 import pytest
 
+from nipype_quicksilver import tools
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.evaluation import ants, greedy, methods
+from nipype_quicksilver.evaluation import methods
 from nipype_quicksilver.evaluation.pairs import Pair
-from nipype_quicksilver.interfaces.peers import AntspyxRegistration, GreedyRegistration
+from nipype_quicksilver.interfaces.peers import GreedyRegistration, SynRegistration
 from nipype_quicksilver.spatial.transforms import read_affine
 from nipype_quicksilver.workflows import init_evaluation_wf
 
-needs_greedy = pytest.mark.skipif(greedy.greedy_command() is None, reason="greedy is not installed")
-needs_ants = pytest.mark.skipif(not ants.has_package(), reason="antspyx is not installed")
+PEERS = {"greedy": GreedyRegistration, "SyN": SynRegistration}
 
 
 @pytest.fixture
@@ -92,8 +94,8 @@ def test_resources(pairs):
 
 
 def test_unusable_arguments(pairs, monkeypatch, tmp_path):
-    def refused(told, **changes):
-        with pytest.raises(InputError, match=told):
+    def refused(text, **changes):
+        with pytest.raises(InputError, match=text):
             init_evaluation_wf(**{"pairs": pairs, "omp_nthreads": 1, **changes})
 
     refused("no pairs", pairs=[])
@@ -104,45 +106,58 @@ def test_unusable_arguments(pairs, monkeypatch, tmp_path):
     own = {"methods": ["LPC"], "prediction_network": tmp_path}
     refused("method 'LPC' corrects by a second network", **own)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(greedy, "find_spec", lambda name: None)
-    monkeypatch.setattr(ants, "find_spec", lambda name: None)
-    refused("neither the program greedy nor the package picsl-greedy", methods=["greedy"])
-    refused("neither the program antsRegistration nor the package antspyx", methods=["SyN"])
+    monkeypatch.setattr(tools, "find_spec", lambda name: None)
+    refused("greedy is not installed; .* the package picsl-greedy", methods=["greedy"])
+    refused("ANTs is not installed; .* the package antspyx", methods=["SyN"])
 
 
-def test_peers_are_taken_where_they_are(pairs, monkeypatch, tmp_path):
-    for program in ("greedy", "antsRegistration"):
-        file = tmp_path / program
-        file.write_text("#!/bin/sh\n")
-        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+def test_peers_are_programs_or_packages(pairs, monkeypatch, tmp_path):
+    programs = {"greedy": tmp_path / "greedy", "SyN": tmp_path / "antsRegistration"}
+    for program in programs.values():
+        program.write_text("#!/bin/sh\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
-    workflow = init_evaluation_wf(pairs=pairs, omp_nthreads=2, methods=["greedy", "SyN"])
-    assert greedy.greedy_command() == (str(tmp_path / "greedy"),)
-    syn = workflow.get_node("register_SyN")
-    assert syn.inputs.transforms == ["SyN"] and syn.inputs.num_threads == 2
-    edge = workflow._graph.get_edge_data(syn, workflow.get_node("measure_SyN"))
-    assert ("composite_transform", "transforms") in edge["connect"]
+    workflow = init_evaluation_wf(pairs=pairs, omp_nthreads=2, methods=list(PEERS))
+    for name, program in programs.items():
+        node = workflow.get_node(f"register_{name}")
+        assert node.interface.cmd == str(program) and node.inputs.num_threads == 2
+        edge = workflow._graph.get_edge_data(node, workflow.get_node(f"measure_{name}"))
+        assert ("reverse_forward_transforms", "transforms") in edge["connect"]
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(ants, "find_spec", lambda name: True)
-    workflow = init_evaluation_wf(pairs=pairs, omp_nthreads=2, methods=["SyN"])
-    assert isinstance(workflow.get_node("register_SyN").interface, AntspyxRegistration)
+    monkeypatch.setattr(tools, "find_spec", lambda name: True)
+    for name, module in (("greedy", "picsl_greedy"), ("SyN", "antspyx")):
+        words = (sys.executable, "-m", f"nipype_quicksilver.preprocessing.{module}")
+        assert PEERS[name]().cmd == shlex.join(words)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_file_names_of_users_are_not_in_commands(name, pair, tmp_path):
+    folder = tmp_path / "a study, [first] & 'last'; $HOME"
+    folder.mkdir()
+    for side in ("fixed", "moving"):
+        shutil.copy(getattr(pair, side), folder / f"{side} x.nii.gz")
+    node = PEERS[name](fixed_image=folder / "fixed x.nii.gz")
+    node.inputs.moving_image = folder / "moving x.nii.gz"
+    node.inputs.initial_moving_transform = pair.affine
+    assert "study" not in node.cmdline
+    assert "fixed.nii.gz" in node.cmdline and "moving.nii.gz" in node.cmdline
 
 
 def test_own_networks():
     both = {"prediction_network": "p.safetensors", "correction_network": "c.safetensors"}
-    assert methods.settings_of("LP", **both) == {
+    assert methods.node_inputs("LP", **both) == {
         "method": "predict",
         "prediction_network": "p.safetensors",
     }
-    assert methods.settings_of("LPC", **both) == {"method": "correct", **both}
-    assert methods.settings_of("LPP", **both)["prediction_network"] == "p.safetensors"
-    assert "correction_network" not in methods.settings_of("LPP", **both)
-    assert methods.settings_of("LPP")["prediction_network"].endswith("prediction.safetensors")
-    assert methods.settings_of("LO", **both) == {"method": "optimize"}
+    assert methods.node_inputs("LPC", **both) == {"method": "correct", **both}
+    assert methods.node_inputs("LPP", **both)["prediction_network"] == "p.safetensors"
+    assert "correction_network" not in methods.node_inputs("LPP", **both)
+    assert methods.node_inputs("LPP")["prediction_network"].endswith("prediction.safetensors")
+    assert methods.node_inputs("LO", **both) == {"method": "optimize"}
 
 
-def test_a_command_takes_its_affine_and_its_time(pair, tmp_path, monkeypatch):
-    """Greedy is played by a script, which keeps what it was told."""
+def test_a_command_gets_its_affine_and_is_timed(pair, tmp_path, monkeypatch):
+    """A script in the place of greedy copies the affine that it is given."""
     script = tmp_path / "greedy"
     script.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
@@ -158,23 +173,20 @@ def test_a_command_takes_its_affine_and_its_time(pair, tmp_path, monkeypatch):
     matrix = np.loadtxt((work / "warp.nii.gz").read_text().splitlines())
     assert np.allclose(matrix, read_affine(pair.affine))
     assert outputs.reverse_forward_transforms == [str(work / "warp.nii.gz"), str(pair.affine)]
-    told = json.loads((work / "summary.json").read_text())
-    assert told["seconds"]["total"] > 0 and told["cpu_seconds"]["register"] > 0
+    summary = json.loads((work / "summary.json").read_text())
+    assert summary["seconds"]["total"] > 0 and summary["cpu_seconds"]["register"] > 0
 
 
-@needs_greedy
-def test_greedy_aligns_labels(pair, tmp_path, measured):
-    node = GreedyRegistration(fixed_image=pair.fixed, moving_image=pair.moving)
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_align_labels(name, pair, tmp_path, measured):
+    if tools.PEERS[name].command() is None:
+        pytest.skip(f"{tools.PEERS[name].title} is not installed")
+    folder = tmp_path / "a study, [first] & 'last'"
+    folder.mkdir()
+    node = PEERS[name](fixed_image=pair.fixed)
+    node.inputs.moving_image = shutil.copy(pair.moving, folder / "moving x.nii.gz")
     node.inputs.initial_moving_transform = pair.affine
-    outputs = node.run(cwd=tmp_path).outputs
-    assert measured(outputs.reverse_forward_transforms) > measured([pair.affine]) + 0.05
-
-
-@needs_ants
-def test_syn_aligns_labels(pair, tmp_path, measured):
-    node = AntspyxRegistration(fixed_image=pair.fixed, moving_image=pair.moving)
-    node.inputs.initial_moving_transform = pair.affine
-    outputs = node.run(cwd=tmp_path).outputs
+    outputs = node.run(cwd=folder).outputs
     assert measured(outputs.reverse_forward_transforms) > measured([pair.affine]) + 0.05
 
 
