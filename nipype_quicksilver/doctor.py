@@ -1,4 +1,4 @@
-"""What is installed and whether it works: ``python -m nipype_quicksilver doctor``.
+"""Checks of the installation: ``python -m nipype_quicksilver doctor``.
 
 Importing this module is cheap; libraries are imported by the functions that need them.
 """
@@ -22,34 +22,45 @@ if TYPE_CHECKING:
     import torch
 
 from nipype_quicksilver.data import data_file
+from nipype_quicksilver.tools import (
+    AFFINE_TOOLS,
+    ANTS_BRAIN_EXTRACTION,
+    BRAIN_EXTRACTION_TOOLS,
+    PEERS,
+    ExternalTool,
+)
 
-#: Distributions whose versions are told.
+#: Distributions whose versions are reported.
 PACKAGES = (
     *("torch", "nipype", "numpy", "scipy", "nibabel", "nitransforms", "SimpleITK", "nilearn"),
     *("matplotlib", "safetensors", "traits", "deepbet"),
 )
-#: Other programs and packages, by what they are good for: programs on the PATH, modules.
-ENGINES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "deepbet (brain extraction)": ((), ("deepbet",)),
-    "FSL (bet, flirt)": (("bet", "flirt"), ()),
-    "SynthStrip": (("mri_synthstrip",), ()),
-    "AFNI (3dSkullStrip)": (("3dSkullStrip",), ()),
-    "ANTs": (("antsRegistration",), ("ants",)),
-    "greedy": (("greedy",), ("picsl_greedy",)),
-    "NiftyReg": (("reg_aladin",), ()),
-    "Graphviz (graphs of workflows)": (("dot",), ()),
-    "pybids (cohorts)": ((), ("bids",)),
-    "TemplateFlow (templates)": ((), ("templateflow",)),
-    "TensorBoard (training)": ((), ("tensorboard",)),
+#: External tools, each once.
+TOOLS: tuple[ExternalTool, ...] = tuple(
+    dict.fromkeys(
+        (
+            *BRAIN_EXTRACTION_TOOLS.values(),
+            ANTS_BRAIN_EXTRACTION,
+            *AFFINE_TOOLS.values(),
+            *PEERS.values(),
+        )
+    )
+)
+#: Optional programs on the PATH and Python modules, by their titles.
+OPTIONAL_PROGRAMS = {"Graphviz (graphs of workflows)": "dot"}
+OPTIONAL_MODULES = {
+    "pybids (cohorts)": "bids",
+    "TemplateFlow (templates)": "templateflow",
+    "TensorBoard (training)": "tensorboard",
 }
 GOOD, BAD, NOTE = "good", "bad", "note"
 
-#: Bytes that a registration of whole heads writes to the temporary folder and keeps in memory.
+#: Bytes that a registration of whole heads writes to the temporary folder, and that it allocates.
 _DISK, _MEMORY = 2e9, 4e9
-# The self-test: voxels along an axis, width and height of a bump, and what may be wrong after a
-# shoot (mean, voxels) and left by a registration (share of the bump).
+# The self-test: voxels along an axis, width and height of a bump; largest mean inverse consistency
+# of a geodesic, voxels, and largest fraction of the bump that a registration may leave.
 _SIDE, _WIDTH, _HEIGHT = 32, 6.0, 2.0
-_INCONSISTENT, _LEFT = 0.01, 0.5
+_INCONSISTENT, _REMAINING = 0.01, 0.5
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,11 @@ class Finding:
     Attributes
     ----------
     part, name : str
-        Heading and what was looked at.
+        Heading, and what was checked.
     text : str
-        What was found; no path of the user's but for the temporary folder.
+        Result; it contains no path of the user except for the temporary folder.
     state : str
-        ``good``; ``note``, where something is not there or is worth knowing; ``bad``.
+        ``good``; ``note``, where something optional is missing or worth knowing; ``bad``.
     """
 
     part: str
@@ -73,41 +84,40 @@ class Finding:
 
 
 def examine(work_dir: Path | None = None, device: str = "auto") -> list[Finding]:
-    """Look at everything, and test shooting and registration.
+    """Check everything, and test shooting and registration.
 
     Parameters
     ----------
     work_dir : Path, optional
-        Folder for intermediate files that is looked at; the temporary one unless given.
+        Folder for intermediate files to check; default: the temporary folder.
     device : str
-        Where the test computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        Where the tests compute: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns
     -------
     list of Finding
-        In the order in which they are shown. Something that is broken is a finding, never an
-        exception.
+        In the order in which they are shown. What is broken is a finding, never an exception.
     """
     parts: tuple[Callable[[], list[Finding]], ...] = (
         _system,
         _packages,
         _devices,
         lambda: _space(work_dir or Path(tempfile.gettempdir())),
-        _engines,
+        _tools,
         _networks,
         lambda: _self_test(device),
     )
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for part in parts:
         try:
-            found += part()
+            findings += part()
         except Exception as error:
-            found.append(Finding("broken", *_described(error)))
-    return found
+            findings.append(Finding("broken", *_described(error)))
+    return findings
 
 
 def _described(error: Exception) -> tuple[str, str, str]:
-    """Return name, text and state of a finding that could not be made."""
+    """Return name, text and state of a check that failed."""
     return type(error).__name__, str(error), BAD
 
 
@@ -127,13 +137,14 @@ def _system() -> list[Finding]:
 
 def _packages() -> list[Finding]:
     part = "packages"
-    found = []
+    findings = []
     for name in PACKAGES:
         try:
-            found.append(Finding(part, name, metadata.version(name)))
+            findings.append(Finding(part, name, metadata.version(name)))
         except metadata.PackageNotFoundError:
-            found.append(Finding(part, name, "is not installed; install this package again", BAD))
-    return found
+            text = "is not installed; install this package again"
+            findings.append(Finding(part, name, text, BAD))
+    return findings
 
 
 def _devices() -> list[Finding]:
@@ -151,30 +162,30 @@ def _devices() -> list[Finding]:
         )
         if name in os.environ
     }
-    found = [Finding(part, "CPUs", cpus)]
+    findings = [Finding(part, "CPUs", cpus)]
     memory = _memory()
     if memory is not None:
         state = GOOD if memory > _MEMORY else NOTE
         advice = "" if state == GOOD else f"; a registration takes up to {_MEMORY / 1e9:.0f} GB"
-        found.append(Finding(part, "memory", f"{memory / 1e9:.1f} GB free{advice}", state))
+        findings.append(Finding(part, "memory", f"{memory / 1e9:.1f} GB free{advice}", state))
     if settings:
         text = ", ".join(f"{name}={value}" for name, value in settings.items())
-        found.append(Finding(part, "set by the environment", text))
+        findings.append(Finding(part, "set by the environment", text))
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = (
             "torch is built for CPUs only" if built is None else f"torch for CUDA {built} sees none"
         )
-        return [*found, Finding(part, "GPU", f"none: {why}; everything works on the CPU", NOTE)]
+        return [*findings, Finding(part, "GPU", f"none: {why}; everything works on the CPU", NOTE)]
     for number in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(number)
         text = f"{device.name}, {device.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
-        found.append(Finding(part, f"GPU {number}", text))
-    return found
+        findings.append(Finding(part, f"GPU {number}", text))
+    return findings
 
 
 def _memory() -> int | None:
-    """Return the bytes of memory that are free, where the system tells."""
+    """Return the bytes of free memory; None where the system does not report it."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -184,7 +195,7 @@ def _memory() -> int | None:
 
 
 def _space(folder: Path) -> list[Finding]:
-    shown = str(folder.absolute()).replace(str(Path.home()), "~", 1)  # no name of a user
+    shown = str(folder.absolute()).replace(str(Path.home()), "~", 1)  # without the name of the user
     part, name = "disk", f"folder {shown}"
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -199,18 +210,23 @@ def _space(folder: Path) -> list[Finding]:
     return [Finding(part, name, f"can be written to, {free / 1e9:.0f} GB free")]
 
 
-def _engines() -> list[Finding]:
-    found = []
-    for name, (programs, modules) in ENGINES.items():
-        here = [program for program in programs if shutil.which(program) is not None]
-        here += [f"{module} (Python)" for module in modules if find_spec(module) is not None]
-        wanted = [*programs, *(f"{module} (Python)" for module in modules)]
-        if here:
-            found.append(Finding("engines", name, ", ".join(here)))
-        else:
-            text = f"not installed ({' or '.join(wanted)})"
-            found.append(Finding("engines", name, text, NOTE))
-    return found
+def _tools() -> list[Finding]:
+    return [
+        *(_tool("external tools", tool.title, tool.program, tool.package) for tool in TOOLS),
+        *(_tool("optional", title, program=name) for title, name in OPTIONAL_PROGRAMS.items()),
+        *(_tool("optional", title, module=name) for title, name in OPTIONAL_MODULES.items()),
+    ]
+
+
+def _tool(part: str, title: str, program: str = "", module: str = "") -> Finding:
+    """Return whether a program is on the PATH, or a Python module is installed."""
+    names = {program: program, module: f"{module} (Python)"}
+    names.pop("", None)
+    installed = [program] if program and shutil.which(program) is not None else []
+    installed += [names[module]] if module and find_spec(module) is not None else []
+    if installed:
+        return Finding(part, title, ", ".join(installed))
+    return Finding(part, title, f"not installed ({' or '.join(names.values())})", NOTE)
 
 
 def _networks() -> list[Finding]:
@@ -219,19 +235,19 @@ def _networks() -> list[Finding]:
 
     part = "networks"
     folder = data_file("networks")
-    found = []
+    findings = []
     for path in sorted(folder.glob("*.safetensors")):
         try:
             _, card = load_checkpoint(path)
         except InputError as error:
             text = str(error).removeprefix(f"{path}: ") + "; install this package again"
-            found.append(Finding(part, path.stem, text, BAD))
+            findings.append(Finding(part, path.stem, text, BAD))
         else:
-            found.append(Finding(part, path.stem, f"SHA-256 {card.sha256[:12]}... is right"))
-    if not found:
+            findings.append(Finding(part, path.stem, f"SHA-256 {card.sha256[:12]}... is right"))
+    if not findings:
         text = "none came with this installation; install the package again"
-        found.append(Finding(part, "shipped networks", text, BAD))
-    return found
+        findings.append(Finding(part, "shipped networks", text, BAD))
+    return findings
 
 
 def _self_test(device: str) -> list[Finding]:
@@ -245,7 +261,7 @@ def _self_test(device: str) -> list[Finding]:
 def _tested(
     name: str, test: Callable[[torch.device], tuple[bool, str]], device: torch.device
 ) -> Finding:
-    """Run a test; that it breaks is a finding."""
+    """Run a test; an exception is a finding."""
     start = time.perf_counter()
     try:
         passed, text = test(device)
@@ -256,7 +272,7 @@ def _tested(
 
 
 def _bump(device: torch.device) -> torch.Tensor:
-    """Return a displacement along x, (1, 3, X, Y, Z), high in the middle."""
+    """Return a displacement along x, (1, 3, X, Y, Z), mm on voxels of 1 mm: a Gaussian."""
     import torch
 
     x = torch.arange(_SIDE, dtype=torch.float32) - (_SIDE - 1) / 2
@@ -267,7 +283,7 @@ def _bump(device: torch.device) -> torch.Tensor:
 
 
 def _test_shooting(device: torch.device) -> tuple[bool, str]:
-    """Shoot a bump; both maps must be inverse to each other."""
+    """Shoot a bump; forward and inverse map must be consistent."""
     from nipype_quicksilver.lddmm.fields import compose
     from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.settings import Kernel
@@ -278,14 +294,14 @@ def _test_shooting(device: torch.device) -> tuple[bool, str]:
     operator = KernelOperator(kernel, (_SIDE,) * 3, 1.0, bump.dtype, device)
     geodesic = shoot(operator.sharpen(bump), operator, steps=5, both=True)
     assert geodesic.forward is not None
-    apart = float(compose(geodesic.inverse, geodesic.forward).norm(dim=1).mean())
-    far = float(geodesic.forward.norm(dim=1).max())
-    passed = apart < _INCONSISTENT and 0.9 * _HEIGHT < far < 1.1 * _HEIGHT
-    return passed, f"moved by {far:.2f} mm, there and back {apart:.4f} mm"
+    inconsistency = float(compose(geodesic.inverse, geodesic.forward).norm(dim=1).mean())
+    largest = float(geodesic.forward.norm(dim=1).max())
+    passed = inconsistency < _INCONSISTENT and 0.9 * _HEIGHT < largest < 1.1 * _HEIGHT
+    return passed, f"moved by {largest:.2f} mm, inverse consistency {inconsistency:.4f} mm"
 
 
 def _test_registration(device: torch.device) -> tuple[bool, str]:
-    """Register an image to itself, bent by a bump, which must be found."""
+    """Register an image to itself, deformed by a bump, which must be recovered."""
     import torch
 
     from nipype_quicksilver.lddmm.fields import sample
@@ -300,9 +316,9 @@ def _test_registration(device: torch.device) -> tuple[bool, str]:
     moving = box_mean(noise.to(device), 2)
     moving = (moving - moving.min()) / (moving.max() - moving.min())
     settings = Settings(stages=(Stage(4, 4, 12), Stage(2, 2, 12)))
-    found = optimize(sample(moving, truth), moving, settings)
-    inverse = shoot(found.momentum, found.operator, steps=found.steps).inverse
+    result = optimize(sample(moving, truth), moving, settings)
+    inverse = shoot(result.momentum, result.operator, steps=result.steps).inverse
     inside = truth.norm(dim=1) > _HEIGHT / 4
-    left = (upsample(inverse, settings.velocity) - truth).norm(dim=1)[inside].mean()
-    share = float(left / truth.norm(dim=1)[inside].mean())
-    return share < _LEFT, f"{100 * share:.0f}% of a known deformation is left"
+    error = (upsample(inverse, settings.velocity) - truth).norm(dim=1)[inside].mean()
+    fraction = float(error / truth.norm(dim=1)[inside].mean())
+    return fraction < _REMAINING, f"{100 * fraction:.0f}% of a known deformation remains"

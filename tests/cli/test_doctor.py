@@ -13,16 +13,16 @@ from nipype_quicksilver.lddmm import shooting
 
 def test_all_is_well_here(capsys):
     assert main(["doctor", "--device=cpu", "--num-threads=1"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for text in ("Python", "torch", "GPU", "CPUs", "greedy", "Graphviz", "prediction", "SHA-256"):
-        assert text in told
-    assert told.count("  ok  ") > 15
-    assert "of a known deformation is left" in told
-    assert "All is well." in told
-    assert "With a bug report, send all of the above" in told
+        assert text in printed
+    assert printed.count("  ok  ") > 15
+    assert "of a known deformation remains" in printed
+    assert "All is well." in printed
+    assert "With a bug report, send all of the above" in printed
 
 
-def test_quiet_tells_nothing_where_all_is_well(capsys):
+def test_quiet_prints_nothing_if_all_is_well(capsys):
     assert main(["doctor", "--quiet", "--device=cpu"]) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -43,10 +43,11 @@ def test_a_wrong_number_fails(monkeypatch, capsys):
 
     monkeypatch.setattr(shooting, "shoot", wrong)
     assert main(["doctor", "--device=cpu"]) == 1
-    told = capsys.readouterr().out
-    assert "  BAD shooting" in told
+    printed = capsys.readouterr().out
+    assert "  BAD shooting" in printed
     assert (
-        "Broken: shooting (cpu), registration (cpu)." in told or "Broken: shooting (cpu)." in told
+        "Broken: shooting (cpu), registration (cpu)." in printed
+        or "Broken: shooting (cpu)." in printed
     )
 
 
@@ -56,12 +57,12 @@ def test_a_damaged_network_is_found(monkeypatch, tmp_path, capsys):
     with open(tmp_path / "networks" / "prediction.safetensors", "r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x55" if file.read(1) != b"\x55" else b"\xaa")
-    monkeypatch.setattr(doctor, "files", lambda name: tmp_path)
+    monkeypatch.setattr(doctor, "data_file", lambda *parts: tmp_path.joinpath(*parts))
     assert main(["doctor", "--quiet", "--device=cpu"]) == 1
-    told = capsys.readouterr().out
-    assert "  BAD prediction  its SHA-256 is not that of its card" in told
-    assert "Broken: prediction." in told
-    assert str(tmp_path) not in told
+    printed = capsys.readouterr().out
+    assert "  BAD prediction  its SHA-256 is not that of its card" in printed
+    assert "Broken: prediction." in printed
+    assert str(tmp_path) not in printed
 
 
 def test_what_is_missing_is_found(monkeypatch, tmp_path, capsys):
@@ -74,9 +75,9 @@ def test_what_is_missing_is_found(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(doctor.metadata, "version", without_traits)
     assert main(["doctor", "--quiet", "--device=cpu", f"--work-dir={tmp_path / 'none'}"]) == 1
-    told = capsys.readouterr().out
-    assert "BAD traits  is not installed; install this package again" in told
-    assert "cannot be written to (No such file or directory); set TMPDIR" in told
+    printed = capsys.readouterr().out
+    assert "BAD traits  is not installed; install this package again" in printed
+    assert "cannot be written to (No such file or directory); set TMPDIR" in printed
 
 
 def test_a_part_that_breaks_is_a_finding(monkeypatch):
@@ -90,7 +91,7 @@ def test_a_part_that_breaks_is_a_finding(monkeypatch):
 
 
 @pytest.mark.parametrize("home", ["/home/someone"])
-def test_no_name_of_a_user_is_told(home, monkeypatch, tmp_path):
+def test_no_name_of_a_user_is_printed(home, monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     (tmp_path / "work").mkdir()
     (finding,) = doctor._space(tmp_path / "work")
