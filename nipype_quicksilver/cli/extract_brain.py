@@ -118,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         n_dilate=args.n_dilate,
         device=device,
         by=args.brain_extraction,
+        num_threads=args.num_threads,
         log_dir=args.work_dir,
     )
     summary = extraction.summary

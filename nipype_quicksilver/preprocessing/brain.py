@@ -80,6 +80,7 @@ def extract(
     n_dilate: int = 0,
     device: torch.device | str = "cpu",
     by: str = DEEPBET,
+    num_threads: int = 1,
     log_dir: PathLike | None = None,
 ) -> Extraction:
     """Extract the brain from an image of a head.
@@ -99,6 +100,8 @@ def extract(
     by : str
         ``deepbet``, or the external tool that runs instead of the network, with its own settings; a
         key of `tools.BRAIN_EXTRACTION_TOOLS`.
+    num_threads : int
+        Threads of an external tool.
     log_dir : path-like, optional
         Folder for the log of an external tool that fails; default: a temporary folder.
 
@@ -128,7 +131,9 @@ def extract(
     if by == DEEPBET:
         brain = _by_deepbet(image, threshold, n_dilate, device)
     else:
-        brain = _largest_component(extract_mask(by, image, log_dir=log_dir) != 0)
+        brain = _largest_component(
+            extract_mask(by, image, num_threads=num_threads, log_dir=log_dir) != 0
+        )
     volume, clear = milliliters(brain, image), _without_traces(data)
     if is_nearly_all(volume, data, inside, image):
         return _extraction(named_after(inside, image), "stripped")
@@ -147,6 +152,7 @@ def extract_file(
     n_dilate: int = 0,
     device: torch.device | str = "cpu",
     by: str = DEEPBET,
+    num_threads: int = 1,
     log_dir: PathLike | None = None,
 ) -> tuple[Nifti1Image, Extraction]:
     """Extract the brain from an image file, as :func:`extract`; also return the image."""
@@ -158,6 +164,7 @@ def extract_file(
         n_dilate=n_dilate,
         device=device,
         by=by,
+        num_threads=num_threads,
         log_dir=log_dir,
     )
     return image, extraction

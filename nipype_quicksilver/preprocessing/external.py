@@ -70,7 +70,7 @@ def extract_mask(
     QuicksilverError
         If it fails.
     """
-    with _run(name, BRAIN_EXTRACTION_TOOLS, DEEPBET, log_dir) as run:
+    with _run(name, BRAIN_EXTRACTION_TOOLS, DEEPBET, num_threads, log_dir) as run:
         run.write("head.nii.gz", image)
         run(_EXTRACTIONS[name](num_threads))
         # AFNI writes the brain, with other intensities, instead of a mask.
@@ -120,7 +120,7 @@ def align_brains(
         If it fails.
     """
     check_dof(name, dof)
-    with _run(name, AFFINE_TOOLS, SIMPLEITK, log_dir) as run:
+    with _run(name, AFFINE_TOOLS, SIMPLEITK, num_threads, log_dir) as run:
         run.write("fixed.nii.gz", fixed)
         run.write("moving.nii.gz", moving)
         masks = [mask is not None for mask in (fixed_mask, moving_mask)]
@@ -140,6 +140,7 @@ class _Run:
     name: str
     command: tuple[str, ...]
     folder: Path
+    num_threads: int
     log_dir: PathLike | None
 
     def write(self, file: str, image: Nifti1Image) -> None:
@@ -148,6 +149,9 @@ class _Run:
 
     def __call__(self, arguments: Sequence[str]) -> None:
         environment = {**os.environ, "FSLOUTPUTTYPE": "NIFTI_GZ"}
+        # Of ANTs, and of tools that use OpenMP; others have an argument.
+        threads = ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS")
+        environment |= dict.fromkeys(threads, str(self.num_threads))
         words = [*self.command, *arguments]
         try:
             process = subprocess.run(
@@ -174,7 +178,11 @@ class _Run:
 
 @contextmanager
 def _run(
-    name: str, tools: dict[str, ExternalTool], default: str, log_dir: PathLike | None
+    name: str,
+    tools: dict[str, ExternalTool],
+    default: str,
+    num_threads: int,
+    log_dir: PathLike | None,
 ) -> Iterator[_Run]:
     """Yield a tool in a temporary folder; a result that cannot be read is an error of the tool."""
     check_installed(name, tools, default)
@@ -182,7 +190,7 @@ def _run(
     assert command is not None
     with tempfile.TemporaryDirectory(prefix="quicksilver-") as folder:
         try:
-            yield _Run(name, command, Path(folder), log_dir)
+            yield _Run(name, command, Path(folder), num_threads, log_dir)
         except InputError as error:  # a file in the temporary folder, unknown to the user
             if folder not in str(error):
                 raise

@@ -171,7 +171,13 @@ def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
         return scan, BrainSummary("given")
 
     def compute() -> tuple[np.ndarray, BrainSummary]:
-        extraction = extract(image, device=context.device, by=by, log_dir=context.work.folder)
+        extraction = extract(
+            image,
+            device=context.device,
+            by=by,
+            num_threads=sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(),
+            log_dir=context.work.folder,
+        )
         return np.asanyarray(extraction.mask.dataobj), extraction.summary
 
     parts = [image, *([] if by == DEEPBET else [by])]

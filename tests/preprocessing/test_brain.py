@@ -196,13 +196,13 @@ def test_brain_by_an_external_tool(head, network, monkeypatch):
     network(None)
     calls = []
 
-    def tool(name, given, *, log_dir):
-        calls.append((name, given, log_dir))
+    def tool(name, given, *, num_threads, log_dir):
+        calls.append((name, given, num_threads, log_dir))
         return inside.astype(np.uint8)
 
     monkeypatch.setattr(brain, "extract_mask", tool)
-    extraction = extract(image, by="bet", log_dir="logs")
-    assert calls == [("bet", image, "logs")]
+    extraction = extract(image, by="bet", num_threads=2, log_dir="logs")
+    assert calls == [("bet", image, 2, "logs")]
     assert extraction.summary.how == "bet"
     assert dice(np.asanyarray(extraction.mask.dataobj) > 0, inside) > 0.99
 

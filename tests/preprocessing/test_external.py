@@ -32,7 +32,8 @@ from tests.preprocessing.conftest import brain
 STAND_IN = """#!{python}
 import json, os, shutil, sys
 record = {{"words": sys.argv[1:], "files": sorted(os.listdir()), "folder": os.getcwd()}}
-record["type"] = os.environ.get("FSLOUTPUTTYPE")
+names = "FSLOUTPUTTYPE", "OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+record["environment"] = [os.environ.get(name) for name in names]
 with open({record!r}, "w") as file:
     json.dump(record, file)
 for name in os.listdir({results!r}):
@@ -167,7 +168,7 @@ def test_brains_are_extracted(name, stand_in, record):
     call = record()
     assert call["words"] == EXTRACTIONS[name].split()
     assert call["files"] == ["head.nii.gz"]
-    assert call["type"] == "NIFTI_GZ"
+    assert call["environment"] == ["NIFTI_GZ", "3", "3"]
     assert not os.path.exists(call["folder"])
 
 
@@ -181,6 +182,7 @@ def test_affines_are_estimated(name, dof, masks, words, stand_in, record):
     assert call["words"] == words.split()
     images = [f"{side}.nii.gz" for side in BOTH] + [f"{side}_mask.nii.gz" for side in masks]
     assert call["files"] == sorted(images)
+    assert call["environment"] == ["NIFTI_GZ", "3", "3"]
     assert not os.path.exists(call["folder"])
 
 
