@@ -13,6 +13,7 @@ from nipype_quicksilver.interfaces import AffineRegistration
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import write_image
 from nipype_quicksilver.spatial.transforms import read_affine, write_affine
+from nipype_quicksilver.tools import ExternalTool
 from tests.preprocessing.conftest import brain
 
 SHIFT = np.array([12.0, -8.0, 5.0])
@@ -35,7 +36,7 @@ def listed(options):
     return [str(item) for pair in options.items() for item in pair]
 
 
-def test_what_is_written(files, capsys):
+def test_all_files_are_written(files, capsys):
     folder = files["--output"].parent
     more = {
         "--output-inverse": folder / "inverse.txt",
@@ -68,8 +69,20 @@ def test_what_is_written(files, capsys):
         ({"--initial": "missing.mat"}, "missing.mat: no such file"),
     ],
 )
-def test_what_is_refused(changes, message, files, refused):
+def test_wrong_usage_is_refused(changes, message, files, refused):
     refused("affine", *listed({**files, **changes}), message=message)
+
+
+def test_external_tools_have_fewer_options(files, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(ExternalTool, "command", lambda _: None)
+    message = "'greedy': neither greedy is on the PATH nor the package picsl_greedy installed"
+    refused("affine", *listed(files), "--affine", "greedy", message=message)
+    monkeypatch.setattr(ExternalTool, "command", lambda _: ("true",))
+    message = "'greedy' does not estimate 9 degrees of freedom; give 6, 7, 12"
+    refused("affine", *listed(files), "--affine", "greedy", "--dof", 9, message=message)
+    start = write_affine(tmp_path / "start.mat", np.eye(4))
+    message = f"{start}: 'flirt' does not use an initial affine; leave it out"
+    refused("affine", *listed(files), "--affine", "flirt", "--initial", start, message=message)
 
 
 def test_a_start_that_mirrors_is_refused(files, refused, tmp_path):

@@ -219,12 +219,12 @@ def test_transform_option(text, expected):
 
 
 @pytest.mark.parametrize("text", ["[a.mat,2]", "[a.mat", "[]", "[,1]", "[a.mat,]"])
-def test_transform_option_that_is_none(text):
+def test_malformed_transform_options_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="give FILE or"):
         apply.transform_option(text)
 
 
-def test_inverse_of_what_is_not_affine(dot, grid, tmp_path, refused):
+def test_the_inverse_of_a_field_is_refused(dot, grid, tmp_path, refused):
     image, _ = dot
     field = np.zeros((*grid.shape, 3), np.float32)
     field[..., 0] = 1

@@ -46,13 +46,13 @@ def test_other_files_are_refused(surface, tmp_path, refused):
     text.write_text("no")
     nib.save(nib.gifti.GiftiImage(), flat)
     given = ["--transform", transform, "--output", tmp_path / "out.gii"]
-    refused("apply", "--input", text, *given, told=f"{text}: not a GIFTI file")
-    refused("apply", "--input", flat, *given, told=f"{flat}: has no vertices")
-    refused("apply", "--input", tmp_path / "x.gii", *given, told="no such file")
+    refused("apply", "--input", text, *given, message=f"{text}: not a GIFTI file")
+    refused("apply", "--input", flat, *given, message=f"{flat}: has no vertices")
+    refused("apply", "--input", tmp_path / "x.gii", *given, message="no such file")
     lps = ["--points-frame", "lps"]
-    refused("apply", "--input", surface, *given, *lps, told="vertices of a surface are RAS")
+    refused("apply", "--input", surface, *given, *lps, message="vertices of a surface are RAS")
     other = ["--transform", transform, "--output", tmp_path / "out.csv"]
-    refused("apply", "--input", surface, *other, told="must end in .gii")
+    refused("apply", "--input", surface, *other, message="must end in .gii")
 
 
 @pytest.mark.parametrize("label", [300, 70000])

@@ -94,7 +94,7 @@ def test_verify_refuses_what_is_damaged(checkpoint, refused):
     refused("checkpoint", "verify", checkpoint.parent / "no.safetensors", message="no such file")
 
 
-def test_cards_that_tell_too_little(checkpoint, refused):
+def test_incomplete_cards_are_refused(checkpoint, refused):
     card = checkpoint.with_suffix(".json")
     facts = json.loads(card.read_text())
     del facts["grid"]

@@ -143,7 +143,7 @@ def test_two_runs_cannot_use_the_same_working_folder(cohort, tmp_path, refused):
     with exclusive(work):
         refused(
             *arguments(cohort, tmp_path / "out", "--work-dir", work),
-            told="another run uses this folder",
+            message="another run uses this folder",
         )
 
 
@@ -174,7 +174,7 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--fixed", "nothing.nii.gz"], "nothing.nii.gz: no such file"),
         (["--fixed-labels", "nothing.nii"], "nothing.nii: no such file; check the path of the fi"),
@@ -194,24 +194,24 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
         (["--plugin", "Condor"], "invalid choice: 'Condor'"),
     ],
 )
-def test_what_cannot_be_run_is_refused(options, told, cohort, refused, tmp_path, monkeypatch):
+def test_what_cannot_be_run_is_refused(options, message, cohort, refused, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = ["cohort", cohort / "bids", tmp_path / "out", "participant", *FAST]
-    refused(*words, "--quiet", *options, told=told)
+    refused(*words, "--quiet", *options, message=message)
 
 
 def test_fixed_labels_need_labels_to_compare(cohort, refused, tmp_path):
     words = ["cohort", cohort / "bids", tmp_path / "out", "participant", *FAST]
     words += ["--fixed", cohort / "tpl-Tiny_T1w.nii.gz"]
     words += ["--fixed-labels", cohort / "tpl-Tiny_dseg.nii.gz"]
-    refused(*words, "--quiet", told="--fixed-labels: no image has labels to compare with")
+    refused(*words, "--quiet", message="--fixed-labels: no image has labels to compare with")
 
 
 def test_output_folders_that_cannot_be_used(cohort, refused, tmp_path):
     (tmp_path / "file").touch()
-    refused(*arguments(cohort, tmp_path / "file"), told="is not a folder")
-    refused(*arguments(cohort, cohort / "bids"), told="is the data set itself")
-    refused("cohort", cohort / "bids", tmp_path, "group", told="run the participant level first")
+    refused(*arguments(cohort, tmp_path / "file"), message="is not a folder")
+    refused(*arguments(cohort, cohort / "bids"), message="is the data set itself")
+    refused("cohort", cohort / "bids", tmp_path, "group", message="run the participant level first")
 
 
 def test_t2w_images_need_masks(tmp_path, refused):
@@ -219,7 +219,7 @@ def test_t2w_images_need_masks(tmp_path, refused):
     table = tmp_path / "images.tsv"
     table.write_text("participant_id\timage\n01\ta_T2w.nii.gz\n")
     words = ["cohort", table, tmp_path / "out", "participant", "--suffix", "T2w"]
-    refused(*words, told="deepbet extracts brains from T1w images only")
+    refused(*words, message="deepbet extracts brains from T1w images only")
 
 
 def test_progress_is_one_line():

@@ -91,7 +91,7 @@ def test_the_step_that_fails_is_named(tmp_path, networks, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--pairs=p.tsv"], "--output-dir is missing"),
         (["--pairs=p.tsv", "--dataset", "MGH10", "d", "--output-dir=o"], "give one of them"),
@@ -111,14 +111,14 @@ def test_the_step_that_fails_is_named(tmp_path, networks, capsys):
         (["--pairs=p.tsv", "--output-dir=/dev/null/o"], "choose another output folder"),
     ],
 )
-def test_wrong_usage(arguments, told, refused):
-    refused("evaluate", *arguments, told=told)
+def test_wrong_usage(arguments, message, refused):
+    refused("evaluate", *arguments, message=message)
 
 
 def test_one_gpu_of_several_is_refused(refused, monkeypatch):
     monkeypatch.setattr(common, "start_torch", lambda args: None)  # as if there were one
     arguments = ["--pairs=p.tsv", "--output-dir=o", "--device=cuda:1"]
-    refused("evaluate", *arguments, told="--device cuda:1: an evaluation may use several GPUs")
+    refused("evaluate", *arguments, message="--device cuda:1: an evaluation may use several GPUs")
 
 
 def test_missing_files_are_reported_before_anything_runs(tmp_path, refused, pair):
@@ -128,14 +128,14 @@ def test_missing_files_are_reported_before_anything_runs(tmp_path, refused, pair
     table.write_text("\t".join(columns) + "\n" + "\t".join(cells) + "\n")
     run = ("evaluate", "--pairs", table, "--output-dir", tmp_path / "out", "--device=cpu")
     missing = tmp_path / "none.safetensors"
-    refused(*run, "--prediction-network", missing, told="none.safetensors: no such file")
+    refused(*run, "--prediction-network", missing, message="none.safetensors: no such file")
     missing.write_text("no network")
-    refused(*run, "--prediction-network", missing, told="none.safetensors: ")
+    refused(*run, "--prediction-network", missing, message="none.safetensors: ")
     (tmp_path / "text.nii").write_text("no image")
     (tmp_path / "text.mat").write_text("no affine")
     bad = [*cells[:3], "text.nii"]
     table.write_text("\t".join(columns) + "\n" + "\t".join(bad) + "\n")
-    refused(*run, told="text.nii: not an image that can be read")
+    refused(*run, message="text.nii: not an image that can be read")
     bad = [*cells, "text.mat"]
     table.write_text("\t".join((*columns, "affine")) + "\n" + "\t".join(bad) + "\n")
-    refused(*run, told="text.mat: not an ITK transform")
+    refused(*run, message="text.mat: not an ITK transform")

@@ -152,7 +152,9 @@ def test_correction_dataset(prediction, dataset, pairs, patch_recipe, tmp_path):
 def test_what_cannot_be_put_together(pairs, prediction, trained_network, tmp_path, refused):
     folder = tmp_path / "dataset"
     few = SimpleNamespace(**{**vars(pairs), "momenta": pairs.momenta[:1]})
-    refused(*dataset_arguments(few, folder), told="2 fixed images, 2 moving images and 1 momenta")
+    refused(
+        *dataset_arguments(few, folder), message="2 fixed images, 2 moving images and 1 momenta"
+    )
     elsewhere = Grid(pairs.grid.shape, from_matvec(np.eye(3), [50, 0, 0]))
     momentum = read_momentum(pairs.momenta[0])
     moved = Momentum(momentum.data, elsewhere.subsampled(2), KERNEL, 3, elsewhere)
@@ -163,14 +165,15 @@ def test_what_cannot_be_put_together(pairs, prediction, trained_network, tmp_pat
     ):
         path = write_momentum(tmp_path / "other.nii.gz", other)
         mixed = SimpleNamespace(**{**vars(pairs), "momenta": [pairs.momenta[0], path]})
-        refused(*dataset_arguments(mixed, folder), told=message)
+        refused(*dataset_arguments(mixed, folder), message=message)
     mixed.momenta[0] = mixed.momenta[1]
     refused(
-        *dataset_arguments(mixed, folder, "--prediction", prediction), told="was trained for; give"
+        *dataset_arguments(mixed, folder, "--prediction", prediction),
+        message="was trained for; give",
     )
     refused(
         *dataset_arguments(pairs, folder, "--prediction", trained_network),
-        told="is a force-unet network",
+        message="is a force-unet network",
     )
 
 
@@ -197,17 +200,17 @@ def test_data_sets_that_cannot_be_trained_on(dataset, recipe, patch_recipe, tmp_
     import shutil
 
     run = tmp_path / "run"
-    refused(*train_arguments(dataset, run, recipe), told="momenta are for patch networks")
+    refused(*train_arguments(dataset, run, recipe), message="momenta are for patch networks")
     refused(
         *train_arguments(dataset, run, patch_recipe, "--role", "correction"),
-        told="is for a prediction network",
+        message="is for a prediction network",
     )
-    refused(*train_arguments(tmp_path, run, patch_recipe), told="is not a data set of momenta")
+    refused(*train_arguments(tmp_path, run, patch_recipe), message="is not a data set of momenta")
     large = tmp_path / "large.json"
     large.write_text(patch_recipe.read_text().replace('"patch_size": 7', '"patch_size": 15'))
-    refused(*train_arguments(dataset, run, large), told="smaller than a patch of 15 voxels")
+    refused(*train_arguments(dataset, run, large), message="smaller than a patch of 15 voxels")
     broken = shutil.copytree(dataset, tmp_path / "broken")
     (broken / "pair-0001_target.nii.gz").unlink()
-    refused(*train_arguments(broken, run, patch_recipe), told="pair-0001_target.nii.gz: ")
+    refused(*train_arguments(broken, run, patch_recipe), message="pair-0001_target.nii.gz: ")
     (broken / "index.tsv").write_text("")
-    refused(*train_arguments(broken, run, patch_recipe), told="lists no pairs")
+    refused(*train_arguments(broken, run, patch_recipe), message="lists no pairs")

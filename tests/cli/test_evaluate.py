@@ -76,7 +76,7 @@ def test_jacobian_inside_a_mask(grid, save, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "nothing to evaluate"),
         (["--fixed-labels", "a.nii"], "give both"),
@@ -84,8 +84,8 @@ def test_jacobian_inside_a_mask(grid, save, tmp_path, capsys):
         (["--displacement", "none.nii.gz"], "none.nii.gz"),
     ],
 )
-def test_wrong_usage(arguments, told, refused):
-    refused("evaluate", *arguments, told=told)
+def test_wrong_usage(arguments, message, refused):
+    refused("evaluate", *arguments, message=message)
 
 
 def test_unusable_files(labels, grid, save, tmp_path, refused):
@@ -94,14 +94,14 @@ def test_unusable_files(labels, grid, save, tmp_path, refused):
     smaller = save("smaller.nii.gz", np.ones(other.shape, np.uint8), other)
     halves = save("halves.nii.gz", np.full(grid.shape, 0.5, np.float32), grid)
     both = ("evaluate", "--fixed-labels", fixed, "--warped-labels")
-    refused(*both, smaller, told="not on the grid of")
-    refused(*both, halves, told="halves.nii.gz")
-    refused(*both, tmp_path / "none.nii.gz", told="none.nii.gz")
-    refused(*both, warped, "--output-json", tmp_path / "no" / "a.json", told="create it first")
-    refused(*both, warped, "--output-json", tmp_path / "a.txt", told="must end in .json")
-    refused("evaluate", "--displacement", fixed, told="is not an ITK displacement field")
+    refused(*both, smaller, message="not on the grid of")
+    refused(*both, halves, message="halves.nii.gz")
+    refused(*both, tmp_path / "none.nii.gz", message="none.nii.gz")
+    refused(*both, warped, "--output-json", tmp_path / "no" / "a.json", message="create it first")
+    refused(*both, warped, "--output-json", tmp_path / "a.txt", message="must end in .json")
+    refused("evaluate", "--displacement", fixed, message="is not an ITK displacement field")
     warp = write_displacement(tmp_path / "w.nii.gz", np.zeros((*grid.shape, 3)), grid)
     masked = ("evaluate", "--displacement", warp, "--mask")
-    refused(*masked, smaller, told="smaller.nii.gz: not on the grid of")
+    refused(*masked, smaller, message="smaller.nii.gz: not on the grid of")
     empty = save("empty.nii.gz", np.zeros(grid.shape, np.uint8), grid)
-    refused(*masked, empty, told="empty.nii.gz: the mask is empty")
+    refused(*masked, empty, message="empty.nii.gz: the mask is empty")

@@ -144,9 +144,9 @@ def test_a_different_training_is_not_resumed(trained, label_maps, recipe, refuse
         (["--iterations", "7"], "a different recipe"),
         (["--seed", "1"], "a different recipe"),
     ):
-        refused(*arguments(label_maps, recipe, trained, *more), told=message)
+        refused(*arguments(label_maps, recipe, trained, *more), message=message)
     swapped = [label_maps[1], label_maps[0], *label_maps[2:]]
-    refused(*arguments(swapped, recipe, trained), told="different images, label maps or momenta")
+    refused(*arguments(swapped, recipe, trained), message="different images, label maps or momenta")
 
 
 def test_inputs_may_have_moved(trained, label_maps, recipe, tmp_path):
@@ -182,15 +182,15 @@ def test_correction(trained, label_maps, recipe, tmp_path, refused):
     assert [item["sha256"] for item in card.training["before"]] == [earlier.sha256]
     assert (folder / "small.safetensors").stat().st_size < 0.7 * before.stat().st_size
     other = tmp_path / "other"
-    refused(*arguments(label_maps, recipe, other, "--before", before), told="networks before it")
+    refused(*arguments(label_maps, recipe, other, "--before", before), message="networks before it")
     refused(
-        *arguments(label_maps, recipe, other, "--role", "correction"), told="networks before it"
+        *arguments(label_maps, recipe, other, "--role", "correction"), message="networks before it"
     )
     content = json.loads(recipe.read_text())
     content["training"]["kernel"] = {"alpha": 0.1}
     path = tmp_path / "kernel.json"
     path.write_text(json.dumps(content))
-    refused(*arguments(label_maps, path, other, *more), told="trained with another kernel")
+    refused(*arguments(label_maps, path, other, *more), message="trained with another kernel")
 
 
 def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused):
@@ -213,7 +213,7 @@ def test_start_with_known_weights(trained, label_maps, recipe, tmp_path, refused
     content["architecture"]["parameters"]["widths"] = [4, 6]
     path.write_text(json.dumps(content))
     other = arguments(label_maps, path, tmp_path / "other", "--start", start)
-    refused(*other, told="has other weights than the network of the recipe")
+    refused(*other, message="has other weights than the network of the recipe")
 
 
 @pytest.fixture(scope="module")
@@ -263,11 +263,11 @@ def test_image_inputs_that_cannot_be_used(brains, label_maps, recipe, tmp_path, 
     path = images.write_image(tmp_path / "far.nii.gz", np.asanyarray(far.dataobj), affine)
     run = tmp_path / "run"
     misplaced = [brains[0], (path, None), *brains[2:]]
-    refused(*image_arguments(misplaced, recipe, run), told="align the images to each other")
+    refused(*image_arguments(misplaced, recipe, run), message="align the images to each other")
     labels = ["--image-labels", *[labels for _, labels in brains[:3]]]
-    refused(*image_arguments(brains, recipe, run, *labels), told="3 label maps for 4 images")
+    refused(*image_arguments(brains, recipe, run, *labels), message="3 label maps for 4 images")
     labels = ["--image-labels", *label_maps]
-    refused(*image_arguments(brains, recipe, run, *labels), told="not on the grid of")
+    refused(*image_arguments(brains, recipe, run, *labels), message="not on the grid of")
 
 
 def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
@@ -289,25 +289,31 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
         ([first, few], "few.nii.gz: has "),
     ):
         more = ["--labels", *paths, "--recipe", recipe, "--output-dir", run]
-        refused("train", "--quiet", *more, told=message)
-    refused("train", "--output-dir", run, told="give label maps, images, or a data set")
+        refused("train", "--quiet", *more, message=message)
+    refused("train", "--output-dir", run, message="give label maps, images, or a data set")
     both = ["--labels", *label_maps[:2], "--validation", *label_maps[1:3]]
-    refused("train", *both, "--recipe", recipe, "--output-dir", run, told="validate on other files")
+    refused(
+        "train", *both, "--recipe", recipe, "--output-dir", run, message="validate on other files"
+    )
     missing = tmp_path / "no recipe.json"
     more = ["--labels", *label_maps[:2], "--output-dir", run, "--recipe"]
-    refused("train", *more, missing, told="no recipe.json: no such file; give a recipe, or one of")
-    refused("train", *more, recipe, "--device", "cuda:7", told="device cuda:7: torch")
-    refused("train", *more, recipe, "--patience", "3", told="patience counts validations")
+    refused(
+        "train", *more, missing, message="no recipe.json: no such file; give a recipe, or one of"
+    )
+    refused("train", *more, recipe, "--device", "cuda:7", message="device cuda:7: torch")
+    refused("train", *more, recipe, "--patience", "3", message="patience counts validations")
     momenta = ["--validation-momenta", empty]
-    refused("train", *more, recipe, *momenta, told="validation momenta are for training on momenta")
+    refused(
+        "train", *more, recipe, *momenta, message="validation momenta are for training on momenta"
+    )
     of_momenta = ["--momenta", empty, "--tissues", few, "--output-dir", run]
-    refused("train", *of_momenta, told="a data set of momenta is trained on alone")
-    refused("train", *more, recipe, "--name", "a/b", told="is not a file name")
-    refused("train", *more, recipe, "--name", "run", told="run.json is a file of the training")
+    refused("train", *of_momenta, message="a data set of momenta is trained on alone")
+    refused("train", *more, recipe, "--name", "a/b", message="is not a file name")
+    refused("train", *more, recipe, "--name", "run", message="run.json is a file of the training")
     file = tmp_path / "file"
     file.touch()
     more[more.index(run)] = file
-    refused("train", *more, recipe, told="is not a folder")
+    refused("train", *more, recipe, message="is not a folder")
 
 
 def test_memory_that_does_not_suffice(label_maps, recipe, tmp_path, monkeypatch, capsys):

@@ -69,7 +69,7 @@ def test_missing_file_is_refused(node_class, tmp_path):
 
 
 @pytest.mark.parametrize("node_class", NODES)
-def test_missing_output_is_noticed(node_class, tmp_path):
+def test_missing_output_is_refused(node_class, tmp_path):
     outputs = node_class.output_spec()
     for name, trait in file_traits(outputs.traits()):
         with pytest.raises(TraitError):

@@ -1,4 +1,4 @@
-"""Interpolation on whole grids, beside ITK's."""
+"""Interpolation on whole grids, compared with ITK's."""
 
 import numpy as np
 import pytest
@@ -45,10 +45,9 @@ def test_an_image_is_pulled_back_as_itk_does(grids, field):
     data = np.random.default_rng(1).uniform(1, 2, grids[1].shape).astype(np.float32)
     expected = resample(nifti(data, grids[1].affine), grids[2], chain)
     displacement = displacement_on_grid(chain, grids[2])
-    found = pull_back(data, grids[1], displacement, grids[2])
+    warped = pull_back(data, grids[1], displacement, grids[2])
     # Where a point is outside or inside by rounding, either is right.
-    alike = np.isclose(found, expected, atol=1e-4)
-    assert alike.mean() > 0.999
+    assert np.isclose(warped, expected, atol=1e-4).mean() > 0.999
     assert 0.1 < (expected == 0).mean() < 0.9
 
 
@@ -64,11 +63,11 @@ def test_labels_are_pulled_back_as_itk_does(grids, field, dtype):
     labels = np.where(random.random(grids[1].shape) < 0.1, highest, blocks[size]).astype(dtype)
     image = nifti(labels, grids[1].affine)
     expected = resample(image, grids[2], chain, interpolation="GenericLabel")
-    found = pull_back_labels(labels, grids[1], displacement, grids[2])
-    assert found.dtype == expected.dtype == dtype
-    # Where two labels have the same share, or a point is outside by rounding, either is right.
-    assert (found == expected).mean() > 0.999
-    assert set(np.unique(found)) == {0, 1, 2, 3, highest}
+    warped = pull_back_labels(labels, grids[1], displacement, grids[2])
+    assert warped.dtype == expected.dtype == dtype
+    # Where two labels have the same weight, or a point is outside by rounding, either is right.
+    assert (warped == expected).mean() > 0.999
+    assert set(np.unique(warped)) == {0, 1, 2, 3, highest}
 
 
 def test_points_are_moved_as_itk_does(grids, field):
