@@ -65,6 +65,4 @@ def read_summary(registration: PathLike) -> RegistrationSummary:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file}: is not JSON; run 'quicksilver register' again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: is not the summary of a registration; {_REMEDY}")
     return from_json(RegistrationSummary, content, str(file), f"{_REMEDY}, written by this version")

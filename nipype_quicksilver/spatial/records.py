@@ -67,6 +67,8 @@ def from_json(kind: type[Record], data: Any, name: str, remedy: str) -> Record:
     """
     from cattrs import BaseValidationError, transform_error
 
+    if not isinstance(data, dict):
+        raise InputError(f"{name}: is not a JSON object; {remedy}")
     try:
         return _converter().structure(data, kind)
     except (BaseValidationError, TypeError, ValueError) as error:

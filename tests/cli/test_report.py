@@ -64,7 +64,7 @@ def test_folders_of_something_else(tmp_path, refused):
     (tmp_path / "summary.json").rmdir()
     for text, message in (
         ("no JSON {", "is not JSON; run 'quicksilver register' again"),
-        ("[]", "is not the summary of a registration; give the output folder"),
+        ("[]", "is not a JSON object; give the output folder"),
         ("{}", "required field missing in parameters; give the output folder"),
     ):
         (tmp_path / "summary.json").write_text(text)

@@ -99,3 +99,9 @@ def test_missing_fields_are_named():
     data = {key: value for key, value in JSON.items() if key != "count"}
     with pytest.raises(InputError, match="count"):
         from_json(Whole, data, "s.json", "register again")
+
+
+@pytest.mark.parametrize("data", [[], None, 3, "text"])
+def test_what_is_not_an_object_is_refused(data):
+    with pytest.raises(InputError, match=r"^s\.json: is not a JSON object; register again$"):
+        from_json(Whole, data, "s.json", "register again")
