@@ -29,11 +29,11 @@ myst_heading_anchors = 3
 
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True  # else dataclasses' attributes are described twice
+napoleon_use_ivar = True  # otherwise attributes of dataclasses are described twice
 autodoc_typehints = "none"  # the docstrings name the types
 autodoc_member_order = "bysource"
-suppress_warnings = ["ref.python"]  # two classes may have one name
-# A name is described where it is defined, not again where a package hands it on.
+suppress_warnings = ["ref.python"]  # several classes have the same name
+# Names are documented where they are defined, not again in packages that export them.
 autodoc_default_options = {"ignore-module-all": True}
 
 apidoc_modules = [

@@ -1,11 +1,11 @@
-"""The directive ``workflow-graph``: draws a workflow as it is built today.
+"""The directive ``workflow-graph``: draws the graph of a workflow from the code.
 
     ```{workflow-graph} init_quicksilver_wf
     omp_nthreads=1, method="refine"
     ```
 
-The content is the builder's arguments. Nipype describes the graph and Graphviz' program ``dot``
-draws it; where that is not installed, the connections are listed instead.
+The content holds the arguments of the builder. Nipype writes the graph, and the program ``dot`` of
+Graphviz draws it; if ``dot`` is not installed, the connections are listed instead.
 """
 
 import logging
@@ -19,11 +19,11 @@ from nipype.pipeline.engine import Workflow
 
 from nipype_quicksilver import workflows
 
-FOLDER = "_graphs"  # of the pictures, beside the pages
+FOLDER = "_graphs"  # of the pictures, next to the pages
 
 
 def connections(workflow: Workflow) -> list[str]:
-    """Return what is connected to what, one line for each node that has successors."""
+    """Return the connections, one line for each node that has successors."""
     graph = workflow._graph
     lines = []
     for node in graph.nodes:
@@ -34,7 +34,7 @@ def connections(workflow: Workflow) -> list[str]:
 
 
 def draw(workflow: Workflow, path: Path) -> None:
-    """Draw a workflow as SVG; needs the program `dot`."""
+    """Draw a workflow as SVG by the program `dot`."""
     with tempfile.TemporaryDirectory() as folder:
         workflow.base_dir = folder
         written = workflow.write_graph(graph2use="colored", format="svg", dotfilename="graph.dot")
@@ -54,19 +54,19 @@ class WorkflowGraph(Directive):
         listed = connections(workflow)
         if shutil.which("dot") is None:
             text = "\n".join(listed)
-            note = nodes.paragraph(text=f"{name} (listed: Graphviz was not there to draw it)")
+            note = nodes.paragraph(text=f"{name} (as a list: Graphviz is not installed)")
             return [note, nodes.literal_block(text, text, language="text")]
         environment = self.state.document.settings.env
         folder = Path(environment.srcdir) / FOLDER
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}-{environment.new_serialno('workflow-graph')}.svg"
         draw(workflow, path)
-        # The words of the picture, for those who do not see it.
+        # A description of the picture, for screen readers.
         alt = f"Graph of {name}: {'; '.join(listed)}"
         return [nodes.image(uri=f"{FOLDER}/{path.name}", alt=alt)]
 
 
 def setup(app) -> dict[str, bool]:
-    logging.getLogger("nipype.workflow").setLevel(logging.WARNING)  # it tells of every graph
+    logging.getLogger("nipype.workflow").setLevel(logging.WARNING)  # it reports every graph
     app.add_directive("workflow-graph", WorkflowGraph)
     return {"parallel_read_safe": True}

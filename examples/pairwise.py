@@ -1,40 +1,37 @@
-"""Register a moving brain to a fixed brain, and bring the moving labels along.
+"""Register a moving brain to a fixed brain, and warp the moving labels.
 
     python pairwise.py fixed_T1w.nii.gz moving_T1w.nii.gz registration
     python pairwise.py fixed_T1w.nii.gz moving_T1w.nii.gz registration \\
         --affine moving_to_fixed.mat --moving-labels moving_labels.nii.gz
 
-Heads become brains first; brains without skull are left alone. ``--node`` takes the Nipype nodes
-instead of the Python API.
+Brains are extracted from heads first; brains without skull are left as they are. ``--node`` uses
+the Nipype nodes instead of the Python API.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 
 def register_by_api(args: argparse.Namespace) -> Path:
     """Register by the Python API; return the transform that warps the moving image."""
     import nipype_quicksilver
-    from nipype_quicksilver.lddmm.settings import Settings
 
     options = {}
     if args.iterations:
-        stages = zip(Settings().stages, args.iterations, strict=True)
-        stages = tuple(replace(stage, iterations=n) for stage, n in stages)
-        options = {"method": "optimize", "settings": Settings(stages=stages)}
+        options = {"method": "optimize", "iterations": tuple(args.iterations)}
     registration = nipype_quicksilver.register(
         args.fixed,
         args.moving,
         affine=args.affine or "simpleitk",
         **options,
     )
-    print("local correlation:", registration.summary["similarity"])
+    similarity = registration.summary.similarity
+    print(f"local correlation: {similarity.before:.4f} before, {similarity.after:.4f} after")
     return registration.save(args.output_dir)["composite"]
 
 
 def label_by_api(args: argparse.Namespace, transform: Path, output: Path) -> None:
-    """Bring the moving labels to the fixed image's grid."""
+    """Resample the moving labels onto the grid of the fixed image."""
     from nipype_quicksilver.spatial.applying import apply_to_image
     from nipype_quicksilver.spatial.transforms import read_transform
 
@@ -63,7 +60,7 @@ def register_by_node(args: argparse.Namespace) -> Path:
 
 
 def label_by_node(args: argparse.Namespace, transform: Path, output: Path) -> None:
-    """Bring the moving labels to the fixed image's grid."""
+    """Resample the moving labels onto the grid of the fixed image."""
     from nipype_quicksilver.interfaces import ApplyTransforms
 
     node = ApplyTransforms(interpolation="GenericLabel")
@@ -79,14 +76,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("fixed", type=Path, help="brain that stays where it is")
-    parser.add_argument("moving", type=Path, help="brain that is warped")
+    parser.add_argument("fixed", type=Path, help="fixed brain")
+    parser.add_argument("moving", type=Path, help="moving brain, which is warped")
     parser.add_argument("output_dir", type=Path, help="folder of the results")
     parser.add_argument("--affine", type=Path, help="ITK affine that maps fixed to moving points")
     parser.add_argument("--moving-labels", type=Path, help="label map of the moving brain")
     parser.add_argument("--node", action="store_true", help="use the Nipype nodes")
     parser.add_argument(
-        "--iterations", type=int, nargs="+", metavar="N", help="optimise, so many in each stage"
+        "--iterations",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="optimise; largest number in each stage",
     )
     args = parser.parse_args(argv)
 

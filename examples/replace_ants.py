@@ -1,16 +1,16 @@
-"""Let Quicksilver take the place of ANTs in smriprep's registration to templates.
+"""Replace ANTs by Quicksilver in smriprep's registration to templates.
 
     python replace_ants.py T1w_brain.nii.gz --output-dir normalized
     python replace_ants.py --output-dir normalized
 
-smriprep marks its workflow of this step as ``anat.register-template``, and niworkflows' splicer
-puts another workflow in its place. The host here is small: it registers a brain, resamples it in
-the space of each template, and keeps the transforms. Its registration is smriprep's where smriprep
-is installed, and one with the same fields otherwise; either is replaced before anything runs. In a
-host of smriprep's, the last line of `build` is all there is to do.
+smriprep marks its workflow for this step as ``anat.register-template``, and niworkflows' splicer
+replaces it by another workflow. The host workflow here is small: it registers a brain, resamples it
+in the space of each template, and saves the transforms. Its registration is that of smriprep if
+smriprep is installed, and one with the same fields otherwise; both are replaced before anything
+runs. In a host workflow of smriprep, only the last line of `build` is needed.
 
-It needs niworkflows (``pip install niworkflows``). Without an image a brain is made from the MNI152
-template.
+It needs niworkflows (``pip install niworkflows``). Without an image, the MNI152 template is
+deformed to make one.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def init_ants_wf(templates: list[str], omp_nthreads: int) -> Workflow:
         from smriprep.workflows.fit.registration import init_register_template_wf
     except ImportError:
         return _like_smriprep(templates, omp_nthreads)
-    # smriprep's takes names of TemplateFlow's only; it is replaced in any case.
+    # The workflow of smriprep accepts names of TemplateFlow only; it is replaced anyway.
     names = ["MNI152NLin2009cAsym"]
     return init_register_template_wf(sloppy=False, omp_nthreads=omp_nthreads, templates=names)
 
@@ -107,7 +107,7 @@ def build(args: argparse.Namespace, image: Path) -> Workflow:
 
 
 def make_brain(folder: Path) -> Path:
-    """Write a bent template into a folder; return its file."""
+    """Write a deformed template into a folder; return its file."""
     import nibabel as nib
     import torch
 
@@ -127,10 +127,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("image", type=Path, nargs="?", help="T1-weighted head or brain")
     parser.add_argument("--output-dir", type=Path, required=True, help="a folder for each template")
     parser.add_argument(
-        "--templates", nargs="+", default=["MNI152"], help="MNI152, or TemplateFlow's"
+        "--templates", nargs="+", default=["MNI152"], help="MNI152, or names of TemplateFlow"
     )
-    parser.add_argument("--work-dir", type=Path, default=Path("work"), help="Nipype's own folder")
-    parser.add_argument("--method", default="correct", help="of `quicksilver register`")
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path("work"), help="working folder of Nipype"
+    )
+    parser.add_argument("--method", default="correct", help="method of the registration")
     parser.add_argument("--omp-nthreads", type=int, default=1, help="threads of each node")
     args = parser.parse_args(argv)
 

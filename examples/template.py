@@ -1,12 +1,12 @@
-"""Bring people to the MNI152 template, and map their average and where they differ in size.
+"""Register people to the MNI152 template; compute their mean and differences in local volume.
 
     python template.py sub-01_T1w.nii.gz sub-02_T1w.nii.gz --output-dir normalized
     python template.py --output-dir normalized
 
-Heads become brains first; brains without skull are left alone. Every image has a folder with its
-transforms in both directions. ``mean.nii.gz`` is the average image on the template's grid, and
-``sd_log_jacobian.nii.gz`` tells where the people differ in local volume. Without images a few
-brains are made from the template itself, each bent in its own way.
+Brains are extracted from heads first; brains without skull are left as they are. Every image has a
+folder with its transforms in both directions. ``mean.nii.gz`` is the mean image on the grid of the
+template, and ``sd_log_jacobian.nii.gz`` shows where the people differ in local volume. Without
+images, a few brains are made by deforming the template at random.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def make_brains(folder: Path, number: int) -> list[Path]:
-    """Write bent templates into a folder, with other contrast and noise; return their files."""
+    """Write deformed templates with other contrasts and noise; return their files."""
     import torch
 
     from nipype_quicksilver.demo.phantom import load_template, make_pair
@@ -35,9 +35,9 @@ def normalize(image: Path, template: str, method: str, folder: Path) -> dict[str
     import nipype_quicksilver
 
     registration = nipype_quicksilver.register(template, image, method=method)
-    similarity = registration.summary["similarity"]
-    print(f"{image.name}: local correlation {similarity['before']:.2f}, ", end="")
-    print(f"{similarity['after']:.2f} after registration", flush=True)
+    similarity = registration.summary.similarity
+    print(f"{image.name}: local correlation {similarity.before:.2f}, ", end="")
+    print(f"{similarity.after:.2f} after registration", flush=True)
     return registration.save(folder / image.name.split(".")[0])
 
 
@@ -49,8 +49,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("images", type=Path, nargs="*", help="T1-weighted heads or brains")
     parser.add_argument("--output-dir", type=Path, required=True, help="a folder for each image")
     parser.add_argument("--template", default="MNI152", help="MNI152, or an image")
-    parser.add_argument("--method", default="correct", help="of `quicksilver register`")
-    parser.add_argument("--phantoms", type=int, default=3, help="brains to make without images")
+    parser.add_argument("--method", default="correct", help="method of the registration")
+    parser.add_argument(
+        "--phantoms", type=int, default=3, help="number of brains to make if no images are given"
+    )
     args = parser.parse_args(argv)
 
     images = args.images or make_brains(args.output_dir / "phantoms", args.phantoms)

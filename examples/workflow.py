@@ -1,11 +1,11 @@
-"""Embed the registration workflow in one of your own: volume changes of regions, as a table.
+"""Use the registration workflow in your own workflow: volume changes of regions, as a table.
 
     python workflow.py --fixed fixed_brain.nii.gz --fixed-labels fixed_labels.nii.gz \\
         --moving sub-01_brain.nii.gz sub-02_brain.nii.gz --output-dir volumes
 
-Every moving brain is registered to the fixed one. The log of the Jacobian determinant, averaged
-over a region of the fixed brain, says how much larger (above 0) or smaller the region is in the
-moving brain.
+Every moving brain is registered to the fixed brain. The mean logarithm of the Jacobian determinant
+over a region of the fixed brain is above 0 if the region is larger in the moving brain, and below 0
+if it is smaller.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from nipype_quicksilver.workflows import init_quicksilver_wf
 
 
 def regional_means(log_jacobian, labels):
-    """Write the mean log-Jacobian of each label as CSV; Nipype runs this function on its own."""
+    """Write the mean log-Jacobian of each label as CSV; imports are inside, as Nipype needs."""
     from pathlib import Path
 
     import nibabel as nib
@@ -37,14 +37,14 @@ def build(args: argparse.Namespace) -> Workflow:
     """Return the whole workflow: a registration, a measurement and a folder for each brain."""
     workflow = Workflow(name="volumes_wf", base_dir=str(args.work_dir.absolute()))
     for number, moving in enumerate(args.moving, start=1):
-        options = {"method": "optimize"} if args.iterations else {}
+        options = {}
+        if args.iterations:
+            options = {"method": "optimize", "iterations": tuple(args.iterations)}
         quicksilver_wf = init_quicksilver_wf(
             omp_nthreads=args.omp_nthreads, name=f"quicksilver_{number}_wf", **options
         )
         quicksilver_wf.inputs.inputnode.fixed_image = str(args.fixed.absolute())
         quicksilver_wf.inputs.inputnode.moving_image = str(moving.absolute())
-        if args.iterations:
-            quicksilver_wf.get_node("optimize").inputs.iterations = args.iterations
 
         regions = Node(
             Function(["log_jacobian", "labels"], ["out_file"], regional_means),
@@ -70,22 +70,28 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fixed", type=Path, required=True, help="brain that stays where it is")
-    parser.add_argument("--fixed-labels", type=Path, required=True, help="its regions")
+    parser.add_argument("--fixed", type=Path, required=True, help="fixed brain")
+    parser.add_argument("--fixed-labels", type=Path, required=True, help="label map of its regions")
     parser.add_argument("--moving", type=Path, nargs="+", required=True, help="brains to register")
     parser.add_argument("--output-dir", type=Path, required=True, help="a folder for each brain")
-    parser.add_argument("--work-dir", type=Path, default=Path("work"), help="Nipype's own folder")
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path("work"), help="working folder of Nipype"
+    )
     parser.add_argument("--n-procs", type=int, default=1, help="processors of all nodes together")
     parser.add_argument("--omp-nthreads", type=int, default=1, help="threads of each node")
     parser.add_argument(
-        "--iterations", type=int, nargs="+", metavar="N", help="of each stage, coarse to fine"
+        "--iterations",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="optimise; largest number in each stage",
     )
-    parser.add_argument("--graph", action="store_true", help="draw the workflow, run nothing")
+    parser.add_argument("--graph", action="store_true", help="draw the workflow and do not run it")
     args = parser.parse_args(argv)
 
     workflow = build(args)
     if args.graph:
-        # The .dot file is written in any case; the picture needs Graphviz' `dot` program.
+        # The .dot file is always written; the picture needs the program `dot` of Graphviz.
         workflow.write_graph(graph2use="colored", format="png")
     elif args.n_procs > 1:
         workflow.run(plugin="MultiProc", plugin_args={"n_procs": args.n_procs})

@@ -13,7 +13,7 @@ True
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["InputError", "Registration", "__version__", "register"]
 
 _HOME_OF = {

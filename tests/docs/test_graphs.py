@@ -36,4 +36,4 @@ def test_graph(with_dot, tmp_path, monkeypatch):
     assert "inputnode -&gt; align" in html  # in the picture's description, or listed
     drawn = list(output.glob("_images/init_affine_wf-*.svg"))
     assert len(drawn) == with_dot
-    assert ("Graphviz was not there" in html) != with_dot
+    assert ("Graphviz is not installed" in html) != with_dot
