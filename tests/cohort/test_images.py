@@ -102,3 +102,26 @@ def test_data_sets_that_cannot_be_used(bids, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="is not a BIDS data set"):
         find_images(tmp_path / "empty")
+
+
+def test_a_lesion_mask_next_to_an_image(tmp_path):
+    pytest.importorskip("bids")
+    anat = tmp_path / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    for name in ("sub-01_T1w.nii.gz", "sub-01_T1w_label-lesion_roi.nii.gz"):
+        (anat / name).touch()
+    (image,) = find_images(tmp_path)
+    assert image.lesion_mask == anat / "sub-01_T1w_label-lesion_roi.nii.gz"
+    assert image.files() == [image.path, image.lesion_mask]
+
+
+def test_a_lesion_mask_in_a_table(tmp_path):
+    for name in ("a.nii.gz", "lesion.nii.gz"):
+        (tmp_path / name).touch()
+    table = tmp_path / "images.tsv"
+    table.write_text("participant_id\timage\tlesion_mask\n01\ta.nii.gz\tlesion.nii.gz\n")
+    assert find_images(table)[0].lesion_mask == tmp_path / "lesion.nii.gz"
+    table.write_text("participant_id\timage\tlesion_mask\n01\ta.nii.gz\tnothing.nii.gz\n")
+    with pytest.raises(InputError, match=r"nothing\.nii\.gz: no such file; correct the lesion_mask"):
+        find_images(table)
