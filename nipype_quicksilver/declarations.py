@@ -1,4 +1,4 @@
-"""What a declared option is: name, kind, default, allowed values and help."""
+"""Declarations of options: name, kind, default, allowed values and help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Kind(Enum):
-    """What a value is."""
+    """Kinds of values."""
 
     NAME = "one of the names"
     FILE = "a file"
@@ -26,31 +26,31 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """A choice of the user.
+    """Declaration of an option.
 
     Attributes
     ----------
     help : str
-        One phrase, which ends without a full stop.
+        Help text: one phrase, without a full stop at the end.
     default : object
-        None where it depends on other options.
+        Default value; None if it depends on other options.
     kind : Kind
-        What a value is.
+        Kind of the value.
     choices : tuple of str
-        Names that are allowed.
+        Allowed names.
     least : int
-        Of whole numbers.
+        Smallest allowed whole number.
     node : str
-        Name of the trait, where Nipype's users know another one than that in Python.
+        Name of the trait of a node; empty if it is the same as in Python.
     method : str
-        Attribute of :class:`MethodTraits` that a method must have to use the option; all methods
-        use it where this is empty.
+        Attribute of `options.MethodTraits` that is true for the methods that use the option; empty
+        if all methods use it.
     needs : str
-        Name of another option without which this one has no meaning.
+        Name of another option that this one requires; empty if there is none.
     without : mapping
-        Doors that do not have the option, and why.
+        Interfaces that do not have the option (``workflow``, ``cohort``), and the reason.
     name : str
-        Keyword in Python; set where the option is declared.
+        Keyword in Python; :func:`declared` sets it.
     """
 
     help: str
@@ -80,12 +80,17 @@ class Option:
         return self.node or self.name
 
     def check(self, value: Any) -> None:
-        """Refuse a value that is not allowed.
+        """Raise an error if a value is not allowed.
+
+        Parameters
+        ----------
+        value : object
+            A value of the option's kind; None is always allowed.
 
         Raises
         ------
         InputError
-            With the values that are.
+            If the name is unknown or a number is too small; the message lists what is allowed.
         """
         if value is None:
             return
@@ -102,13 +107,35 @@ class Option:
 
 
 def declared(options: type) -> dict[str, Option]:
-    """Return the declarations in the annotations of a `TypedDict`, by name."""
+    """Return the declarations in the annotations of a `TypedDict`.
+
+    Parameters
+    ----------
+    options : type
+        A `TypedDict` whose annotations are ``Annotated[type, Option(...)]``.
+
+    Returns
+    -------
+    dict
+        Declarations by name.
+    """
     hints = get_type_hints(options, include_extras=True)
     return {name: replace(get_args(hint)[1], name=name) for name, hint in hints.items()}
 
 
 def numpydoc(option: Option) -> str:
-    """Return the entry of an option in the parameters of a docstring."""
+    """Return the entry of an option in a numpydoc section of parameters.
+
+    Parameters
+    ----------
+    option : Option
+        Its declaration.
+
+    Returns
+    -------
+    str
+        Indented lines: name, type and default; help.
+    """
     names = f"{{{', '.join(map(repr, option.choices))}}}"
     types = {
         Kind.NAME: names,
@@ -129,7 +156,18 @@ def numpydoc(option: Option) -> str:
 
 
 def documents(options: Mapping[str, Option]) -> Callable[[Function], Function]:
-    """Return a decorator that describes options in a docstring, in the place of ``{options}``."""
+    """Return a decorator that replaces ``{options}`` in a docstring by entries of options.
+
+    Parameters
+    ----------
+    options : mapping
+        Declarations by name.
+
+    Returns
+    -------
+    callable
+        Decorator of a function, which it returns.
+    """
 
     def decorate(function: Function) -> Function:
         if function.__doc__:

@@ -17,7 +17,23 @@ class InputError(QuicksilverError, ValueError):
 
 @contextmanager
 def naming(file: object) -> Iterator[None]:
-    """Prefix an `InputError` with a file name, for functions that only see the data of the file.
+    """Prefix the message of an `InputError` with a file name.
+
+    This is for functions that have the data of the file, but not its name.
+
+    Parameters
+    ----------
+    file : object
+        The file; its text is the prefix.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    InputError
+        If the block raises one.
 
     Examples
     --------
@@ -35,6 +51,16 @@ def naming(file: object) -> Iterator[None]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error reports that a device ran out of memory.
+
+    Parameters
+    ----------
+    error : Exception
+        Any error.
+
+    Returns
+    -------
+    bool
+        True for a `MemoryError`, and for the errors of torch on a full CPU or GPU memory.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Every choice of a user, declared once: its name, default, allowed values and help.
+"""Options of a registration, each declared once: name, default, allowed values and help.
 
 The arguments of the command, the traits of the nodes, the parameters of the workflows and the
 keywords of :func:`nipype_quicksilver.register` are made from these declarations. Importing this
@@ -27,17 +27,18 @@ from nipype_quicksilver.tools import (
 
 @dataclass(frozen=True)
 class MethodTraits:
-    """What a method of finding the momentum does.
+    """Steps of a method that estimates the momentum.
 
     Attributes
     ----------
     help : str
-        One phrase.
+        Help text: one phrase.
     predicts, corrects, optimizes : bool
         Whether a network predicts the momentum, whether the prediction is corrected, and whether
         the momentum is optimised.
     schedule : str
-        Of the optimisation, a key of `lddmm.settings.SCHEDULES`; empty where there is none.
+        Schedule of the optimisation, a key of `lddmm.settings.SCHEDULES`; empty without an
+        optimisation.
     """
 
     help: str
@@ -47,7 +48,7 @@ class MethodTraits:
     schedule: str = ""
 
 
-#: Where the momentum comes from; the first one is the default.
+#: Methods that estimate the momentum; the first one is the default.
 METHODS: Mapping[str, MethodTraits] = MappingProxyType(
     {
         "correct": MethodTraits(
@@ -57,7 +58,7 @@ METHODS: Mapping[str, MethodTraits] = MappingProxyType(
         ),
         "predict": MethodTraits("predicted by a network (LP)", predicts=True),
         "refine": MethodTraits(
-            "predicted, corrected, and optimised from there",
+            "predicted, corrected, and then optimised",
             predicts=True,
             corrects=True,
             optimizes=True,
@@ -69,7 +70,17 @@ METHODS: Mapping[str, MethodTraits] = MappingProxyType(
 
 
 def method_that(*, predicts: bool = False, corrects: bool = False, optimizes: bool = False) -> str:
-    """Return the name of the method that does these things and no others.
+    """Return the name of the method with exactly these steps.
+
+    Parameters
+    ----------
+    predicts, corrects, optimizes : bool
+        Steps, see :class:`MethodTraits`.
+
+    Returns
+    -------
+    str
+        A key of :data:`METHODS`.
 
     Examples
     --------
@@ -84,22 +95,22 @@ def method_that(*, predicts: bool = False, corrects: bool = False, optimizes: bo
     )
 
 
-#: Interpolations of images, with the names that ANTs gives them.
+#: Interpolations of images, named as in ANTs.
 INTERPOLATIONS = (
     *("Linear", "NearestNeighbor", "BSpline", "Gaussian", "CosineWindowedSinc"),
     *("HammingWindowedSinc", "LanczosWindowedSinc", "WelchWindowedSinc"),
 )
 #: Interpolations that keep the values and the type of label maps.
 LABEL_INTERPOLATIONS = ("GenericLabel", "MultiLabel")
-#: Interpolations of label maps.
-KEEPING_LABELS = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
-#: All interpolations of files that are brought through transforms.
+#: All interpolations of label maps.
+INTERPOLATIONS_OF_LABELS = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
+#: All interpolations, in the order of the command `apply` and the node `ApplyTransforms`.
 APPLY_INTERPOLATIONS = (*INTERPOLATIONS[:2], *LABEL_INTERPOLATIONS, *INTERPOLATIONS[2:])
 #: Degrees of freedom of an affine.
 DOF = {12: "affine", 6: "rigid", 7: "rigid and one scale", 9: "rigid and a scale along each axis"}
 #: Suffixes of files of affines.
 AFFINE_SUFFIXES = (".mat", ".txt", ".tfm", ".h5")
-#: Formats of affines of other programs: in world coordinates (greedy, NiftyReg), FLIRT's, ITK's.
+#: Formats of affines: world coordinates (greedy, NiftyReg), FSL FLIRT, ITK.
 AFFINE_FORMATS = ("ras", "fsl", "itk")
 #: How label maps of several atlases are fused; the first one is the default.
 FUSIONS = {
@@ -107,12 +118,12 @@ FUSIONS = {
     "staple": "STAPLE",
     "majority": "majority voting",
 }
-#: What networks are for.
+#: Roles of networks.
 ROLES = ("prediction", "correction")
 
-#: Names that stand for no file and no tool.
+#: Special values of options whose other values are files or tools.
 AUTO, NONE = "auto", "none"
-#: The template that nilearn brings.
+#: Name of the template that is installed with nilearn.
 MNI152 = "MNI152"
 
 
@@ -131,9 +142,9 @@ class RegistrationOptions(TypedDict, total=False):
     brain_extraction: Annotated[
         str,
         Option(
-            "how brains without mask are extracted: deepbet; an external tool, where it is "
-            f"installed ({_listed(BRAIN_EXTRACTION_TOOLS)}); none: what is not zero is brain. "
-            "Images without skull are left as they are",
+            "tool that extracts the brains of images without a mask: deepbet; an external tool, if "
+            f"it is installed ({_listed(BRAIN_EXTRACTION_TOOLS)}); none: all nonzero voxels are "
+            "brain. Images without skull are not changed",
             default=DEEPBET,
             choices=(DEEPBET, *BRAIN_EXTRACTION_TOOLS, NONE),
             without=_EXTRACTS,
@@ -142,9 +153,9 @@ class RegistrationOptions(TypedDict, total=False):
     affine: Annotated[
         str | Path,
         Option(
-            "how the images are aligned first: simpleitk; an external tool, where it is installed "
-            f"({_listed(AFFINE_TOOLS)}); none: their headers align them; or the file of an ITK "
-            "affine that maps fixed to moving points",
+            "affine alignment before the registration: simpleitk; an external tool, if it is "
+            f"installed ({_listed(AFFINE_TOOLS)}); none: the headers align the images; or the file "
+            "of an ITK affine that maps fixed to moving points",
             default=SIMPLEITK,
             kind=Kind.NAME_OR_FILE,
             choices=(SIMPLEITK, *AFFINE_TOOLS, NONE),
@@ -154,9 +165,9 @@ class RegistrationOptions(TypedDict, total=False):
     template: Annotated[
         str | Path | None,
         Option(
-            "template on whose grid of 1 mm the images are compared, after another affine to the "
-            "fixed image: MNI152 or a file; none: in the world of the fixed image; auto: MNI152, "
-            "but none where no affine is estimated or the brains do not fit it",
+            "template on whose 1 mm grid the images are compared, after its affine alignment to "
+            "the fixed image: MNI152 or a file; none: a grid in the world space of the fixed "
+            "image; auto: MNI152, or none if no affine is estimated or the brains do not fit it",
             default=AUTO,
             kind=Kind.NAME_OR_FILE,
             choices=(AUTO, MNI152, NONE),
@@ -165,7 +176,7 @@ class RegistrationOptions(TypedDict, total=False):
     method: Annotated[
         str,
         Option(
-            "where the momentum comes from: "
+            "how the momentum is estimated: "
             + "; ".join(f"{name}: {traits.help}" for name, traits in METHODS.items()),
             default=next(iter(METHODS)),
             choices=tuple(METHODS),
@@ -190,8 +201,8 @@ class RegistrationOptions(TypedDict, total=False):
     correction_network: Annotated[
         str | Path | None,
         Option(
-            "checkpoint of the correction network (default: that of the package, or the prediction "
-            "network again where another one than the package's is given)",
+            "checkpoint of the correction network (default: that of the package; with another "
+            "prediction network than that of the package, the prediction network again)",
             kind=Kind.FILE,
             method="corrects",
         ),
@@ -199,8 +210,8 @@ class RegistrationOptions(TypedDict, total=False):
     samples: Annotated[
         int | None,
         Option(
-            "number of momenta drawn from a probabilistic network, at least 2: their mean is "
-            "taken, and their spread gives the uncertainty (default: a deterministic prediction)",
+            "number of momenta to draw from a probabilistic network, at least 2: their mean is "
+            "used, and their spread gives the uncertainty (default: a deterministic prediction)",
             kind=Kind.COUNT,
             least=2,
             node="n_samples",
@@ -210,11 +221,11 @@ class RegistrationOptions(TypedDict, total=False):
     uncertainty_components: Annotated[
         bool,
         Option(
-            "with samples: also give the variances of the displacement along x, y and z",
+            "with samples: also write the variances of the displacement along x, y and z",
             default=False,
             kind=Kind.FLAG,
             needs="samples",
-            without={"cohort": "keeps the uncertainty itself"},
+            without={"cohort": "keeps the uncertainty only"},
         ),
     ]
     similarity: Annotated[
@@ -230,8 +241,8 @@ class RegistrationOptions(TypedDict, total=False):
     iterations: Annotated[
         tuple[int, ...] | None,
         Option(
-            "largest number of iterations of each stage of the optimisation, coarse to fine, of "
-            "which the last only measures; 0 leaves a stage out (default: those of the schedule)",
+            "maximum number of iterations of each stage of the optimisation, coarse to fine; the "
+            "last iteration only measures; 0 skips a stage (default: those of the schedule)",
             kind=Kind.COUNTS,
             least=0,
             method="optimizes",
@@ -240,7 +251,7 @@ class RegistrationOptions(TypedDict, total=False):
     interpolation: Annotated[
         str,
         Option(
-            "interpolation of the warped images; labels are warped as labels",
+            "interpolation of the warped images; labels have an interpolation of their own",
             default=INTERPOLATIONS[0],
             choices=INTERPOLATIONS,
         ),
@@ -248,7 +259,7 @@ class RegistrationOptions(TypedDict, total=False):
     seed: Annotated[
         int,
         Option(
-            "seed of random numbers, which only samples draw",
+            "seed of the random numbers; only samples use them",
             default=0,
             kind=Kind.COUNT,
             least=0,
@@ -262,12 +273,13 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(declared(RegistrationOptions))
 
 
 def completed(options: RegistrationOptions) -> RegistrationOptions:
-    """Return options with the defaults of those that are not given; refuse what does not fit.
+    """Check options, and complete them with defaults.
 
     Parameters
     ----------
     options : RegistrationOptions
-        What a user chose. None stands for the default, but for ``none`` where that is a choice.
+        Options of the user. None stands for ``none`` if that is a choice of the option, and for
+        the default otherwise.
 
     Returns
     -------
@@ -277,9 +289,9 @@ def completed(options: RegistrationOptions) -> RegistrationOptions:
     Raises
     ------
     TypeError
-        If there is no option of a name.
+        If an option is unknown.
     InputError
-        If a value is not allowed, or the method has no use for it.
+        If a value is not allowed, or the method does not use the option.
 
     Examples
     --------
@@ -288,7 +300,7 @@ def completed(options: RegistrationOptions) -> RegistrationOptions:
     >>> completed({"method": "predict", "corrections": 2})
     Traceback (most recent call last):
     ...
-    nipype_quicksilver.errors.InputError: method 'predict' has no use for corrections; leave ...
+    nipype_quicksilver.errors.InputError: method 'predict' does not use corrections; leave ...
     """
     chosen: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
     for name, value in options.items():
@@ -301,39 +313,49 @@ def completed(options: RegistrationOptions) -> RegistrationOptions:
     for name, option in OPTIONS.items():
         option.check(chosen[name])
         if option.needs and chosen[name] and chosen[option.needs] is None:
-            raise InputError(f"{option.title}: needs {option.needs}; give them, or leave it out")
+            raise InputError(f"{option.title}: needs {option.needs}; give both, or leave both out")
     check_method(chosen["method"], chosen)
     return cast(RegistrationOptions, chosen)
 
 
-def check_method(name: str, given: Mapping[str, Any]) -> None:
-    """Refuse a method that is unknown, or that has no use for an option.
+def check_method(name: str, options: Mapping[str, Any]) -> None:
+    """Raise an error if a method is unknown, or does not use one of the options.
 
     Parameters
     ----------
     name : str
-        To be one of :data:`METHODS`.
-    given : mapping
-        Values of options by name; None where nothing is given.
+        Name of the method.
+    options : mapping
+        Values of options by name; None for options that are not set.
 
     Raises
     ------
     InputError
-        With the remedy.
+        If the name is not in :data:`METHODS`, or an option is set that the method does not use.
     """
     OPTIONS["method"].check(name)
     for option in OPTIONS.values():
-        if not option.method or given.get(option.name) is None:
+        if not option.method or options.get(option.name) is None:
             continue
         if not getattr(METHODS[name], option.method):
             raise InputError(
-                f"method '{name}' has no use for {option.title}; leave it out, or take "
+                f"method '{name}' does not use {option.title}; leave it out, or choose "
                 f"{methods_that(option.method)}"
             )
 
 
 def methods_that(trait: str) -> str:
-    """Return the names of the methods with an attribute, as a sentence lists them.
+    """Return the names of the methods with a step, as a phrase for messages.
+
+    Parameters
+    ----------
+    trait : str
+        Attribute of :class:`MethodTraits`.
+
+    Returns
+    -------
+    str
+        The names, separated by commas and "or".
 
     Examples
     --------
@@ -346,36 +368,37 @@ def methods_that(trait: str) -> str:
 
 _SCAN_FILES = {
     "mask": "brain mask of the {side} image (default: it is estimated from the image)",
-    "lesion_mask": "part of the {side} image without counterpart, which is not compared",
-    "labels": "label map of the {side} image; moving ones are warped, and compared with fixed ones",
+    "lesion_mask": "region of the {side} image without counterpart; excluded from the comparison",
+    "labels": "label map of the {side} image; moving labels are warped, and compared with fixed",
 }
 #: Files of each of the two images by their Python names: ``fixed_mask``, ``moving_mask``, ...
 SCAN_FILES: Mapping[str, Option] = MappingProxyType(
     {
-        f"{side}_{what}": Option(
+        f"{side}_{kind}": Option(
             text.format(side=side),
             kind=Kind.FILE,
-            node=f"{side}_image_mask" if what == "mask" else "",
-            needs="moving_labels" if (side, what) == ("fixed", "labels") else "",
-            name=f"{side}_{what}",
+            node=f"{side}_image_mask" if kind == "mask" else "",
+            needs="moving_labels" if (side, kind) == ("fixed", "labels") else "",
+            name=f"{side}_{kind}",
         )
-        for what, text in _SCAN_FILES.items()
+        for kind, text in _SCAN_FILES.items()
         for side in ("fixed", "moving")
     }
 )
 
-#: What a step by itself can be asked for: to extract a brain, to estimate an affine, to predict.
+#: Options of single steps: of a brain extraction, an affine registration and a prediction.
 BRAIN_EXTRACTION = replace(
     OPTIONS["brain_extraction"],
     choices=tuple(name for name in OPTIONS["brain_extraction"].choices if name != NONE),
-    help="what extracts the brain: deepbet, or an external tool "
+    help="tool that extracts the brain: deepbet, or an external tool "
     f"({_listed(BRAIN_EXTRACTION_TOOLS)})",
 )
 AFFINE_ESTIMATION = replace(
     OPTIONS["affine"],
     kind=Kind.NAME,
     choices=tuple(name for name in OPTIONS["affine"].choices if name != NONE),
-    help=f"what estimates the affine: simpleitk, or an external tool ({_listed(AFFINE_TOOLS)})",
+    help="tool that estimates the affine: simpleitk, or an external tool "
+    f"({_listed(AFFINE_TOOLS)})",
 )
 CORRECTIONS = replace(
     OPTIONS["corrections"],
@@ -383,7 +406,7 @@ CORRECTIONS = replace(
     least=0,
     help="number of corrections of the prediction; 0 is the prediction alone",
 )
-#: The schedule of an optimisation that is a step by itself.
+#: The schedule of an optimisation as a single step.
 SCHEDULE = Option(
     "stages of the optimisation; full: from coarse to fine; refine: a few fine iterations from a "
     "predicted momentum",

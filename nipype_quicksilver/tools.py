@@ -1,6 +1,6 @@
-"""External tools: programs of other packages that can take a step of a registration.
+"""External tools: programs of other packages that can carry out a step of a registration.
 
-The command, the nodes, the workflows, the doctor and the report read what is known of each here.
+The command, the nodes, the workflows, the doctor and the report all use these tables.
 """
 
 import shutil
@@ -20,17 +20,17 @@ class ExternalTool:
     Attributes
     ----------
     title : str
-        Its full name.
+        Full name.
     install : str
         How to install it.
     citation : str
-        Key in ``data/references.json``; empty where there is none.
+        Key in ``data/references.json``; empty if there is none.
     program : str
         Name of the program on the ``PATH``.
     package : str
-        Module of a Python package that brings the same program; empty where there is none.
+        Python module that provides the same tool; empty if there is none.
     stand_in : str
-        Module of this package that runs `package` as if it were the program.
+        Module of this package that runs `package` with the arguments of the program.
     dof : tuple of int
         Degrees of freedom of the affines that it estimates.
     """
@@ -44,7 +44,7 @@ class ExternalTool:
     dof: tuple[int, ...] = ()
 
     def command(self) -> tuple[str, ...] | None:
-        """Return the words that start the tool; None where it is not installed."""
+        """Return the command that starts the tool, as words; None if it is not installed."""
         if (path := shutil.which(self.program)) is not None:
             return (path,)
         if self.package and find_spec(self.package) is not None:
@@ -52,7 +52,7 @@ class ExternalTool:
         return None
 
 
-#: What comes with this package and its dependencies: a brain extraction and an affine registration.
+#: Tools that are installed with this package: brain extraction and affine registration.
 DEEPBET, SIMPLEITK = "deepbet", "simpleitk"
 
 _GREEDY = ExternalTool(
@@ -82,7 +82,7 @@ BRAIN_EXTRACTION_TOOLS = {
     ),
     "afni": ExternalTool("AFNI 3dSkullStrip", "install AFNI", "afni", program="3dSkullStrip"),
 }
-#: The brain extraction that needs a template with skull, which only a workflow can be given.
+#: Brain extraction that needs a template with skull; only a workflow offers it.
 ANTS_BRAIN_EXTRACTION = ExternalTool(
     "ANTs brain extraction", "install ANTs", "ants", program="antsBrainExtraction.sh"
 )
@@ -95,26 +95,26 @@ AFFINE_TOOLS = {
     ),
     "flirt": ExternalTool("FSL FLIRT", "install FSL", "flirt", program="flirt", dof=(6, 7, 9, 12)),
 }
-#: Tools whose registrations are compared with those of this package.
+#: Tools whose deformable registrations can be compared with those of this package.
 PEERS = {"greedy": _GREEDY, "SyN": _ANTS}
 
 
 def check_installed(name: str, tools: Mapping[str, ExternalTool], default: str) -> None:
-    """Refuse a tool that is not installed.
+    """Raise an error if an external tool is not installed.
 
     Parameters
     ----------
     name : str
-        What a user asked for; names that are not among `tools` pass.
+        Name of a tool; a name that is not in `tools` is accepted.
     tools : mapping
         External tools by name.
     default : str
-        What can be chosen instead.
+        Name of the tool that the message suggests instead.
 
     Raises
     ------
     InputError
-        With the remedy.
+        If the tool is not installed; the message says how to install it.
 
     Examples
     --------
@@ -125,29 +125,41 @@ def check_installed(name: str, tools: Mapping[str, ExternalTool], default: str) 
         return
     missing = f"{tool.program} is not on the PATH"
     if tool.package:
-        missing = f"neither {tool.program} is on the PATH nor the package {tool.package} installed"
+        missing += f", and the package {tool.package} is not installed"
     raise InputError(f"'{name}': {missing}; {tool.install}, or choose {default}")
 
 
 def check_tools(brain_extraction: str, affine: str | PathLike[str]) -> None:
-    """Raise an error if an external tool is not installed; other names and files are accepted.
+    """Raise an error if an external tool of a registration is not installed.
+
+    Parameters
+    ----------
+    brain_extraction, affine : str or path-like
+        Values of the options; names of other tools and files are accepted.
 
     Raises
     ------
     InputError
-        With the way to install it.
+        If a tool is not installed; the message says how to install it.
     """
     check_installed(brain_extraction, BRAIN_EXTRACTION_TOOLS, DEEPBET)
     check_installed(str(affine), AFFINE_TOOLS, SIMPLEITK)
 
 
 def check_dof(name: str, dof: int) -> None:
-    """Raise an error if a tool cannot estimate the given degrees of freedom.
+    """Raise an error if a tool cannot estimate an affine of these degrees of freedom.
+
+    Parameters
+    ----------
+    name : str
+        Name of an affine registration; a name that is not in :data:`AFFINE_TOOLS` is accepted.
+    dof : int
+        Degrees of freedom.
 
     Raises
     ------
     InputError
-        With the degrees of freedom that it supports.
+        If it cannot; the message lists the degrees of freedom that it supports.
     """
     tool = AFFINE_TOOLS.get(name)
     if tool is not None and dof not in tool.dof:

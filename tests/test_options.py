@@ -159,7 +159,7 @@ def test_files_of_the_images_are_declared_as_well(option):
 def test_register_documents_and_accepts_every_option(option, pair):
     assert f"\n    {option.name} : " in nipype_quicksilver.register.__doc__
     # Options are checked before files are read.
-    with pytest.raises(InputError, match=r"absent\.nii: no such file|no use for"):
+    with pytest.raises(InputError, match=r"absent\.nii: no such file"):
         nipype_quicksilver.register("absent.nii", pair.moving, **{option.name: option.default})
 
 
@@ -240,7 +240,7 @@ def test_options_without_use_are_refused(method, option):
     with pytest.raises(InputError) as error:
         completed(options)
     message = str(error.value)
-    assert message.startswith(f"method '{method}' has no use for {option.title}; leave it out")
+    assert message.startswith(f"method '{method}' does not use {option.title}; leave it out")
     assert message.endswith(methods_that(option.method))
 
 

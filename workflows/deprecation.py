@@ -1,4 +1,4 @@
-"""Names of parameters that changed; the earlier ones work for one more version."""
+"""Parameters that were renamed; the earlier names work for one more version."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def renamed(earlier: str, value: Value | None, name: str, default: Value) -> Val
     earlier : str
         The earlier name.
     value : object or None
-        What was given by it.
+        Value of the parameter of the earlier name; None if that is not used.
     name : str
-        The name.
+        The new name.
     default : object
-        What was given by the name.
+        Value of the parameter of the new name.
 
     Returns
     -------
     object
-        `value`, unless it is None.
+        `value` if it is not None, and `default` otherwise.
 
     Warns
     -----
@@ -40,7 +40,8 @@ def renamed(earlier: str, value: Value | None, name: str, default: Value) -> Val
     if value is None:
         return default
     warnings.warn(
-        f"the parameter '{earlier}' is called '{name}' since version 0.2; it goes with version 0.3",
+        f"the parameter '{earlier}' is called '{name}' since version 0.2; the earlier name will be "
+        "removed in version 0.3",
         DeprecationWarning,
         stacklevel=3,
     )

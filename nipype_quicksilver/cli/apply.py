@@ -1,4 +1,4 @@
-"""`quicksilver apply`: bring images, labels, series or points through transforms."""
+"""`quicksilver apply`: apply transforms to images, label maps, series, points or surfaces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import APPLY_INTERPOLATIONS, KEEPING_LABELS
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS, INTERPOLATIONS_OF_LABELS
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -19,37 +19,37 @@ POINTS_SUFFIXES = (".csv", ".gii")
 
 _DESCRIPTION = """\
 Resample an image, a label map or a 4-D series onto the grid of a reference, or map the points of
-a CSV file or the vertices of a GIFTI surface. All transforms are joined first, so that an image is
-interpolated once.
+a CSV file or the vertices of a GIFTI surface. The transforms are composed first, so that an image
+is interpolated only once.
 """
 _EPILOG = """\
 Transforms: ITK affines (.mat, .txt, .tfm), composites (.h5) and displacement fields (5-D NIfTI).
-  Give --transform once for each, in the order of antsApplyTransforms: the last one listed is
-  applied to the image first ("--transform warp.nii.gz --transform affine.mat"); in terms of
-  points, one of the reference goes through the first one listed, then the second, and so on.
-  "[FILE,1]" takes the inverse of an affine; "[FILE,0]" is FILE. The inverse of a displacement
-  field or of a composite is another file: give that one.
+  Repeat --transform for several of them, in the order of antsApplyTransforms: the last one is
+  applied to the image first ("--transform warp.nii.gz --transform affine.mat"). A point of the
+  reference is mapped by the first one, then by the second one, and so on.
+  "[FILE,1]" is the inverse of an affine; "[FILE,0]" is FILE. Displacement fields and composites
+  are not inverted: give the file of the inverse transform instead.
 
-Direction: to bring a moving image onto the fixed image, give the transform that maps fixed points
-  to moving points (the composite transform) and the fixed image as reference. Points go the way
-  the transform maps them: to bring points of the moving image to the fixed image, give the
-  transform that maps moving points to fixed points (the inverse composite transform).
+Direction: to warp the moving image to the fixed image, give the composite transform, which maps
+  fixed points to moving points, and the fixed image as reference. To map points of the moving
+  image to the fixed image, give the inverse composite transform, which maps moving points to
+  fixed points.
 
 Points: a CSV file whose first line names its columns, among them x, y and z in millimetres; other
-  columns are copied. Coordinates are RAS+ as in NIfTI; --points-frame lps takes and gives ITK's
-  and ANTs' (x and y with the opposite sign).
+  columns are copied. Coordinates are RAS+ as in NIfTI; with --points-frame lps, input and output
+  are as in ITK and ANTs (x and y with the opposite sign).
 
-Surfaces: a GIFTI file (.surf.gii), whose vertices go the way of points; all else is copied.
+Surfaces: a GIFTI file (.surf.gii), whose vertices are mapped as points; the rest is copied.
 
-Label tables: where a label map has a table of the same name beside it (BIDS: x_dseg.nii.gz and
-  x_dseg.tsv), the table is copied with the output.
+Label tables: if a table of the same name is next to a label map (BIDS: x_dseg.nii.gz and
+  x_dseg.tsv), it is copied next to the output.
 """
 
 _logger = logging.getLogger(__name__)
 
 
 class TransformOption(NamedTuple):
-    """One `--transform`: a file, and whether its inverse is meant."""
+    """One `--transform`: a file, and whether to invert it."""
 
     path: Path
     invert: bool
@@ -60,7 +60,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "apply",
-        summary="bring images, labels, series or points through transforms",
+        summary="apply transforms to images, label maps, series or points",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -104,7 +104,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--default-value",
         type=finite_float,
         metavar="VALUE",
-        help="for images: value where the input has none (default: 0)",
+        help="for images: value outside the input (default: 0)",
     )
     parser.add_argument(
         "--points-frame",
@@ -127,7 +127,7 @@ def transform_option(text: str) -> TransformOption:
 
 
 def finite_float(text: str) -> float:
-    """Return the finite number that `text` holds."""
+    """Return the number in `text`, which must be finite."""
     try:
         value = float(text)
     except ValueError:
@@ -169,13 +169,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_usage(args: argparse.Namespace, is_points: bool) -> None:
     if not is_points and args.reference is None:
-        raise InputError(f"{args.input}: is resampled onto another grid; give it by --reference")
+        raise InputError(f"{args.input}: give the image with the grid of the output by --reference")
     of_images = ("reference", "interpolation", "default_value")
     for name in of_images if is_points else ("points_frame",):
         if getattr(args, name) is not None:
             kind, other = ("points", "images") if is_points else ("an image", "points (.csv)")
             option = "--" + name.replace("_", "-")
-            raise InputError(f"{args.input}: holds {kind}; leave out {option}, it is for {other}")
+            raise InputError(
+                f"{args.input}: contains {kind}; leave out {option}, it is for {other}"
+            )
 
 
 def _apply_to_surface(args: argparse.Namespace, transform: sitk.Transform) -> None:
@@ -188,20 +190,20 @@ def _apply_to_surface(args: argparse.Namespace, transform: sitk.Transform) -> No
 
 
 def _copy_label_table(args: argparse.Namespace) -> None:
-    """Copy the table of names that lies beside a label map."""
+    """Copy the table of names that is next to a label map."""
     from nipype_quicksilver.spatial.files import staged
 
-    if args.interpolation not in KEEPING_LABELS:
+    if args.interpolation not in INTERPOLATIONS_OF_LABELS:
         return
-    table, copy = (_beside(path) for path in (args.input, args.output))
+    table, copy = (_label_table(path) for path in (args.input, args.output))
     if table.is_file() and table != copy and not copy.exists():
         with staged(copy) as temporary:
             temporary.write_bytes(table.read_bytes())
         _logger.info("wrote %s", copy)
 
 
-def _beside(path: Path) -> Path:
-    """Return the path of the label table of an image."""
+def _label_table(path: Path) -> Path:
+    """Return the path of the table of a label map."""
     return path.parent / f"{path.name.split('.nii')[0].split('.mg')[0]}.tsv"
 
 

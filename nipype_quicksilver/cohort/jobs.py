@@ -59,7 +59,7 @@ class CohortOptions:
         Raises
         ------
         InputError
-            If a value is not allowed, or the method has no use for it.
+            If a value is not allowed, or the method does not use the option.
         """
         for name, option in OPTIONS.items():
             if options.get(name) and "cohort" in option.without:

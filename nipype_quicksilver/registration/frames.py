@@ -1,4 +1,4 @@
-"""The frame in which two brains are compared: the working grid of a template."""
+"""The working grid of a template as the frame in which two brains are compared."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from nipype_quicksilver.spatial.images import image_name
 
 
 def chosen_template(options: RegistrationOptions, pair: Pair) -> PathLike | None:
-    """Return the template to compare on, None for the world of the fixed image.
+    """Return the template on whose grid two images are compared.
 
     Parameters
     ----------
     options : RegistrationOptions
-        With ``template`` ``auto``: MNI152, unless the images are aligned already (their affine is
-        given, or left to the headers) or hold no human brain.
+        With ``template`` ``auto``, it is MNI152 if an affine is estimated and the images are large
+        enough for human brains.
     pair : Pair
         The images.
 
     Returns
     -------
     path-like or None
-        A name or a path.
+        A name or a path; None for a grid in the world space of the fixed image.
     """
     template = options["template"]
     if template is None or str(template) == NONE:
@@ -59,26 +59,27 @@ def to_frame(
     pair : Pair
         Aligned, with masks or brains without skull.
     template : Nifti1Image
-        A head or a brain, on whose grid the brains are to be compared.
+        A head or a brain, on whose grid the brains are compared.
     name : path-like
-        What it is called.
+        Its name or path, for the summary and for messages.
     context : Context
-        With ``template`` ``auto``, brains that do not fit the template stay in the world of the
-        fixed image; with ``affine`` ``none``, the headers align the fixed image to the template.
+        With ``template`` ``auto``, brains that do not fit the template stay in the world space of
+        the fixed image; with ``affine`` ``none``, the headers align the fixed image to the
+        template.
 
     Returns
     -------
     pair : Pair
-        With a frame, unless the brains stay where they are.
+        With a frame; unchanged if the template is not used.
     summary : TemplateSummary
         Whether the template is used, and how its brain and the affine were estimated.
 
     Warns
     -----
     UserWarning
-        If the brains do not fit.
+        If the brains do not fit the template, or its affine is implausible.
     """
-    # The affine registration brings SimpleITK and scipy's optimisers.
+    # Imports SimpleITK and the optimisers of scipy.
     from nipype_quicksilver.preprocessing.matrices import plausibility_warnings
 
     optional = str(context.options["template"]) == AUTO
@@ -104,7 +105,7 @@ def to_frame(
         return framed, summary
     warnings.warn(
         f"{image_name(pair.fixed.image)}: does not fit the template {name} ({reasons[0]}); the "
-        "images are compared in its own world instead",
+        "images are compared in its own space instead",
         UserWarning,
         stacklevel=3,
     )
@@ -112,20 +113,20 @@ def to_frame(
 
 
 def _losses(framed: Pair, grid: Grid) -> list[str]:
-    """Return which brains a grid cuts off, a phrase each."""
+    """Describe the brains that are not inside a grid, one phrase each."""
     sides = (("fixed", framed.fixed, framed.to_fixed), ("moving", framed.moving, framed.to_moving))
     fractions = {
-        what: fraction_outside(native_brain(scan.image, scan.mask), grid, to_scan)
-        for what, scan, to_scan in sides
+        side: fraction_outside(native_brain(scan.image, scan.mask), grid, to_scan)
+        for side, scan, to_scan in sides
     }
     return [
-        f"{100 * fraction:.0f}% of the {what} brain lie outside its grid"
-        for what, fraction in fractions.items()
+        f"{100 * fraction:.0f}% of the {side} brain is outside its grid"
+        for side, fraction in fractions.items()
         if fraction > MAX_FRACTION_OUTSIDE
     ]
 
 
 def _is_same(first: Nifti1Image, second: Nifti1Image) -> bool:
-    """Return whether two images are one."""
+    """Return whether two images have the same affine and voxels."""
     one, other = (np.asanyarray(image.dataobj) for image in (first, second))
     return np.array_equal(first.affine, second.affine) and np.array_equal(one, other)

@@ -1,4 +1,4 @@
-"""The choice of a method: where the momentum comes from, with its networks and settings."""
+"""Methods that estimate the momentum, with their networks and settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """Where the momentum comes from.
+    """A method that estimates the momentum.
 
     Attributes
     ----------
@@ -25,11 +25,11 @@ class Method:
     settings : Settings
         Of the optimisation.
     predictor : Predictor or None
-        The networks, where the method predicts.
+        The networks; None if the method does not predict.
     corrections : int
         Number of corrections of the prediction.
     samples : int
-        Number of momenta of which the mean is taken; 0 for a deterministic prediction.
+        Number of momenta whose mean is used; 0 for a deterministic prediction.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Method:
 
     @property
     def traits(self) -> MethodTraits:
-        """What the method does."""
+        """Steps of the method."""
         return METHODS[self.name]
 
 
@@ -62,7 +62,7 @@ def choose_method(options: RegistrationOptions, settings: Settings | None = None
     Raises
     ------
     InputError
-        If the method has no use for `settings`, or a checkpoint cannot be used.
+        If the method does not use `settings`, or a checkpoint cannot be used.
     """
     from nipype_quicksilver.networks.loading import load_predictor
 
@@ -70,7 +70,7 @@ def choose_method(options: RegistrationOptions, settings: Settings | None = None
     traits = METHODS[name]
     if settings is not None and not traits.optimizes:
         raise InputError(
-            f"method '{name}' has no use for settings; leave them out, or take "
+            f"method '{name}' does not use settings; leave them out, or choose "
             f"{methods_that('optimizes')}"
         )
     chosen = choose_settings(
@@ -98,23 +98,23 @@ def choose_settings(
     iterations: Sequence[int] | None = None,
     settings: Settings | None = None,
 ) -> Settings:
-    """Return the settings of a schedule with what a user changes.
+    """Return the settings of an optimisation, with changes of the user.
 
     Parameters
     ----------
     schedule : str
-        A key of `lddmm.settings.SCHEDULES`; the default one where it is empty.
+        A key of `lddmm.settings.SCHEDULES`; if it is empty, the default settings are used.
     similarity : str, optional
         Similarity measure.
     iterations : sequence of int, optional
-        Largest number of iterations of each stage; 0 leaves a stage out.
+        Maximum number of iterations of each stage; 0 skips a stage.
     settings : Settings, optional
-        What is changed instead of the schedule's.
+        Settings to change instead of those of the schedule.
 
     Returns
     -------
     Settings
-        Of the optimisation.
+        With the changes.
 
     Raises
     ------
@@ -133,8 +133,8 @@ def choose_settings(
     if len(iterations) != len(settings.stages):
         number = len(settings.stages)
         raise InputError(
-            f"iterations: the schedule has {number} stage{'' if number == 1 else 's'}; give as "
-            f"many numbers, such as {default}"
+            f"iterations: the schedule has {number} stage{'' if number == 1 else 's'}; give "
+            f"a number for each, such as {default}"
         )
     stages = tuple(
         replace(stage, iterations=number)

@@ -75,7 +75,7 @@ def test_wrong_usage_is_refused(changes, message, files, refused):
 
 def test_external_tools_have_fewer_options(files, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(ExternalTool, "command", lambda _: None)
-    message = "'greedy': neither greedy is on the PATH nor the package picsl_greedy installed"
+    message = "'greedy': greedy is not on the PATH, and the package picsl_greedy is not installed"
     refused("affine", *listed(files), "--affine", "greedy", message=message)
     monkeypatch.setattr(ExternalTool, "command", lambda _: ("true",))
     message = "'greedy' does not estimate 9 degrees of freedom; give 6, 7, 12"

@@ -37,7 +37,7 @@ def test_two_contrasts_of_a_session_share_no_name(cohort):
 def test_options_that_a_cohort_has_no_use_for():
     with pytest.raises(InputError, match="uncertainty components: a cohort keeps"):
         CohortOptions.of(samples=4, uncertainty_components=True)
-    with pytest.raises(InputError, match="has no use for corrections"):
+    with pytest.raises(InputError, match="does not use corrections"):
         CohortOptions.of(method="predict", corrections=2)
 
 

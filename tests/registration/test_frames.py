@@ -92,7 +92,7 @@ def test_human_brains_are_compared_on_the_grid_of_mni152(coarse_template, tmp_pa
     ("linear", "shift", "reason"),
     [
         (np.diag([2.0, 2, 2]), 0, r"the affine scales by 2\.00, 2\.00, 2\.00"),
-        (np.eye(3), 100, r"\d+% of the fixed brain lie outside its grid"),
+        (np.eye(3), 100, r"\d+% of the fixed brain is outside its grid"),
     ],
 )
 def test_brains_that_do_not_fit_the_template_stay_in_their_world(

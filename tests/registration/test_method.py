@@ -274,13 +274,13 @@ def test_options_that_do_not_fit_are_refused(register, tiny_networks, tmp_path):
         register(samples=5)
     with pytest.raises(InputError, match="samples 1: give at least 2"):
         register(samples=1)
-    with pytest.raises(InputError, match="uncertainty components: needs samples; give them"):
+    with pytest.raises(InputError, match="uncertainty components: needs samples; give both"):
         register(uncertainty_components=True)
     with pytest.raises(InputError, match=r"missing.safetensors: no such file"):
         register(prediction_network=tmp_path / "missing.safetensors")
-    with pytest.raises(InputError, match=r"no use for settings; .* take refine or optimize"):
+    with pytest.raises(InputError, match=r"does not use settings; .* choose refine or optimize"):
         register(settings=Settings(similarity="mind"))
-    with pytest.raises(InputError, match="has no use for prediction network"):
+    with pytest.raises(InputError, match="does not use prediction network"):
         register("optimize")
 
 

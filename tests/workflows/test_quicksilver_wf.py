@@ -191,9 +191,9 @@ def test_nodes_of_the_methods(method, nodes):
 def test_options_without_use_are_refused():
     with pytest.raises(ValueError, match="method 'guess' is unknown"):
         init_quicksilver_wf(omp_nthreads=1, method="guess")
-    with pytest.raises(ValueError, match="'optimize' has no use for samples"):
+    with pytest.raises(ValueError, match="'optimize' does not use samples"):
         init_quicksilver_wf(omp_nthreads=1, method="optimize", samples=5)
-    with pytest.raises(ValueError, match="'predict' has no use for corrections"):
+    with pytest.raises(ValueError, match="'predict' does not use corrections"):
         init_quicksilver_wf(omp_nthreads=1, method="predict", corrections=2)
     with pytest.raises(ValueError, match="template 'auto' is for heads"):
         init_quicksilver_wf(omp_nthreads=1, template="auto")
