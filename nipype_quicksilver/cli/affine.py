@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from nipype_quicksilver.preprocessing.affine import Aligned
 
 _DESCRIPTION = """\
-Estimate the affine between two brains, without skull or with brain masks, of the same or of
-different contrasts. Neither the headers' world spaces nor the orientations need agree. The result
-is the same at any number of threads, and exchanging the images inverts it.
+Estimate the affine transform between two brains, without skull or with brain masks, of the same
+contrast or of different contrasts. World spaces and orientations of the images may differ. The
+result does not depend on the number of threads, and exchanging the images inverts it.
 """
 _EPILOG = """\
 Example:
   quicksilver affine --fixed MNI152 --moving brain.nii.gz --output affine.mat
 
-The transform maps points of the fixed image to points of the moving one, as ANTs and ITK write it:
-'quicksilver register --affine affine.mat', 'quicksilver apply --transform affine.mat'.
+The transform maps points of the fixed image to points of the moving image, as in ANTs and ITK. Use
+it in 'quicksilver register --affine affine.mat' or 'quicksilver apply --transform affine.mat'.
 """
 
 _logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FILE|MNI152",
-        help="fixed image, a brain (NIfTI, MGH), or the template that nilearn holds",
+        help="fixed image, a brain (NIfTI, MGH), or MNI152 for the template",
     )
     parser.add_argument(
         "--moving", type=Path, required=True, metavar="FILE", help="moving image, a brain"
@@ -53,7 +53,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
             f"--{side}-mask",
             type=Path,
             metavar="FILE",
-            help=f"brain of the {side} image (default: what is not zero)",
+            help=f"brain mask of the {side} image (default: nonzero voxels)",
         )
     parser.add_argument(
         "--output",
@@ -67,7 +67,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=int,
         choices=sorted(DOF),
         default=next(iter(DOF)),
-        help=f"degrees of freedom; {'; '.join(f'{n}: {what}' for n, what in sorted(DOF.items()))} "
+        help=f"degrees of freedom; {'; '.join(f'{n}: {text}' for n, text in sorted(DOF.items()))} "
         f"(default: {next(iter(DOF))})",
     )
     arguments.add_option(parser, AFFINE_ESTIMATION)
@@ -75,7 +75,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--initial",
         type=Path,
         metavar="FILE",
-        help="ITK affine to start from (default: many rotations about the centres are tried)",
+        help="ITK affine to start from (default: many rotations about the centres of the brains)",
     )
     parser.add_argument(
         "--output-inverse", type=Path, metavar="FILE", help="also write the inverse transform"
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, aligned: Aligned) -> None:
-    """Write what is asked for, the transform last."""
+    """Write the requested outputs, the transform last."""
     import numpy as np
 
     from nipype_quicksilver.spatial import files, grids, images, records, resampling, transforms

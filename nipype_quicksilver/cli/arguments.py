@@ -1,4 +1,4 @@
-"""Declared options as arguments of a command, and what `optimize` and `predict` write."""
+"""Declared options as arguments of commands, and the outputs of `optimize` and `predict`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Writer = Callable[[Path], object]
 
-_SHOWN = 6  # choices in the usage; more are listed in the help only
-# Arguments that all commands have anyway.
+_MAX_SHOWN = 6  # choices in the usage; longer lists are shown in the help only
+# Options that `common.add_command` adds to every command.
 _COMMON = ("seed",)
 
 _logger = logging.getLogger(__name__)
@@ -33,31 +33,31 @@ def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
 
     Parameters
     ----------
-    parser
-        A parser or a group of arguments.
-    option
-        Its declaration.
+    parser : argparse.ArgumentParser or group
+        To which the argument is added.
+    option : Option
+        Declaration.
     """
     if option.kind is Kind.FLAG:
         parser.add_argument(option.flag, action="store_true", help=option.help)
         return
-    text, more = option.help, dict[str, Any]()
+    text, keywords = option.help, dict[str, Any]()
     if option.kind is Kind.NAME:
-        more["choices"] = option.choices
-        if len(option.choices) > _SHOWN:
-            more["metavar"] = "NAME"
+        keywords["choices"] = option.choices
+        if len(option.choices) > _MAX_SHOWN:
+            keywords["metavar"] = "NAME"
             text += ": " + ", ".join(option.choices)
     elif option.kind is Kind.NAME_OR_FILE:
-        more["metavar"] = "|".join((*option.choices, "FILE"))
+        keywords["metavar"] = "|".join((*option.choices, "FILE"))
     elif option.kind is Kind.FILE:
-        more |= {"type": Path, "metavar": "FILE"}
+        keywords |= {"type": Path, "metavar": "FILE"}
     elif option.kind is Kind.COUNT:
-        more |= {"type": partial(common.number_from, least=option.least), "metavar": "N"}
+        keywords |= {"type": partial(common.number_from, least=option.least), "metavar": "N"}
     elif option.kind is Kind.COUNTS:
-        more |= {"type": numbers_of_stages, "metavar": "AxBxC"}
+        keywords |= {"type": numbers_of_stages, "metavar": "AxBxC"}
     if option.default is not None:
         text += f" (default: {option.default})"
-    parser.add_argument(option.flag, default=option.default, help=text, **more)
+    parser.add_argument(option.flag, default=option.default, help=text, **keywords)
 
 
 def add_options(parser: argparse._ActionsContainer, names: Iterable[str] = OPTIONS) -> None:
@@ -68,7 +68,7 @@ def add_options(parser: argparse._ActionsContainer, names: Iterable[str] = OPTIO
 
 
 def chosen_options(args: argparse.Namespace, names: Iterable[str] = OPTIONS) -> RegistrationOptions:
-    """Return the options that :func:`add_options` added, as a user chose them."""
+    """Return the values of the options that :func:`add_options` added, by name."""
     return cast(RegistrationOptions, {name: getattr(args, name) for name in names})
 
 
@@ -79,19 +79,19 @@ def add_images(
 
     Parameters
     ----------
-    parser
-        Of the command.
-    note
-        What images are expected.
-    files
+    parser : argparse.ArgumentParser
+        Parser of the command.
+    note : str
+        Description of the expected images, for the help.
+    files : sequence of str
         Fields of `registration.pair.ScanFiles`, without the image.
     """
     for side in ("fixed", "moving"):
         text = f"{side} image, {note}"
         parser.add_argument(f"--{side}", type=Path, required=True, metavar="FILE", help=text)
-    for what in files:
+    for kind in files:
         for side in ("fixed", "moving"):
-            add_option(parser, SCAN_FILES[f"{side}_{what}"])
+            add_option(parser, SCAN_FILES[f"{side}_{kind}"])
 
 
 def scan_files(args: argparse.Namespace, side: str) -> ScanFiles:
@@ -104,7 +104,7 @@ def scan_files(args: argparse.Namespace, side: str) -> ScanFiles:
 
 
 def numbers_of_stages(text: str) -> tuple[int, ...]:
-    """Return the whole numbers in `20x15x25`."""
+    """Return the whole numbers of a text such as `20x15x25`."""
     parts = text.split("x")
     if not all(part.isascii() and part.isdigit() and int(part) < 10**6 for part in parts):
         raise argparse.ArgumentTypeError(
@@ -124,7 +124,7 @@ def add_momentum_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def check_momentum_outputs(args: argparse.Namespace) -> None:
-    """Refuse outputs that could not be written, before anything is computed."""
+    """Raise an error if an output cannot be written, before anything is computed."""
     common.check_output(args.output, (".nii", ".nii.gz"))
     if args.output_json is not None:
         common.check_output(args.output_json, (".json",))
@@ -137,12 +137,12 @@ def write_momentum_result(
 
     Parameters
     ----------
-    args
+    args : argparse.Namespace
         Parsed arguments with the options of :func:`add_momentum_outputs`.
-    result
+    result : MomentumResult
         Momentum and summary.
-    others
-        Functions that write further files, by the files' names.
+    others : dict, optional
+        Functions that write further files, by path.
     """
     from nipype_quicksilver.spatial.files import staged, write_json
     from nipype_quicksilver.spatial.momentum import write_momentum

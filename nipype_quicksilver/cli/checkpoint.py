@@ -1,4 +1,4 @@
-"""`quicksilver checkpoint`: look at the file of a network, check it, or make it from another."""
+"""`quicksilver checkpoint`: show, verify or import the checkpoint of a network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from nipype_quicksilver.networks.card import Card
 
 _DESCRIPTION = """\
-Look at the checkpoint of a network, check it, or make one of a file of the original project. A
-checkpoint is a .safetensors file with its card, a .json file of the same name, beside it.
+Show or verify the checkpoint of a network, or import a network of the original Quicksilver project.
+A checkpoint is a .safetensors file next to its card, a .json file of the same name.
 
   info    print the card
-  verify  check that both files are whole, belong together and give a network
-  import  read a .pth.tar file of the original Quicksilver project, and write OUTPUT and its card
+  verify  check that both files are complete, belong together and can be loaded
+  import  read a .pth.tar file of the original project, and write OUTPUT and its card
 """
 _EPILOG = """\
 Examples:
@@ -30,7 +30,7 @@ Examples:
   quicksilver checkpoint import OASIS_correct.pth.tar oasis_correction.safetensors \\
       --role correction
 
-A .pth.tar file is read as plain data: code in it is not run, and such a file is refused.
+A .pth.tar file is read as plain data; a file that contains code is rejected.
 """
 
 _logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "checkpoint",
-        summary="look at, check or import the file of a network",
+        summary="show, verify or import the checkpoint of a network",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -56,9 +56,9 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     group.add_argument(
         "--dropout",
-        type=share,
+        type=fraction,
         metavar="P",
-        help="share of values to drop: 0.2 for the probabilistic network (default: 0)",
+        help="fraction of values to drop: 0.2 for the probabilistic network (default: 0)",
     )
     group.add_argument(
         "--no-equalization",
@@ -69,14 +69,14 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.set_defaults(run=run)
 
 
-def share(text: str) -> float:
-    """Return the number of 0 to less than 1 that `text` holds."""
+def fraction(text: str) -> float:
+    """Return the number in `text`, which must be from 0 to less than 1."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of 0 to less than 1")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to less than 1")
     return value
 
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         if args.output is None:
             raise InputError("checkpoint import: give the name of the file to write after FILE")
     elif args.output is not None:
-        raise InputError(f"checkpoint {args.action} takes one file, not '{args.output}' too")
+        raise InputError(f"checkpoint {args.action} takes one file; leave out '{args.output}'")
     elif _import_options(args) or args.no_equalization:
         raise InputError("--role, --dropout, --no-equalization, --licence: for import only")
     _ACTIONS[args.action](args)
@@ -105,7 +105,7 @@ def _verify(args: argparse.Namespace) -> None:
     common.start_torch(args)
     network, card = load_checkpoint(args.file)
     _logger.info(
-        "%s: whole, with its card: %s network for %s, %s weights",
+        "%s: complete, with its card: %s network for %s, %s weights",
         args.file,
         card.architecture,
         card.role,
@@ -134,9 +134,9 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _import_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of import that were given."""
-    given = {"role": args.role, "dropout": args.dropout, "licence": args.licence}
-    return {name: value for name, value in given.items() if value is not None}
+    """Return the options of import that are set."""
+    options = {"role": args.role, "dropout": args.dropout, "licence": args.licence}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 _ACTIONS = {"info": _info, "verify": _verify, "import": _import}
@@ -147,7 +147,7 @@ def _print_card(path: Path, card: Card) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    # Long values go on in the next line: a hash must be whole.
+    # Long values are wrapped, not cut: a hash must be complete.
     columns = (Column("", overflow="fold"), Column("value", overflow="fold"))
     table = Table(*columns, title=escape(path.name))
     for name, value in _lines(card.as_json()):

@@ -1,4 +1,4 @@
-"""What all sub-commands share: options, logging, threads, device and working folder.
+"""Shared by all sub-commands: options, logging, threads, device and working folder.
 
 Importing this module loads the standard library only. The functions that need torch or
 SimpleITK (`start_torch`, `start_itk`) import them when they are called.
@@ -30,7 +30,7 @@ PROGRAM = "quicksilver"
 #: Parent of every logger of the package.
 logger = logging.getLogger("nipype_quicksilver")
 
-Subparsers = argparse._SubParsersAction  # the type of what `add_parser` functions are given
+Subparsers = argparse._SubParsersAction  # the argument of `add_parser` functions
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,11 +49,11 @@ class Parser(argparse.ArgumentParser):
 class CommandList(argparse.HelpFormatter):
     """Help in which the longest command stands on one line with its summary.
 
-    argparse leaves the indentation of the commands out when it measures them.
+    argparse ignores the indentation of the commands when it computes the width of their column.
     """
 
     def add_argument(self, action: argparse.Action) -> None:
-        """Take an option or the list of commands into the help."""
+        """Add an option or the list of commands to the help."""
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
             longest = max(map(len, action.choices), default=0)
@@ -68,21 +68,21 @@ def add_command(
 
     Parameters
     ----------
-    subparsers
-        What `add_parser` functions are given.
-    name
+    subparsers : argparse action
+        Sub-parsers of the command line.
+    name : str
         Name of the sub-command.
-    summary
+    summary : str
         Its line in the list of commands.
-    description
-        First paragraphs of its own help; line breaks are kept.
-    epilog
-        Last paragraphs of its own help; line breaks are kept.
+    description : str
+        First paragraphs of its help; line breaks are kept.
+    epilog : str, optional
+        Last paragraphs of its help; line breaks are kept.
 
     Returns
     -------
     Parser
-        The parser of the sub-command; set its `run` by `set_defaults(run=run)`.
+        Parser of the sub-command; set its function with `set_defaults(run=run)`.
     """
     parser: Parser = subparsers.add_parser(
         name,
@@ -111,46 +111,46 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         "--num-threads",
         type=positive_int,
         metavar="N",
-        help="threads to compute with (default: the CPUs this process may use)",
+        help="number of threads (default: the CPUs that this process may use)",
     )
     group.add_argument(
         "--device",
         type=device_name,
         default="auto",
         metavar="auto|cpu|cuda[:N]",
-        help="where networks and shooting are computed (default: a GPU if there is one)",
+        help="device for networks and shooting (default: a GPU if there is one)",
     )
     group.add_argument(
         "--seed",
         type=whole_number,
         default=0,
         metavar="N",
-        help="seed of random numbers (default: 0)",
+        help="seed of the random numbers (default: 0)",
     )
     group.add_argument(
         "--work-dir",
         type=Path,
         metavar="DIR",
-        help="keep intermediate files in this folder (default: a temporary one)",
+        help="folder in which intermediate files are kept (default: a temporary folder)",
     )
     add_version(group)
 
 
-# Types of options: a ValueError's or ArgumentTypeError's text ends up in a usage error.
+# Types of options; the text of an ArgumentTypeError becomes part of a usage error.
 
 
 def positive_int(text: str) -> int:
-    """Return the whole number of at least 1 that `text` holds."""
+    """Return the whole number in `text`, which must be at least 1."""
     return number_from(text, least=1)
 
 
 def whole_number(text: str) -> int:
-    """Return the whole number of at least 0 that `text` holds."""
+    """Return the whole number in `text`, which must be at least 0."""
     return number_from(text, least=0)
 
 
 def number_from(text: str, *, least: int) -> int:
-    """Return the whole number of at least `least` that `text` holds."""
+    """Return the whole number in `text`, which must be at least `least`."""
     if not re.fullmatch(r"[0-9]+", text) or not least <= int(text) < 2**63:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
     return int(text)
@@ -173,11 +173,11 @@ def available_cpus() -> int:
 
 
 def start_torch(args: argparse.Namespace) -> torch.device:
-    """Import torch, give it threads and seed, and return the device to compute on.
+    """Import torch, set its number of threads and its seed, and return the device.
 
     Parameters
     ----------
-    args
+    args : argparse.Namespace
         Parsed arguments with the common options.
 
     Returns
@@ -188,7 +188,7 @@ def start_torch(args: argparse.Namespace) -> torch.device:
     Raises
     ------
     InputError
-        If the GPU that was asked for is not there.
+        If the requested GPU is not available.
     """
     import torch
 
@@ -200,11 +200,11 @@ def start_torch(args: argparse.Namespace) -> torch.device:
 
 
 def start_itk(args: argparse.Namespace) -> None:
-    """Import SimpleITK, give it its threads and silence the warnings of its C++ side.
+    """Import SimpleITK, set its number of threads, and silence the warnings of its C++ code.
 
     Parameters
     ----------
-    args
+    args : argparse.Namespace
         Parsed arguments with the common options.
     """
     import SimpleITK as sitk
@@ -219,19 +219,19 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
 
     Parameters
     ----------
-    args
+    args : argparse.Namespace
         Parsed arguments with the common options.
 
     Yields
     ------
     Path
-        The folder of `--work-dir`, made if needed and kept; else a temporary one that is
+        The folder of `--work-dir`, created if needed; by default a temporary folder, which is
         removed at the end.
 
     Raises
     ------
     InputError
-        If the folder cannot be made or written to.
+        If the folder cannot be created or written to.
     """
     if args.work_dir is None:
         with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
@@ -241,7 +241,7 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
         args.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{args.work_dir}: no such folder can be made ({error.strerror}); "
+            f"{args.work_dir}: the folder cannot be created ({error.strerror}); "
             "give another --work-dir"
         ) from error
     if not os.access(args.work_dir, os.W_OK | os.X_OK):
@@ -250,20 +250,20 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def check_output(path: Path, suffixes: Sequence[str]) -> None:
-    """Refuse an output file that could not be written, before anything is computed.
+    """Raise an error if an output file cannot be written, before anything is computed.
 
     Parameters
     ----------
-    path
-        The file to be written.
-    suffixes
-        Endings that its name may have, such as `.nii.gz`.
+    path : Path
+        The output file.
+    suffixes : sequence of str
+        Allowed endings of its name, such as `.nii.gz`.
 
     Raises
     ------
     InputError
-        If the name ends otherwise, is that of a folder, or lies in a folder that does not exist
-        or cannot be written to.
+        If the name has another ending, if it is the name of a folder, or if its folder does not
+        exist or cannot be written to.
     """
     from nipype_quicksilver.spatial.files import check_writable
 
@@ -274,16 +274,15 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def session(args: argparse.Namespace) -> Iterator[None]:
-    """Set up threads, logging and warnings for one run of a command, and undo it at the end.
+    """Set up threads, logging and warnings for a run of a command, and restore them at the end.
 
     Parameters
     ----------
-    args
-        Parsed arguments with the common options; `num_threads` is filled in where it is not
-        given.
+    args : argparse.Namespace
+        Parsed arguments with the common options; the default of `num_threads` is filled in.
     """
-    # Threads that spin while they wait take the CPU from those that work. OpenMP reads this once,
-    # when torch is imported.
+    # Threads that spin while they wait take the CPU from those that work. OpenMP reads this when
+    # torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     end_with_parent()
     keep_freed_memory()
@@ -298,7 +297,7 @@ def session(args: argparse.Namespace) -> Iterator[None]:
         logger.setLevel(logging.DEBUG)
     else:
         logger.setLevel(logging.WARNING if args.quiet else logging.INFO)
-        # nibabel prints its own remarks on headers past this logger.
+        # nibabel has its own logger for messages about headers.
         logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.showwarning = _log_warning
@@ -339,11 +338,11 @@ def print_error(message: str) -> None:
 
 
 def describe(error: Exception) -> str:
-    """Return the line that tells a user of an error which is not due to the input."""
+    """Return the message, one line, for an error that is not due to the input."""
     if isinstance(error, QuicksilverError):
         return str(error)
     if is_out_of_memory(error):
-        # torch tells it in a paragraph.
+        # The message of torch is a paragraph.
         if any(name in str(error) for name in ("CUDA", "CUDNN")):
             return "out of memory on the GPU; free some, or compute with --device cpu"
         return "out of memory"

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 RESOLUTIONS = (1, 2)  # mm
 
 _DESCRIPTION = """\
-See a registration at work, in about a minute on two cores, without any data. The moving
-brain is the MNI152 template that comes with nilearn. The fixed brain is the same one,
+Run an example registration, which takes about a minute on two cores and needs no data. The moving
+brain is the MNI152 template that is installed with nilearn. The fixed brain is the same brain,
 deformed along a random geodesic, with another contrast, a bias field and noise. They are registered
-as by 'quicksilver register', and the map is compared with the true one.
+as by 'quicksilver register', and the result is compared with the true deformation.
 """
 _EPILOG = """\
-Files in the output folder (all of them, or none where something fails):
-  demo.png                              the picture to look at
-  demo.json                             the numbers of the table
+Files in the output folder (all of them, or none if the run fails):
+  demo.png                              picture of the result
+  demo.json                             measures, as in the table that is printed
   fixed.nii.gz, moving.nii.gz           the brains, with fixed_labels.nii.gz and
                                         moving_labels.nii.gz (1 CSF, 2 gray, 3 white matter)
-  true_displacement.nii.gz              the true map, on a grid of 3 mm
-  true_momentum.nii.gz                  its geodesic, for 'quicksilver shoot'
+  true_displacement.nii.gz              the true displacement, on a grid of 3 mm
+  true_momentum.nii.gz                  its initial momentum, for 'quicksilver shoot'
   and the files of 'quicksilver register'
 """
 
@@ -49,7 +49,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=Path,
         default=Path("quicksilver-demo"),
         metavar="DIR",
-        help="folder; made if needed (default: quicksilver-demo)",
+        help="output folder, created if needed (default: quicksilver-demo)",
     )
     parser.add_argument(
         "--resolution",
@@ -130,13 +130,13 @@ def _print_numbers(numbers: Numbers, output_dir: Path) -> None:
 
 
 def _describe_largest(largest: LargestError) -> str:
-    """Say where the largest error is, and why there are such places."""
+    """Describe where the largest error is, and why errors of this size remain."""
     place = ", ".join(
         f"{axis} = {mm:+.0f}" for axis, mm in zip("xyz", largest.position_mm, strict=True)
     )
     return (
         f"The largest error, {largest.error_mm:.1f} mm, is at {place} mm: in "
         f"{largest.tissue}, {largest.border_mm:.0f} mm from the nearest border.\n"
-        "The images do not determine the map deep inside a uniform tissue, and hardly where one "
-        "fold resembles the next."
+        "The images do not determine the deformation deep inside a uniform tissue, and only weakly "
+        "where neighbouring folds of the cortex are similar."
     )

@@ -1,4 +1,4 @@
-"""`quicksilver doctor`: what is installed, whether it works, and what to send with a bug report."""
+"""`quicksilver doctor`: check the installation, and describe it for a bug report."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from nipype_quicksilver.doctor import Finding
 
 _DESCRIPTION = """\
-Look at what is installed: versions, GPU, threads, memory and disk, programs of other packages that
-can be used, and the networks of this package, whose files are checked. Then shoot a small geodesic
-and register a small image, whose results are known. Takes a few seconds; needs no data, no network.
+Check the installation: versions, GPU, threads, memory, disk, external tools, and the networks of
+this package. Then test shooting and registration on small images whose results are known. It takes
+a few seconds, and needs neither data nor the internet.
 """
 _EPILOG = """\
 Example:
   quicksilver doctor
-The same by 'python -m nipype_quicksilver doctor', where the command is not found.
-Exit code 0 when all is well, 1 when something that is needed is broken.
+If the command is not found, run 'python -m nipype_quicksilver doctor'.
+The exit code is 0 if all checks passed, and 1 if a required part is broken.
 """
 _MARKS = {"good": "ok", "note": "-", "bad": "BAD"}
 _ADVICE = """\
-With a bug report, send all of the above, the command that failed, and what it printed with
---verbose. It names no files of yours; look through what you add."""
+In a bug report, include all of the above, the command that failed, and its output with --verbose.
+The above contains no names of your files; check what you add to it."""
 
 
 def add_parser(subparsers: common.Subparsers) -> None:
@@ -34,7 +34,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "doctor",
-        summary="tell what is installed and whether it works",
+        summary="check the installation",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.doctor import BAD, examine
 
-    with contextlib.suppress(ImportError, OSError):  # which is then found
+    with contextlib.suppress(ImportError, OSError):  # which `examine` reports
         common.start_torch(args)
     findings = examine(args.work_dir, args.device)
     broken = [finding for finding in findings if finding.state == BAD]
@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
     if broken:
         print(f"\nBroken: {', '.join(finding.name for finding in broken)}.")
     elif not args.quiet:
-        print("\nAll is well.")
+        print("\nAll checks passed.")
     if not args.quiet:
         print(_ADVICE)
     return 1 if broken else 0
 
 
 def _print_part(part: str, findings: list[Finding]) -> None:
-    """Print what was found under a heading, in columns, as plain text to be copied."""
+    """Print findings under a heading, in columns, as plain text that can be copied."""
     print(f"{part}:")
     width = max(len(finding.name) for finding in findings)
     for finding in findings:

@@ -11,9 +11,8 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import BRAIN_EXTRACTION, NONE
 
 _DESCRIPTION = """\
-Extract the brain from a T1-weighted image of a head, of any orientation and resolution, by
-deepbet's network, whose weights are installed with it, or by an external tool. A brain that is
-without skull already is left as it is.
+Extract the brain from a T1-weighted image of a head, of any orientation and resolution, by deepbet,
+which is installed with this package, or by an external tool. An image without skull is not changed.
 """
 _EPILOG = """\
 Example:
@@ -22,9 +21,9 @@ Example:
 
 _IMAGES = (".nii", ".nii.gz")
 _REMARKS = {
-    "stripped": "has no skull already and is left as it is",
-    "resampled": "has no skull already; only the traces of interpolation around it are removed",
-    "given": "comes with a mask, which is used as it is",
+    "stripped": "has no skull, and is not changed",
+    "resampled": "has no skull; only traces of interpolation around the brain are removed",
+    "given": "has a mask, which is used unchanged",
 }
 
 _logger = logging.getLogger(__name__)
@@ -46,42 +45,42 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--output-mask", type=Path, metavar="FILE", help="brain mask (.nii, .nii.gz)"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="image that is zero outside (.nii, .nii.gz)"
+        "--output", type=Path, metavar="FILE", help="image, zero outside the brain (.nii, .nii.gz)"
     )
     parser.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",
-        help="a mask that exists already, on any grid: used as it is",
+        help="existing brain mask, on any grid, to use instead of an extraction",
     )
     arguments.add_option(parser, BRAIN_EXTRACTION)
-    add_settings(parser)
+    _add_mask_options(parser)
     parser.add_argument(
         "--output-json", type=Path, metavar="FILE", help="summary with the volume (.json)"
     )
     parser.set_defaults(run=run)
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     """Add `--threshold` and `--n-dilate`."""
     parser.add_argument(
         "--threshold",
         type=probability,
         default=0.5,
         metavar="P",
-        help="probability from which a voxel is brain; lower gives more brain (default: 0.5)",
+        help="smallest probability of a brain voxel; lower gives a larger mask (default: 0.5)",
     )
     parser.add_argument(
         "--n-dilate",
         type=int,
         default=0,
         metavar="N",
-        help="layers of voxels to add to the mask, or to take away if negative (default: 0)",
+        help="layers of voxels to add to the mask, or to remove if negative (default: 0)",
     )
 
 
 def probability(text: str) -> float:
-    """Return the number between 0 and 1 that `text` holds."""
+    """Return the number in `text`, which must be between 0 and 1."""
     try:
         value = float(text)
     except ValueError:

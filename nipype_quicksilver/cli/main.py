@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Parameters
     ----------
-    argv
-        Arguments after the program's name; those of the process by default.
+    argv : sequence of str, optional
+        Arguments after the program's name; default: those of the process.
 
     Returns
     -------
@@ -92,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with common.session(args):
         try:
             if args.device.startswith("cuda"):
-                # A GPU that is not there is refused by every command, also by those without use
-                # for one.
+                # Every command reports a GPU that is not available, even if it uses none.
                 common.start_torch(args)
             return int(args.run(args))
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`quicksilver optimize`: find the momentum that warps one prepared image onto another."""
+"""`quicksilver optimize`: optimise the momentum that warps one prepared image onto another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nipype_quicksilver.cli.progress import registration_progress
 from nipype_quicksilver.options import SCHEDULE
 
 _DESCRIPTION = """\
-Find the initial momentum of the geodesic that warps a moving image onto a fixed one. Both images
-are on one working grid (isotropic, RAS, dimensions a multiple of 8) with intensities from 0 to
-about 1, as the nodes ConformToGrid and NormalizeIntensity make them; masks may be on any grid in
-the same world space. 'quicksilver register' does all of that itself.
+Optimise the initial momentum of the geodesic that warps a moving image onto a fixed image. Both
+images are on one working grid (isotropic, RAS, dimensions a multiple of 8) with intensities from 0
+to about 1, as written by the nodes ConformToGrid and NormalizeIntensity; masks may be on any grid
+in the same world space. 'quicksilver register' includes this preparation.
 """
 _EPILOG = """\
 Example:
@@ -27,7 +27,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "optimize",
-        summary="find the momentum between two prepared images",
+        summary="optimise the momentum between two prepared images",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -37,8 +37,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--initial-momentum",
         type=Path,
         metavar="FILE",
-        help="momentum to start from, of which kernel and time steps are kept; stages on coarser "
-        "grids than its own are left out",
+        help="momentum to start from; its kernel and time steps are kept, and stages on coarser "
+        "grids than its own are skipped",
     )
     arguments.add_option(parser, SCHEDULE)
     arguments.add_options(parser, ("similarity", "iterations"))

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from nipype_quicksilver.registration.conformed import MomentumResult
 
 _DESCRIPTION = """\
-Predict the initial momentum of the geodesic that warps a moving image onto a fixed one, by a
-prediction network and corrections of it. Both images are on one working grid (isotropic, RAS,
-dimensions a multiple of 8) with intensities from 0 to about 1, as the nodes ConformToGrid and
-NormalizeIntensity make them; masks may be on any grid in the same world space. 'quicksilver
-register' does all of that itself.
+Predict the initial momentum of the geodesic that warps a moving image onto a fixed image, by a
+prediction network and a correction network. Both images are on one working grid (isotropic, RAS,
+dimensions a multiple of 8) with intensities from 0 to about 1, as written by the nodes
+ConformToGrid and NormalizeIntensity; masks may be on any grid in the same world space. 'quicksilver
+register' includes this preparation.
 """
 _EPILOG = """\
 Example:
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 def _uncertainties(
     args: argparse.Namespace, result: MomentumResult
 ) -> dict[Path, arguments.Writer]:
-    """Return what writes the files of the uncertainty that are asked for."""
+    """Return the functions that write the requested files of the uncertainty, by path."""
     from nipype_quicksilver.spatial.images import write_image
     from nipype_quicksilver.spatial.measures import standard_deviation
 

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
 
 _DESCRIPTION = """\
-Register a moving image to a fixed image, and write both directions of the transform, the warped
-images and measures. Images are T1-weighted heads as they come from a scanner, or brains without
-skull, which are recognised and left as they are. Any grid, voxel size and orientation will do.
-Brains are extracted by deepbet's network, and aligned by an affine; masks and affines that exist
-already are used instead.
+Register a moving image to a fixed image, and write the transform in both directions, the warped
+images and measures. The images are T1-weighted heads or brains without skull, of any grid, voxel
+size and orientation. Brains are extracted and aligned by an affine, unless masks and an affine are
+given; an image without skull is recognised.
 """
 _EPILOG = """\
 Example:
@@ -28,13 +27,14 @@ Example:
   quicksilver register --fixed fixed_brain.nii.gz --moving moving_brain.nii.gz \\
       --brain-extraction none --affine affine.mat --output-dir out
 
-Files in the output folder (all of them, or none where something fails):
+Files in the output folder (all of them, or none if the run fails):
   warped.nii.gz, inverse_warped.nii.gz  moving image on the fixed grid, fixed on the moving grid
-  composite.h5, inverse_composite.h5    ITK transforms of points, fixed to moving and back, with
-                                        the affine: for 'quicksilver apply' or antsApplyTransforms
+  composite.h5, inverse_composite.h5    ITK transforms of points, fixed to moving and moving to
+                                        fixed, affine included, for 'quicksilver apply' or
+                                        antsApplyTransforms
   displacement.nii.gz, inverse_displacement.nii.gz
                                         the same as ITK displacement fields on the native grids
-  log_jacobian.nii.gz                   of the displacement, on the fixed grid
+  log_jacobian.nii.gz                   log of its Jacobian determinant, on the fixed grid
   momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
   summary.json                          versions, parameters, measures, seconds
   warped_labels.nii.gz                  with --moving-labels
@@ -55,7 +55,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     note = "a head or a brain (NIfTI, MGH), or MNI152 for the template"
     arguments.add_images(parser, note, ("mask", "lesion_mask", "labels"))
     parser.add_argument(
-        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder, created if needed"
     )
     arguments.add_options(parser)
     parser.set_defaults(run=run)

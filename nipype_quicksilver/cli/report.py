@@ -1,4 +1,4 @@
-"""`quicksilver report`: pages that show registrations, one by one or as a group."""
+"""`quicksilver report`: write HTML reports of single registrations or of a group."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
 
 _DESCRIPTION = """\
-Write a page (HTML) for each registration: before and after, checkerboard, labels, deformed grid,
-log-Jacobian, uncertainty, all numbers, what to look at, the methods for a paper and where all of it
-came from. Or, with --group, one page on all registrations: a table to sort, outliers and
-distributions, with links to the single pages. A page holds its pictures and loads nothing.
+Write an HTML report of each registration: images before and after, checkerboard, labels, deformed
+grid, log-Jacobian, uncertainty, measures, warnings, a paragraph on methods for a paper, and the
+provenance. With --group, write one report of all registrations instead: a sortable table, outliers
+and distributions, with links to the single reports. All pictures are embedded in the page.
 """
 _EPILOG = """\
 Example:
@@ -27,7 +27,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "report",
-        summary="show registrations on a page for the browser",
+        summary="write HTML reports of registrations",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -42,20 +42,20 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page of a single registration (default: report.html in its folder)",
+        help="report of a single registration (default: report.html in its folder)",
     )
     parser.add_argument(
         "--group",
         type=Path,
         metavar="FILE",
-        help="write this page on all registrations instead; it links to their report.html",
+        help="report of all registrations, to write instead; it links to their report.html",
     )
     for name in ("fixed", "moving"):
         parser.add_argument(
             f"--{name}",
             type=Path,
             metavar="FILE",
-            help=f"the {name} image of a single registration, if it was moved since",
+            help=f"{name} image of a single registration, if it was moved since the registration",
         )
     parser.set_defaults(run=run)
 
@@ -73,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
 def _check_usage(args: argparse.Namespace) -> None:
     for name in ("output", "fixed", "moving"):
         if getattr(args, name) is not None and (len(args.folders) > 1 or args.group is not None):
-            raise InputError(f"--{name} is for the page of a single registration; leave it out")
+            raise InputError(f"--{name} is for the report of a single registration; leave it out")
 
 
 def _pages(args: argparse.Namespace) -> Iterator[Path]:
-    """Write the pages; return each as soon as it is there."""
+    """Write the reports; yield the path of each when it is written."""
     from nipype_quicksilver.reports import write_group_report, write_registration_report
     from nipype_quicksilver.reports.folder import read_summary
 
@@ -85,6 +85,6 @@ def _pages(args: argparse.Namespace) -> Iterator[Path]:
         yield write_group_report(args.folders, args.group)
         return
     for folder in args.folders:
-        read_summary(folder)  # before the first of many is drawn
+        read_summary(folder)  # fails before anything is drawn
     for folder in args.folders:
         yield write_registration_report(folder, args.output, fixed=args.fixed, moving=args.moving)

@@ -1,4 +1,4 @@
-"""`quicksilver shoot`: follow a geodesic from its momentum to the maps at its end."""
+"""`quicksilver shoot`: compute displacement fields from a momentum."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from nipype_quicksilver.cli import common
 
 _DESCRIPTION = """\
-Follow the geodesic of an initial momentum to its end, in both directions. The displacement fields
-are on the working grid of the momentum, to be interpolated linearly between its voxels.
+Compute the displacement fields at the end of the geodesic of an initial momentum, in both
+directions. They are on the working grid of the momentum, and are interpolated linearly.
 """
 _EPILOG = """\
 Example:
   quicksilver shoot --momentum registration/momentum.nii.gz --output-dir geodesic
 
-Files in the output folder (all of them, or none where something fails):
+Files in the output folder (all of them, or none if the run fails):
   displacement.nii.gz          ITK field from fixed to moving points: warps the moving image
   inverse_displacement.nii.gz  ITK field from moving to fixed points: warps the fixed image
   log_jacobian.nii.gz          logarithm of the Jacobian determinant of displacement.nii.gz
   summary.json                 energies, folded voxels, versions, seconds
-An affine that came before the optimisation is not part of the momentum, nor of these fields.
+The momentum and these fields do not include an affine that preceded the registration.
 """
 
 _logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser = common.add_command(
         subparsers,
         "shoot",
-        summary="turn a momentum into displacement fields",
+        summary="compute displacement fields from a momentum",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -44,7 +44,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="momentum that 'register' or 'optimize' wrote",
     )
     parser.add_argument(
-        "--output-dir", type=Path, required=True, metavar="DIR", help="folder; made if needed"
+        "--output-dir", type=Path, required=True, metavar="DIR", help="folder, created if needed"
     )
     parser.set_defaults(run=run)
 

@@ -79,7 +79,7 @@ def test_verify(checkpoint, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(
-        f"quicksilver: {checkpoint}: whole, with its card: patch network"
+        f"quicksilver: {checkpoint}: complete, with its card: patch network"
     )
 
 
@@ -127,7 +127,7 @@ def test_wrong_usage(original, checkpoint, refused, tmp_path):
             original,
             output,
             *arguments,
-            message="is not a number of 0 to less",
+            message="is not a number from 0 to less",
         )
 
 

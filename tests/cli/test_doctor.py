@@ -18,8 +18,8 @@ def test_all_is_well_here(capsys):
         assert text in printed
     assert printed.count("  ok  ") > 15
     assert "of a known deformation remains" in printed
-    assert "All is well." in printed
-    assert "With a bug report, send all of the above" in printed
+    assert "All checks passed." in printed
+    assert "In a bug report, include all of the above" in printed
 
 
 def test_quiet_prints_nothing_if_all_is_well(capsys):

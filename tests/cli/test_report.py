@@ -131,7 +131,7 @@ def test_outputs_that_cannot_be_written(registered, tmp_path, refused, monkeypat
 
 @pytest.mark.parametrize("option", ["--output", "--fixed", "--moving"])
 def test_options_of_a_single_page(option, registered, tmp_path, refused):
-    message = f"{option} is for the page of a single registration"
+    message = f"{option} is for the report of a single registration"
     refused("report", registered, registered, option, tmp_path / "a.html", message=message)
     group = ("--group", tmp_path / "group.html")
     refused("report", registered, *group, option, tmp_path / "a.html", message=message)
