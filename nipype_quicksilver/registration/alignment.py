@@ -1,4 +1,4 @@
-"""From two heads as they come from a scanner to two brains that are aligned."""
+"""Brain extraction and affine alignment of the two scans of a pair."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ from nipype_quicksilver.tools import AFFINE_TOOLS, DEEPBET
 if TYPE_CHECKING:
     import torch
 
-SMALLEST = 50_000.0  # mm3 that are not zero; the affine registration is made for human brains
+# mm^3 of nonzero voxels; the affine registration is designed for human brains.
+SMALLEST_VOLUME = 50_000.0
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the steps of a registration share.
+    """Data that the steps of a registration share.
 
     Attributes
     ----------
     options : RegistrationOptions
-        What the user chose.
+        Options of the user.
     work : WorkFolder
         Where intermediate results are kept.
     device : torch.device
@@ -58,16 +59,16 @@ class Context:
 
 
 def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> Path:
-    """Return the file of an image or of a template's name.
+    """Return the file of an image that may be named by its template.
 
     Parameters
     ----------
     image : path-like
         A path, or ``MNI152``.
     stack : ExitStack
-        Keeps a temporary folder for the template.
+        Removes the temporary folder of the template at its end.
     work_dir : path-like or None
-        An existing folder to keep the template in instead.
+        Existing folder in which the template is kept instead.
 
     Returns
     -------
@@ -81,7 +82,18 @@ def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> 
 
 
 def affine_file(affine: PathLike) -> PathLike | None:
-    """Return the file of an affine; None where it is estimated or left to the headers."""
+    """Return the file of an affine.
+
+    Parameters
+    ----------
+    affine : path-like
+        Value of the option `affine`.
+
+    Returns
+    -------
+    path-like or None
+        None if the affine is estimated, or the headers align the images.
+    """
     return None if OPTIONS["affine"].is_name(affine) else affine
 
 
@@ -91,7 +103,7 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
     Parameters
     ----------
     pair : Pair
-        What was read. Masks that are given are used; an image without skull is left as it is.
+        Scans as they were read. Existing masks are used; an image without skull is not changed.
     context : Context
         Options, work folder, device and clock.
 
@@ -117,7 +129,7 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
 
 
 def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
-    """Estimate the affine between two brains, where they are large enough for that."""
+    """Estimate the affine between two brains, if they are large enough."""
     small = small_images(pair)
     if small:
         _logger.info(
@@ -132,23 +144,23 @@ def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
 
 
 def estimates_affine(options: RegistrationOptions) -> bool:
-    """Return whether an affine is estimated, rather than read or left to the headers."""
+    """Return whether the affine is estimated, not read from a file or left to the headers."""
     affine = options["affine"]
     return OPTIONS["affine"].is_name(affine) and affine != NONE
 
 
 def small_images(pair: Pair) -> list[Nifti1Image]:
-    """Return those of two images that hold less than any human brain: an animal's, a phantom."""
+    """Return the images of a pair that are smaller than any human brain, such as a phantom."""
     return [image for image in (pair.fixed.image, pair.moving.image) if _is_small(image)]
 
 
 def _is_small(image: Nifti1Image) -> bool:
     occupied = np.count_nonzero(np.asanyarray(image.dataobj))
-    return bool(occupied * abs(np.linalg.det(image.affine[:3, :3])) < SMALLEST)
+    return bool(occupied * abs(np.linalg.det(image.affine[:3, :3])) < SMALLEST_VOLUME)
 
 
 def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
-    """Extract the brain of a scan, unless it has a mask.
+    """Extract the brain of a scan that has no mask.
 
     Parameters
     ----------
@@ -160,7 +172,7 @@ def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
     Returns
     -------
     scan : Scan
-        With a mask on the image's grid; without one where the image is a brain already.
+        With a mask on the grid of the image; without a mask if the image has no skull.
     summary : BrainSummary
         How the brain was extracted.
     """
@@ -181,7 +193,9 @@ def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
         return np.asanyarray(extraction.mask.dataobj), extraction.summary
 
     parts = [image, *([] if by == DEEPBET else [by])]
-    data, summary = context.work.kept("brainmask", parts, compute, BrainSummary, like=image)
+    data, summary = context.work.reuse_or_compute(
+        "brainmask", parts, compute, BrainSummary, like=image
+    )
     if summary.how == "stripped":
         return scan, summary
     return replace(scan, mask=named_after(data, image)), summary
@@ -229,4 +243,4 @@ def estimate_affine(
 
     images = [fixed.image, moving.image, fixed.mask, moving.mask]
     parts = [*images, *([by] if by in AFFINE_TOOLS else [])]
-    return context.work.kept("affine", parts, compute, AffineSummary)
+    return context.work.reuse_or_compute("affine", parts, compute, AffineSummary)

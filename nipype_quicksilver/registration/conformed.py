@@ -1,4 +1,4 @@
-"""A pair that is on the working grid already, from files to the momentum between them."""
+"""Momentum between two images that are on the working grid already, from their files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.settings import Settings
     from nipype_quicksilver.registration.fit import Progress
 
-_BRIGHTEST = 10.0  # normalised intensities end at 1.5; those of a scanner are beyond this
+_BRIGHTEST = 10.0  # normalised intensities reach 1.5, those of scanners more than this
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class MomentumResult:
     momentum : Momentum
         With its kernel and grids.
     summary : MomentumSummary
-        What is written as JSON.
+        Parameters and measures.
     variance : ndarray or None
-        (X, Y, Z, 3), float32, mm^2: of the components of the displacement; None without samples.
+        (X, Y, Z, 3), float32, mm^2: variances of the components of the displacement, on the
+        working grid; None without samples.
     """
 
     momentum: Momentum
@@ -70,13 +71,13 @@ def optimize_files(
     fixed, moving : ScanFiles
         Images on the working grid, normalised; masks on any grid in the same world space.
     initial_momentum : path-like or None
-        Where to start; its kernel and steps are kept.
+        Momentum to start from, whose kernel and time steps are kept; None: zero.
     settings : Settings
         Schedule, kernel and similarity.
     device : torch.device
         Where to compute.
     seed : int
-        Set and recorded.
+        Seed of the random numbers, which the summary records.
     progress : callable, optional
         Called after each iteration.
 
@@ -131,7 +132,7 @@ def predict_files(
     options : RegistrationOptions
         Networks, samples and seed.
     corrections : int
-        0 for the prediction alone (LP), N for LPCn.
+        Number of corrections: 0 for the prediction alone (LP), N for LPCn.
     device : torch.device
         Where to compute.
     progress : callable, optional
@@ -149,7 +150,7 @@ def predict_files(
     """
     correction_network = options.get("correction_network")
     if correction_network is not None and not corrections:
-        raise InputError(f"{correction_network}: 0 corrections have no use for it; leave it out")
+        raise InputError(f"{correction_network}: is not used with 0 corrections; leave it out")
     name = method_that(predicts=True, corrects=corrections > 0)
     chosen = completed({**options, "method": name, "corrections": corrections or None})
     method = choose_method(chosen)
@@ -173,25 +174,25 @@ def _result(fit: Fit, files: dict[str, str | None], clock: Clock) -> MomentumRes
 
 
 def prepare_conformed(pair: Pair, files: dict[str, str | None]) -> Prepared:
-    """Check that two images are on one working grid, and bring their masks there.
+    """Check that two images are on one working grid, and resample their masks to it.
 
     Parameters
     ----------
     pair : Pair
-        Images on the working grid; masks on any.
+        Images on the working grid; masks on any grid.
     files : dict
-        Path of each mask by name.
+        Path of each mask by name, see `pair.paths_of`.
 
     Returns
     -------
     Prepared
-        The images as they are but for lesions, which are filled, with the weights that
-        `preparation.prepare` would give.
+        The images, unchanged except for lesions, which are filled, and their weights.
 
     Raises
     ------
     InputError
-        If the images are not on one working grid or not normalised, or a mask lies elsewhere.
+        If the images are not on one working grid or not normalised, or a mask does not overlap
+        its image.
     """
     check_same_grid(pair.fixed.image, pair.moving.image)
     for scan in (pair.fixed, pair.moving):
@@ -211,7 +212,7 @@ def _on_grid(scan: Scan, grid: Grid) -> ConformedScan:
 
 
 def _check_working_grid(grid: Grid, name: str) -> None:
-    """Refuse a grid on which components and axes would not agree, or that cannot be halved."""
+    """Raise an error if a grid is not isotropic and RAS, or cannot be coarsened."""
     spacing = grid.spacing[0]
     if not np.allclose(grid.affine[:3, :3], np.eye(3) * spacing, atol=1e-3 * spacing):
         raise InputError(f"{name}: is not isotropic and RAS; bring it to the working grid first")

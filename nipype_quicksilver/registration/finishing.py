@@ -1,4 +1,4 @@
-"""From the momentum to the user's grids: transforms, warped images, labels and measures."""
+"""Results on the native grids: transforms, warped images, labels and measures."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ Composite = sitk.CompositeTransform
 
 @dataclass(frozen=True, eq=False)
 class Warped:
-    """A registration on native grids, with its measures; see `results.Registration`.
+    """Results of a registration on native grids, with their measures.
+
+    For the other attributes see `results.Registration`.
 
     Attributes
     ----------
     jacobian : JacobianSummary
-        Of the map in the fixed brain.
+        Of `displacement` in the fixed brain.
     inverse_consistency : Spread
         In the fixed brain, mm.
     overlaps : Overlaps or None
-        Of labels that both images have.
+        Of the labels, if both images have them.
     uncertainty_spread : Spread or None
         In the fixed brain, mm.
     """
@@ -73,7 +75,7 @@ class Warped:
 def finish(
     pair: Pair, prepared: Prepared, fit: Fit, options: RegistrationOptions, clock: Clock
 ) -> Warped:
-    """Bring everything to the native grids, in one resampling, and measure it there.
+    """Compute the results on the native grids, with one resampling, and measure them.
 
     Parameters
     ----------
@@ -84,14 +86,14 @@ def finish(
     fit : Fit
         Momentum and maps.
     options : RegistrationOptions
-        With the interpolation, and whether components of the uncertainty are wanted.
+        Interpolation, and whether to return the components of the uncertainty.
     clock : Clock
         Records the time spent in ``resample`` and ``measure``.
 
     Returns
     -------
     Warped
-        On native grids.
+        Results and their measures.
     """
     fixed, moving, interpolation = pair.fixed, pair.moving, options["interpolation"]
     composite, inverse = _transforms(fit, pair)
@@ -140,11 +142,14 @@ def finish(
 
 
 def _transforms(fit: Fit, pair: Pair) -> tuple[Composite, Composite]:
-    """Return the map of fixed to moving points (to the working grid, field, affine), and back."""
+    """Return the maps of fixed to moving points and of moving to fixed points.
+
+    The first is composed of the affine to the working grid, the field, and the affine.
+    """
     grid = fit.momentum.working_grid
     forward: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
     inverse: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
-    # The last of a list is applied first.
+    # The last transform of a list is applied first.
     if pair.affine is not None or pair.frame is not None:
         forward.insert(0, affine_transform(pair.to_moving))
         inverse.append(affine_transform(np.linalg.inv(pair.to_moving)))
@@ -159,10 +164,10 @@ def _uncertainty(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the uncertainty, mm, and the variances of its components on the fixed image's grid.
 
-    Variances of the components hold nothing on other axes: they stay those of the working grid.
+    The components are those along the axes of the working grid, also on other grids.
     """
     grid = Grid.from_image(pair.fixed.image)
-    # A brain in the frame of a template is larger or smaller than in the world.
+    # In the frame of a template, a brain has another size than in its own space.
     variance = variance * abs(np.linalg.det(pair.to_fixed[:3, :3])) ** (2 / 3)
     to_working = affine_transform(np.linalg.inv(pair.to_fixed))
     whole = nifti(standard_deviation(variance), prepared.grid.affine)
@@ -179,7 +184,7 @@ def _warp_labels(pair: Pair, displacement: np.ndarray) -> np.ndarray | None:
 
 
 def _compare_labels(pair: Pair, target: Nifti1Image, warped: np.ndarray) -> Overlaps:
-    """Return the overlap with the affine only, and with the deformation."""
+    """Return the overlap of labels with the affine only, and with the deformation."""
 
     def overlap(labels: np.ndarray | None) -> OverlapSummary:
         assert labels is not None
@@ -196,7 +201,7 @@ def _pull_back(image: Nifti1Image, displacement: np.ndarray, grid: Grid) -> np.n
 def _inverse_consistency(
     pair: Pair, fit: Fit, displacement: np.ndarray, brain: np.ndarray
 ) -> Spread:
-    """Return the distance from each point to where map and inverse map lead it, mm."""
+    """Return the distance of points to their images by the map and its inverse, mm."""
     start = apply_affine(pair.fixed.image.affine, np.argwhere(brain))
     mapped = start + displacement[brain]
     before_field = apply_affine(np.linalg.inv(pair.to_moving), mapped)

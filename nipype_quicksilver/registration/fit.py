@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Progress = Callable[[Iteration | SampleProgress], None]
 
 
-# From the working grid, whose dimensions are multiples of 8, to those of momenta.
+# Factors from the working grid, whose dimensions are multiples of 8, to grids of momenta.
 FACTORS = (1, 2, 4, 8)
 
 SIMILARITY = "mean squared local correlation over the compared voxels, at half resolution"
@@ -54,19 +54,19 @@ SIMILARITY = "mean squared local correlation over the compared voxels, at half r
 
 @dataclass(frozen=True)
 class Fit:
-    """What the engine returns.
+    """Result of the engine.
 
     Attributes
     ----------
     momentum : Momentum
         On the velocity grid of the last stage.
     maps : Maps
-        At the end of its geodesic.
+        Maps at the end of its geodesic.
     summary : FitSummary
         How the momentum was estimated.
     variance : ndarray or None
-        (X, Y, Z, 3), float32, on the working grid, mm^2: of each component of the displacement
-        of phi^-1 that a probabilistic network predicts; None without samples.
+        (X, Y, Z, 3), float32, on the working grid, mm^2: variance of each component of the
+        displacement of phi^-1, predicted by a probabilistic network; None without samples.
     """
 
     momentum: Momentum
@@ -92,15 +92,15 @@ def find_momentum(
     prepared : Prepared
         Images and weights on the working grid.
     method : Method
-        Where the momentum comes from.
+        Method, with its networks and settings.
     device : torch.device
         Where to compute.
     seed : int
-        Set and recorded; samples are drawn from it, nothing else needs random numbers.
+        Seed of the random numbers, which the summary records; only samples use them.
     clock : Clock
         Records the time spent in ``predict``, ``optimize`` and ``maps``.
     initial : Momentum, optional
-        Where the optimisation starts, see :func:`settings_of_initial`; default: zero.
+        Momentum to start the optimisation from, see :func:`settings_of_initial`; default: zero.
     progress : callable, optional
         Called after each sample of a network, and after each iteration of the optimisation.
 
@@ -108,6 +108,16 @@ def find_momentum(
     -------
     Fit
         Momentum, maps and summary.
+
+    Raises
+    ------
+    InputError
+        If the networks were trained for another voxel size.
+
+    Warns
+    -----
+    UserWarning
+        If only a part of the predicted deformation is used.
     """
     import torch
 
@@ -180,14 +190,14 @@ def _predict_momentum(
         )
         variance = to_array(samples.variance)
     else:
-        # An optimisation that follows repairs folds itself, at its end.
+        # A subsequent optimisation repairs folds at its own end.
         final = not method.traits.optimizes
         prediction = predictor.predict(images, method.corrections, lattice, final=final)
     if prediction.fraction < 1:
         warnings.warn(
-            "the whole predicted deformation makes the images less similar than none; "
-            f"{100 * prediction.fraction:g}% of it is taken; the methods "
-            f"{methods_that('optimizes')} can do better",
+            "the full predicted deformation makes the images less similar than no deformation; "
+            f"{100 * prediction.fraction:g}% of it is used; try the method "
+            f"{methods_that('optimizes')}",
             UserWarning,
             stacklevel=2,
         )
@@ -202,13 +212,13 @@ def _predict_momentum(
 
 
 def _with_matching_contrast(prepared: Prepared) -> tuple[Prepared, str | None]:
-    """Return a pair of one contrast, and whose dark and bright were exchanged for it."""
+    """Return a pair of matching contrast, and the image whose dark and bright were exchanged."""
     fixed, moving, exchanged = with_matching_contrast(prepared.fixed, prepared.moving)
     return replace(prepared, fixed=fixed, moving=moving), exchanged
 
 
 def _check_spacing(predictor: Predictor, grid: Grid) -> None:
-    """Refuse networks that were trained at another resolution."""
+    """Raise an error if networks were trained for another voxel size."""
     expected = predictor.card.spacing
     if not np.allclose(grid.spacing, expected, rtol=1e-3):
         raise InputError(
@@ -257,7 +267,7 @@ def _optimize_momentum(
     device: torch.device,
     progress: Progress | None,
 ) -> tuple[Momentum, Geodesic, list[Iteration]]:
-    """Run the optimiser on arrays; return the momentum, its geodesic and what happened."""
+    """Run the optimiser on arrays; return the momentum, its geodesic and its history."""
     from nipype_quicksilver.lddmm.optimize import optimize
 
     lesion = prepared.moving_weight
@@ -283,7 +293,7 @@ def _optimize_momentum(
 
 
 def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
-    """Return the voxels of the fixed image, None where they are those of the working grid."""
+    """Return the voxels of the fixed image; None if they are those of the working grid."""
     import torch
 
     from nipype_quicksilver.lddmm.folding import Lattice
@@ -328,9 +338,9 @@ def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name:
     Parameters
     ----------
     settings : Settings
-        What was asked for.
+        Requested settings.
     initial : Momentum
-        Where the optimisation starts.
+        Momentum to start the optimisation from.
     grid : Grid
         The working grid of the images.
     name : str
@@ -339,16 +349,16 @@ def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name:
     Returns
     -------
     Settings
-        The same with the kernel and the steps of the momentum, and with a stage on its grid.
+        The same, with the kernel and the time steps of the momentum, and a stage on its grid.
 
     Raises
     ------
     InputError
-        If the momentum is on another grid than the images'.
+        If the momentum is not on the working grid, coarsened by one of `FACTORS`.
     """
     if not any(initial.grid.equals(grid.subsampled(factor), tol=1e-2) for factor in FACTORS):
         raise InputError(
-            f"{name}: the momentum is not on the images' working grid, coarser by one of "
+            f"{name}: the momentum is not on the images' working grid, coarsened by one of "
             f"{FACTORS}; give one that was made for these images"
         )
     return _settings_from(settings, initial)
@@ -360,12 +370,12 @@ def describe_history(history: list[Iteration]) -> list[StageSummary]:
     Parameters
     ----------
     history : list of Iteration
-        One entry per iteration.
+        Of all iterations, in order.
 
     Returns
     -------
     list of StageSummary
-        In the order in which they ran.
+        In their order.
     """
     stages = []
     for number, group in groupby(history, key=lambda iteration: iteration.stage):

@@ -19,7 +19,7 @@ SIDES = ("fixed", "moving")
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """Files of an image and of what belongs to it.
+    """Files of an image, its masks and its labels.
 
     Attributes
     ----------
@@ -37,16 +37,16 @@ class ScanFiles:
 
 @dataclass(frozen=True)
 class Scan:
-    """An image and what belongs to it, on native grids.
+    """An image, its masks and its labels, on native grids.
 
     Attributes
     ----------
     image : Nifti1Image
         (X, Y, Z), float32, finite.
     mask : Nifti1Image or None
-        Its brain: (X, Y, Z), 0 or 1, on any grid in the world space of the image.
+        Mask of its brain: (X, Y, Z), 0 or 1, on any grid in the world space of the image.
     lesion : Nifti1Image or None
-        What has no counterpart in the other image; as `mask`.
+        Mask of the regions without counterpart in the other image; as `mask`.
     labels : Nifti1Image or None
         (X, Y, Z), integers, on the grid of the image.
     """
@@ -75,16 +75,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two scans, and how they lie to each other.
+    """Two scans, and the affines between them.
 
     Attributes
     ----------
     fixed, moving : Scan
         The scans.
     affine : ndarray or None
-        4x4, maps fixed to moving points, RAS mm; None where the headers align the images.
+        4x4, maps fixed to moving points, RAS mm; None if the headers align the images.
     frame : Frame or None
-        Where the images are compared; in the world of the fixed image where it is None.
+        Grid on which the images are compared; None for a grid in the world space of the fixed
+        image.
     """
 
     fixed: Scan
@@ -94,7 +95,7 @@ class Pair:
 
     @property
     def matrix(self) -> np.ndarray:
-        """The affine; the identity where there is none."""
+        """4x4, the affine; the identity if there is none."""
         return np.eye(4) if self.affine is None else self.affine
 
     @property
@@ -114,9 +115,9 @@ def read_pair(fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = Non
     Parameters
     ----------
     fixed, moving : ScanFiles
-        Their images, masks and labels.
+        Files of the two scans.
     affine : path-like, optional
-        ITK affine that maps fixed to moving points.
+        ITK affine that maps fixed to moving points; default: the headers align the images.
 
     Returns
     -------
@@ -126,8 +127,8 @@ def read_pair(fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = Non
     Raises
     ------
     InputError
-        If a file cannot be used, if labels are not on the grid of their image, or if fixed labels
-        come without the moving labels they are to be compared with.
+        If a file cannot be used, if labels are not on the grid of their image, or if there are
+        fixed labels but no moving labels.
     """
     if fixed.labels is not None and moving.labels is None:
         raise InputError(
@@ -141,7 +142,25 @@ def read_pair(fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = Non
 
 
 def read_scan(files: ScanFiles, side: str) -> Scan:
-    """Read an image and what belongs to it; `side`, ``fixed`` or ``moving``, is for messages."""
+    """Read an image, its masks and its labels.
+
+    Parameters
+    ----------
+    files : ScanFiles
+        Their files.
+    side : str
+        ``fixed`` or ``moving``, for messages.
+
+    Returns
+    -------
+    Scan
+        On native grids.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or the labels are not on the grid of the image.
+    """
     scan = Scan(
         images.read_image(files.image, what=f"{side} image"),
         _read(images.read_mask, files.mask, f"{side} mask"),
@@ -156,7 +175,19 @@ def read_scan(files: ScanFiles, side: str) -> Scan:
 def paths_of(
     fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = None
 ) -> dict[str, str | None]:
-    """Return the absolute path of each file by its name in Python, None where there is none.
+    """Return the absolute path of each file.
+
+    Parameters
+    ----------
+    fixed, moving : ScanFiles
+        Files of the two scans.
+    affine : path-like, optional
+        File of the affine.
+
+    Returns
+    -------
+    dict
+        Path by name, such as ``fixed_mask``; None if there is no such file.
 
     Examples
     --------

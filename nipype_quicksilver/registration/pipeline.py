@@ -67,9 +67,10 @@ def register(
         3-D images (NIfTI, MGH), any grid and orientation. ``MNI152`` is the template that comes
         with nilearn.
     fixed_mask, moving_mask : path-like, optional
-        Their brains, on any grid in the same world space; used as they are.
+        Brain masks, on any grid in the same world space; default: the brains are extracted.
     fixed_lesion_mask, moving_lesion_mask : path-like, optional
-        What has no counterpart in the other image; left out of the comparison.
+        Masks of regions without counterpart in the other image, which are excluded from the
+        comparison; on any grid in the same world space.
     fixed_labels, moving_labels : path-like, optional
         Label maps on the grids of their images: moving labels are warped, and compared with
         fixed labels where these are given too.
@@ -81,8 +82,8 @@ def register(
     progress : callable, optional
         Called after each iteration of the optimisation, and after each sample.
     work_dir : path-like, optional
-        An existing folder where brain masks, affines and the momentum are kept, and used by the
-        next run with the same images and options.
+        Existing folder in which brain masks, affines and the momentum are kept; the next run with
+        the same images and options uses them.
     {options}
 
     Returns
@@ -121,7 +122,7 @@ def register(
             clock=clock,
             progress=progress,
         )
-        return_freed_memory()  # far more than what follows needs
+        return_freed_memory()  # far more than the next steps need
         warped = finish(pair, prepared, fit, chosen, clock)
     parts = {field.name: getattr(fit.summary, field.name) for field in fields(fit.summary)}
     parts["parameters"] = replace(fit.summary.parameters, interpolation=chosen["interpolation"])
@@ -146,7 +147,7 @@ def register(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What was read."""
+    """Inputs of a registration, as they were read."""
 
     pair: Pair
     paths: dict[str, str | None]
@@ -162,22 +163,22 @@ def _read(
     options: RegistrationOptions,
     work_dir: PathLike | None,
 ) -> _Inputs:
-    """Read all files, and take their hashes while those of templates are there."""
+    """Read all files, and compute their hashes while temporary files of templates exist."""
     affine = affine_file(options["affine"])
     with ExitStack() as stack:
-        fixed_here, moving_here = (
+        fixed_files, moving_files = (
             replace(files, image=named_file(files.image, stack, work_dir))
             for files in (fixed, moving)
         )
-        pair = read_pair(fixed_here, moving_here, affine)
-        paths = paths_of(fixed_here, moving_here, affine)
+        pair = read_pair(fixed_files, moving_files, affine)
+        paths = paths_of(fixed_files, moving_files, affine)
         hashes = _hashes(paths, method)
         name, template = chosen_template(options, pair), None
         if name is not None:
             template = read_image(named_file(name, stack, work_dir), what="template")
             if not is_template(name):
                 hashes["template"] = sha256_of(name)
-    # The file of a template that comes with nilearn may be a temporary one.
+    # The file of a template from nilearn may be temporary: its name is recorded.
     for side, files in (("fixed", fixed), ("moving", moving)):
         if is_template(files.image):
             paths[side] = str(files.image)
@@ -185,7 +186,7 @@ def _read(
 
 
 def _hashes(paths: dict[str, str | None], method: Method) -> dict[str, Any]:
-    """Return the SHA-256 of each input by its name, and of the networks, in their order."""
+    """Return the SHA-256 of each input by name, and a list of those of the networks."""
     hashes: dict[str, Any] = {
         name: sha256_of(file) for name, file in paths.items() if file is not None
     }

@@ -1,4 +1,4 @@
-"""From native images to what the engine compares: one grid, one range of intensities, a weight."""
+"""Inputs of the engine: images on the working grid with normalised intensities, and weights."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from nipype_quicksilver.spatial.images import image_name
 from nipype_quicksilver.spatial.intensity import normalize
 from nipype_quicksilver.spatial.resampling import conform
 
-# The edge of the brain against the dark around it counts as well: it drives the outline.
+# The images are compared in a rim around the brain as well, which aligns its outline.
 DILATION = 2  # voxels
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the engine is given, on one grid.
+    """Inputs of the engine, on the working grid.
 
     Attributes
     ----------
     fixed, moving : ndarray
         (X, Y, Z), float32, 0 outside the brain, robust maximum 1, lesions filled.
     weight : ndarray
-        (X, Y, Z), float32, 0 or 1 in fixed space: where the images are compared.
+        (X, Y, Z), float32, 1 where the images are compared and 0 elsewhere, in fixed space.
     moving_weight : ndarray or None
-        (X, Y, Z), float32, 0 in the moving lesion and 1 elsewhere, in the space of `moving`.
+        (X, Y, Z), float32, 0 in the moving lesion and 1 elsewhere, in the space of `moving`; None
+        without a lesion.
     grid : Grid
         The working grid.
     to_fixed : ndarray
@@ -69,13 +70,13 @@ class ConformedScan:
     Attributes
     ----------
     data : ndarray
-        (X, Y, Z), float32: intensities as the engine compares them.
+        (X, Y, Z), float32: normalised intensities.
     inside : ndarray
-        (X, Y, Z), bool: its brain.
+        (X, Y, Z), bool: mask of its brain.
     lesion : ndarray or None
-        (X, Y, Z), bool: what has no counterpart in the other image.
+        (X, Y, Z), bool: mask of the regions without counterpart in the other image.
     brain : Nifti1Image
-        Its brain on its native grid.
+        Mask of its brain on its native grid, 0 or 1.
     """
 
     data: np.ndarray
@@ -85,29 +86,29 @@ class ConformedScan:
 
 
 def prepare(pair: Pair, files: dict[str, str | None]) -> Prepared:
-    """Bring a pair of images to the working grid, each in one resampling.
+    """Resample a pair of images to the working grid, each once.
 
-    The working grid is 1 mm, RAS: that of the pair's frame, or one in the world of the fixed
-    image, around both brains: masks where given, what is not zero otherwise. The images come there
-    through their affines.
+    The working grid is 1 mm, RAS: that of the pair's frame, or a grid in the world space of the
+    fixed image that encloses both brains. A brain is the mask of its scan, or all nonzero voxels if
+    there is no mask.
 
     Parameters
     ----------
     pair : Pair
-        The images and their masks.
+        The scans, aligned.
     files : dict
         Path of each mask by name, see `pair.paths_of`.
 
     Returns
     -------
     Prepared
-        What the engine compares.
+        Inputs of the engine.
 
     Raises
     ------
     InputError
-        If the brains do not overlap in the world, a mask does not overlap its image, or a lesion
-        leaves nothing to compare.
+        If the brains do not overlap in world space, a mask does not overlap its image, or a
+        lesion leaves nothing to compare.
 
     Warns
     -----
@@ -133,8 +134,8 @@ def prepare(pair: Pair, files: dict[str, str | None]) -> Prepared:
 
 
 def _conformed(scan: Scan, brain: Nifti1Image, grid: Grid, matrix: np.ndarray) -> ConformedScan:
-    """Bring a scan to the working grid, and its intensities inside the brain to their range."""
-    # Masks go from their own grid to the working grid directly.
+    """Resample a scan to the working grid, and normalise its intensities inside the brain."""
+    # Masks are resampled from their own grid to the working grid directly.
     inside = conform_mask(scan.mask or brain, grid, matrix)
     lesion = conform_lesion(scan.lesion, scan.image, grid, matrix)
     data = fill_lesion(conform(scan.image, grid, matrix), inside, lesion, scan.image)
@@ -149,7 +150,7 @@ def assemble(
     to_fixed: np.ndarray,
     files: dict[str, str | None],
 ) -> Prepared:
-    """Return what the engine is given of two scans on the working grid.
+    """Return the inputs of the engine for two scans on the working grid.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def assemble(
     to_fixed : ndarray
         4x4, maps points of the working grid to points of the fixed image, RAS mm.
     files : dict
-        Path of each mask by name.
+        Path of each mask by name, see `pair.paths_of`.
 
     Returns
     -------
@@ -193,19 +194,20 @@ def _describe_mask(file: str | None, mask: np.ndarray | None) -> MaskSummary:
 def similarity_weight(
     fixed_brain: np.ndarray, moving_brain: np.ndarray, fixed_lesion: np.ndarray | None
 ) -> np.ndarray:
-    """Return where two images are compared.
+    """Return the weight of the comparison of two images.
 
     Parameters
     ----------
     fixed_brain, moving_brain : ndarray
         (X, Y, Z), bool, on the working grid.
     fixed_lesion : ndarray or None
-        (X, Y, Z), bool: what is left out.
+        (X, Y, Z), bool, on the working grid: mask of a region to exclude.
 
     Returns
     -------
     ndarray
-        (X, Y, Z), float32: 1 in both brains and their rim outside the lesion, 0 elsewhere.
+        (X, Y, Z), float32: 1 in the brains and a rim around them, except in the lesion; 0
+        elsewhere.
     """
     inside = ndimage.binary_dilation(fixed_brain | moving_brain, iterations=DILATION)
     if fixed_lesion is not None:

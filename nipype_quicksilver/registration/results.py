@@ -38,7 +38,7 @@ FILES = {
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Two images, registered.
+    """Result of the registration of two images.
 
     Attributes
     ----------
@@ -49,7 +49,8 @@ class Registration:
     inverse_warped : ndarray
         (X, Y, Z), float32: the fixed image on the moving image's grid.
     warped_labels : ndarray or None
-        (X, Y, Z), of the moving labels' type, on the fixed image's grid.
+        (X, Y, Z), with the data type of the moving labels, on the fixed image's grid; None
+        without moving labels.
     composite : SimpleITK.CompositeTransform
         Maps fixed native points to moving native points, in LPS: the displacement on the
         working grid first, then the affine.
@@ -61,20 +62,20 @@ class Registration:
         (X, Y, Z, 3), float32, RAS mm: `inverse_composite` at the voxels of the moving image.
     log_jacobian : ndarray
         (X, Y, Z), float32, on the fixed grid: logarithm of the Jacobian determinant of
-        `composite`, affine included, as ANTs' CreateJacobianDeterminantImage has it; NaN where
+        `composite`, affine included, as by ANTs' CreateJacobianDeterminantImage; NaN where
         the map folds.
     momentum : Momentum
         Initial momentum, with its kernel and grids.
     summary : RegistrationSummary
-        What is written as ``summary.json``.
+        Content of ``summary.json``.
     uncertainty : ndarray or None
         (X, Y, Z), float32, mm of the fixed image, on its grid, with samples only: square root of
         the summed variances of the components of the displacement, without the affine, see
         :class:`nipype_quicksilver.networks.predictor.Samples`.
     uncertainty_components : ndarray or None
         (X, Y, Z, 3), float32, mm^2, on the fixed grid: these variances, along x, y and z of the
-        world in which the images were compared, which may be a template's; where they were asked
-        for.
+        space in which the images were compared, which may be that of a template; None if they
+        were not requested.
     """
 
     fixed: Nifti1Image
@@ -98,8 +99,8 @@ class Registration:
         Parameters
         ----------
         output_dir : path-like
-            Folder, made if needed. Files of an earlier registration are replaced, or removed where
-            this one has none of their kind; others are not touched.
+            Folder, created if needed. Files of an earlier registration are replaced, or removed if
+            this registration has no such file; other files are not changed.
 
         Returns
         -------
@@ -111,7 +112,7 @@ class Registration:
         InputError
             If the folder cannot be written to.
         QuicksilverError
-            If writing fails otherwise, e.g. on a full disk; nothing is left behind.
+            If writing fails otherwise, e.g. on a full disk; no files remain.
         """
         start = time.perf_counter()
         with staged_folder(output_dir, FILES.values()) as stage:
@@ -122,7 +123,7 @@ class Registration:
         return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}
 
     def _write_images(self, folder: Path) -> list[str]:
-        """Write everything but the summary; return what was written."""
+        """Write everything but the summary; return the names of what was written."""
         paths = {name: folder / file for name, file in FILES.items()}
         fixed_grid, moving_grid = Grid.from_image(self.fixed), Grid.from_image(self.moving)
         on_fixed = {"warped": self.warped, "log_jacobian": self.log_jacobian}

@@ -1,4 +1,4 @@
-"""Shooting a momentum, from a file or an array; torch is imported when it runs."""
+"""Shooting of momenta, from files or arrays; torch is imported when it runs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Maps:
-    """Both maps of a shoot, on the working grid.
+    """Maps at the end of a geodesic, on the working grid.
 
     Attributes
     ----------
     inverse : ndarray
-        (X, Y, Z, 3), displacement of phi^-1, fixed to moving points, RAS mm, float32.
+        (X, Y, Z, 3), float32, RAS mm: displacement of phi^-1, fixed to moving points.
     forward : ndarray
-        (X, Y, Z, 3), displacement of phi, moving to fixed points.
+        (X, Y, Z, 3), float32, RAS mm: displacement of phi, moving to fixed points.
     energies : list of float
-        <m, K m> along the path.
+        <m, K m> along the geodesic.
     """
 
     inverse: np.ndarray
@@ -47,7 +47,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class ShootingParameters:
-    """Kernel, time steps, device and threads of a shoot."""
+    """Kernel, time steps, device and numbers of threads with which a momentum was shot."""
 
     kernel: dict[str, float]
     steps: int
@@ -57,7 +57,7 @@ class ShootingParameters:
 
 @dataclass(frozen=True)
 class ShootingSummary:
-    """A shoot, from file to files.
+    """Summary of the shooting of a momentum.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class ShootingSummary:
     inputs : dict
         Path of the momentum.
     parameters : ShootingParameters
-        What it was shot with.
+        Kernel, time steps, device and threads.
     working_grid, velocity_grid : GridSummary
-        Of the maps, and of the momentum.
+        Grid of the maps, and grid of the momentum.
     energy : Energy
         Along the geodesic.
     jacobian : JacobianSummary
@@ -88,23 +88,23 @@ class ShootingSummary:
 
 
 def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -> ShootingSummary:
-    """Shoot a momentum and write both maps, or nothing.
+    """Shoot a momentum and write both maps; if anything fails, nothing is written.
 
     Parameters
     ----------
     momentum : path-like
-        File of `spatial.momentum.write_momentum`.
+        File that `spatial.momentum.write_momentum` wrote.
     output_dir : path-like
         Folder for ``displacement.nii.gz`` (phi^-1, fixed to moving points),
         ``inverse_displacement.nii.gz`` (phi), ``log_jacobian.nii.gz`` (of phi^-1) and
-        ``summary.json``, all on the momentum's working grid; made if needed.
+        ``summary.json``, all on the momentum's working grid; created if needed.
     device : torch.device
         Where to compute.
 
     Returns
     -------
     ShootingSummary
-        What is written as ``summary.json``.
+        Content of ``summary.json``.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
 
 
 def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "momentum") -> Maps:
-    """Follow the geodesic of a momentum to its end, in both directions.
+    """Return the maps at the end of the geodesic of a momentum.
 
     Parameters
     ----------
@@ -164,13 +164,28 @@ def shoot_momentum(momentum: Momentum, device: torch.device, name: str = "moment
     Raises
     ------
     InputError
-        If the geodesic blows up.
+        If the geodesic diverges.
     """
     return maps_at_end(_shoot(momentum, device, name), momentum, device)
 
 
 def maps_at_end(geodesic: Geodesic, momentum: Momentum, device: torch.device) -> Maps:
-    """Return the maps of a momentum's geodesic, see :func:`shoot_momentum`."""
+    """Return the maps at the end of a geodesic that was shot.
+
+    Parameters
+    ----------
+    geodesic : Geodesic
+        The geodesic, with its energies.
+    momentum : Momentum
+        Its momentum, with grids and kernel.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    Maps
+        Displacements on the momentum's working grid.
+    """
     from nipype_quicksilver.lddmm.maps import registration_maps
 
     maps = registration_maps(geodesic, operator_of(momentum, device), factor=momentum.factor)
@@ -178,7 +193,7 @@ def maps_at_end(geodesic: Geodesic, momentum: Momentum, device: torch.device) ->
 
 
 def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
-    """Refuse a momentum from which no optimisation can start.
+    """Raise an error if an optimisation cannot start from a momentum.
 
     Parameters
     ----------
@@ -192,13 +207,13 @@ def check_geodesic(momentum: Momentum, device: torch.device, name: str) -> None:
     Raises
     ------
     InputError
-        If the geodesic blows up.
+        If the geodesic diverges.
     """
     _shoot(momentum, device, name)
 
 
 def _shoot(momentum: Momentum, device: torch.device, name: str) -> Geodesic:
-    """Return the geodesic of a momentum, with both maps and the energies, if it has one."""
+    """Return the geodesic of a momentum, with both maps and the energies."""
     import torch
 
     from nipype_quicksilver.lddmm.shooting import shoot
@@ -206,11 +221,11 @@ def _shoot(momentum: Momentum, device: torch.device, name: str) -> Geodesic:
     start, operator = to_tensor(momentum.data, device), operator_of(momentum, device)
     with torch.no_grad():
         geodesic = shoot(start, operator, steps=momentum.steps, energies=True)
-    # What leads out of the grid is no map, though all its numbers may be finite.
+    # A displacement larger than the grid is useless, even if it is finite.
     size = max(n * h for n, h in zip(operator.shape, operator.spacing, strict=True))
     if not bool(geodesic.inverse.abs().max() < size):
         raise InputError(
-            f"{name}: its geodesic blows up; give a momentum as a registration finds it"
+            f"{name}: its geodesic diverges; give a momentum that a registration wrote"
         )
     return geodesic
 
@@ -227,12 +242,25 @@ def operator_of(momentum: Momentum, device: torch.device) -> KernelOperator:
 
 
 def describe_energies(maps: Maps) -> Energy:
-    """Return <m, K m> at the start of a geodesic and along it, where it should be constant."""
+    """Return the energy <m, K m> at the start of a geodesic and along it; it should be constant."""
     return Energy(maps.energies[0], maps.energies)
 
 
 def to_tensor(data: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return (1, 1, X, Y, Z) of an image, (1, 3, X, Y, Z) of a vector field."""
+    """Convert an array to a tensor.
+
+    Parameters
+    ----------
+    data : ndarray
+        Image (X, Y, Z) or vector field (X, Y, Z, 3).
+    device : torch.device
+        Device of the tensor.
+
+    Returns
+    -------
+    Tensor
+        (1, 1, X, Y, Z) or (1, 3, X, Y, Z), float32; a copy.
+    """
     import torch
 
     channels = data[None] if data.ndim == 3 else np.moveaxis(data, -1, 0)
@@ -240,5 +268,5 @@ def to_tensor(data: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def to_array(field: torch.Tensor) -> np.ndarray:
-    """Return (X, Y, Z, 3) of a vector field (1, 3, X, Y, Z)."""
+    """Convert a vector field (1, 3, X, Y, Z) to an array (X, Y, Z, 3)."""
     return np.ascontiguousarray(np.moveaxis(field[0].detach().cpu().numpy(), 0, -1))

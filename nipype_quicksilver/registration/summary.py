@@ -1,4 +1,4 @@
-"""The summary of a registration: what was done, and how well it went, with JSON in and out.
+"""The summary of a registration: its inputs, parameters and measures.
 
 A registration writes it as ``summary.json``; reports, cohorts and evaluations read it.
 """
@@ -37,11 +37,11 @@ class MaskSummary:
     Attributes
     ----------
     file : str or None
-        Its path; None where none was given.
+        Its path; None if there is no file.
     used : bool
-        Whether a file was given and covers something.
+        Whether there is a file with nonzero voxels.
     voxels : int
-        Number of voxels that it covers on the working grid.
+        Number of its voxels on the working grid.
     """
 
     file: str | None
@@ -58,7 +58,7 @@ class Similarity:
     measure : str
         Its name.
     before, after : float
-        With the affine only; with the deformation as well.
+        With the affine only, and with the deformation.
     """
 
     measure: str
@@ -68,7 +68,7 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Energy:
-    """Kinetic energy <m, K m>: at the start of a geodesic, and along it, where it is constant."""
+    """Kinetic energy <m, K m>: at the start of a geodesic, and along it; it should be constant."""
 
     initial: float
     path: list[float]
@@ -76,14 +76,14 @@ class Energy:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """A stage of an optimisation that ran.
+    """Summary of a stage of an optimisation.
 
     Attributes
     ----------
     stage : int
         Its number, from 1.
     iterations, iterations_at_most : int
-        How many were done, of how many.
+        Number of iterations, and its maximum.
     converged : bool
         Whether the loss had converged.
     loss, energy, dissimilarity : list of float
@@ -104,32 +104,32 @@ class StageSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """What the momentum was estimated with.
+    """Parameters of the estimate of a momentum.
 
     Attributes
     ----------
     method : str
         A key of `options.METHODS`.
     networks, corrections, samples
-        Of a prediction; None without one.
+        Of the prediction; None without a prediction.
     stages, similarity, regularization, learning_rate, largest_step, tolerance
-        Of an optimisation, see `lddmm.settings.Settings`; None without one.
+        Of the optimisation, see `lddmm.settings.Settings`; None without an optimisation.
     kernel : dict
         Parameters of the kernel, see `lddmm.settings.Kernel`.
     steps : int
         Time steps of the geodesic.
     share_of_prediction : float or None
-        Fraction of the predicted deformation that was taken; None without a prediction.
+        Fraction of the predicted deformation that was used; None without a prediction.
     contrast_exchanged : str or None
-        ``fixed`` or ``moving``: the image whose dark and bright were exchanged.
+        ``fixed`` or ``moving``: the image whose dark and bright were exchanged; None if neither.
     device : str
-        Where it was computed.
+        Device of the computation.
     threads : dict
-        Of ``torch`` and ``itk``.
+        Numbers of threads of ``torch`` and ``itk``.
     seed : int
-        Of random numbers.
+        Seed of the random numbers.
     interpolation : str or None
-        Of the warped images; None where none was warped.
+        Interpolation of the warped images; None if no image was warped.
     """
 
     method: str
@@ -161,11 +161,11 @@ class TemplateSummary:
     file : str
         Its path or name.
     used : bool
-        False where the brains do not fit it, so that they were compared in their own world.
+        False if the brains do not fit it, so that they were compared in their own space.
     brain : BrainSummary or None
         How its brain was extracted.
     affine : AffineSummary or None
-        How it was aligned to the fixed image; None where the headers do.
+        How it was aligned to the fixed image; None if the headers align it.
     matrix : list
         4x4, maps points of the template to fixed points, RAS mm.
     """
@@ -179,7 +179,7 @@ class TemplateSummary:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How brains and affines were estimated; None where nothing was done."""
+    """How brains and affines were estimated; None for steps that were not needed."""
 
     fixed_brain: BrainSummary | None = None
     moving_brain: BrainSummary | None = None
@@ -197,7 +197,7 @@ class Overlaps:
 
 @dataclass(frozen=True)
 class Reuse:
-    """Whether a momentum was found in the work folder."""
+    """Whether a momentum was reused from the work folder."""
 
     reused: bool
 
@@ -211,18 +211,18 @@ class FitSummary:
     parameters : Parameters
         Method, networks, settings.
     working_grid, velocity_grid : GridSummary
-        Where images are compared, and where the momentum lives.
+        Grid of the images, and grid of the momentum.
     masks : dict
         :class:`MaskSummary` of ``fixed_mask``, ``moving_mask``, ``fixed_lesion_mask`` and
         ``moving_lesion_mask``.
     similarity : Similarity
-        At half resolution of the working grid.
+        At half the resolution of the working grid.
     energy : Energy
         Of the geodesic.
     stages : list of StageSummary
         Of the optimisation; empty without one.
     momentum : Reuse or None
-        None without a work folder.
+        Whether the momentum was reused; None without a work folder.
     """
 
     parameters: Parameters
@@ -244,7 +244,7 @@ class MomentumSummary(FitSummary):
     versions : dict
         Of this package, its libraries and Python.
     inputs : dict
-        Path of each input by its name, None where there is none.
+        Path of each input by name; None if there is no such input.
     seconds : dict
         Wall-clock seconds of each part, and ``total``.
     """
@@ -263,9 +263,9 @@ class RegistrationSummary(MomentumSummary):
     jacobian : JacobianSummary
         Of the map on the fixed image's grid, in its brain.
     inverse_consistency_mm : Spread
-        Distance from each voxel of the fixed brain to where map and inverse map lead it.
+        Distance, mm, of each voxel of the fixed brain to its image by the map and its inverse.
     labels : Overlaps or None
-        Of labels that were given for both images.
+        Of the labels, if both images have them.
     uncertainty_mm : Spread or None
         In the fixed brain, with samples.
     cpu_seconds : dict
@@ -275,13 +275,13 @@ class RegistrationSummary(MomentumSummary):
     affine_matrix : list
         4x4, maps fixed to moving points, RAS mm.
     sha256 : dict
-        Of each input by its name; of the networks, a list.
+        Of each input by name; a list for the networks.
     started : str
         When the registration started (UTC, ISO 8601).
     warnings : list of str
-        What the registration warned of.
+        Messages of all warnings.
     command : str or None
-        The command line; None where it was not a command.
+        Command line; None for a registration by the Python API.
     """
 
     jacobian: JacobianSummary
@@ -299,6 +299,16 @@ class RegistrationSummary(MomentumSummary):
 
 def with_total(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the seconds of all parts with their sum as ``total``.
+
+    Parameters
+    ----------
+    seconds : mapping
+        Seconds by part; an earlier ``total`` is replaced.
+
+    Returns
+    -------
+    dict
+        Seconds by part, and ``total``.
 
     Examples
     --------

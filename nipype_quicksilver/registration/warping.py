@@ -1,4 +1,4 @@
-"""Interpolation on whole grids, as ITK does it to rounding, in a fraction of the time.
+"""Interpolation on whole grids: the results of ITK up to rounding, in a fraction of the time.
 
 Torch is imported when it runs.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Corners of a cell, as offsets from its first voxel.
 CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
 
-# Parts of the points that are sampled at the same time.
+# Number of parts of the points, which are sampled in parallel.
 _PARTS = 4
 
 
@@ -34,7 +34,7 @@ def pull_back(data: np.ndarray, source: Grid, displacement: np.ndarray, grid: Gr
     displacement : ndarray
         (x, y, z, 3), RAS mm, of each voxel of `grid`.
     grid : Grid
-        Where values are wanted.
+        Grid of the result.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def pull_back_labels(
 ) -> np.ndarray:
     """Return a label map at the displaced voxels of a grid.
 
-    Each label is interpolated linearly, and the largest share wins, as with ITK's
-    ``sitkLabelLinear``: of labels with the same share the smallest.
+    Each label is interpolated linearly, and the label of the largest value is taken, as with ITK's
+    ``sitkLabelLinear``; if several labels have that value, the smallest of them.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def pull_back_labels(
     Returns
     -------
     ndarray
-        (x, y, z), of the type of `labels`; 0 beyond the outer edges of the map's voxels.
+        (x, y, z), with the data type of `labels`; 0 beyond the outer edges of the map's voxels.
     """
     index = _indices(source, displacement, grid)
-    first, share = _cells(index, source)
+    first, fraction = _cells(index, source)
     corners = [np.ravel_multi_index(offset, source.shape) for offset in CORNERS]
     flat = np.ravel_multi_index(tuple(first), source.shape)
     values = labels.ravel()[flat]
@@ -74,7 +74,9 @@ def pull_back_labels(
     mixed = np.flatnonzero(~_uniform(labels).ravel()[flat])
     around = labels.ravel()[flat[mixed] + np.array(corners)[:, None]]
     weights = [
-        np.prod([s if o else 1 - s for o, s in zip(offset, share[:, mixed], strict=True)], axis=0)
+        np.prod(
+            [f if o else 1 - f for o, f in zip(offset, fraction[:, mixed], strict=True)], axis=0
+        )
         for offset in CORNERS
     ]
     values[mixed] = _heaviest(around, np.array(weights))
@@ -100,7 +102,7 @@ def _indices(source: Grid, displacement: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _inside(index: np.ndarray, source: Grid) -> np.ndarray:
-    """Tell which indices are within the outer edges of a grid's voxels."""
+    """Return whether each index is inside the outer edges of a grid's voxels, (N,)."""
     inside = np.ones(index.shape[1], bool)
     for along, size in zip(index, source.shape, strict=True):
         inside &= (along >= -0.5) & (along <= size - 0.5)
@@ -108,7 +110,7 @@ def _inside(index: np.ndarray, source: Grid) -> np.ndarray:
 
 
 def _cells(index: np.ndarray, source: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first voxel of the cell around each index, and how far into it the index is."""
+    """Return the first voxel of the cell around each index, and the offset from it, both (3, N)."""
     last = np.array(source.shape)[:, None] - 1
     within = np.clip(index, 0, last.astype(np.float32))
     first = np.minimum(within.astype(np.int32), np.maximum(last - 1, 0).astype(np.int32))
@@ -116,13 +118,13 @@ def _cells(index: np.ndarray, source: Grid) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _uniform(labels: np.ndarray) -> np.ndarray:
-    """Tell which voxels are the first of a cell with one label at all its corners."""
+    """Return whether each voxel is the first of a cell that has one label at all corners."""
     uniform = np.zeros(labels.shape, bool)
     nx, ny, nz = (n - 1 for n in labels.shape)
-    here = uniform[:nx, :ny, :nz]
-    here[:] = True
+    inner = uniform[:nx, :ny, :nz]
+    inner[:] = True
     for i, j, k in CORNERS:
-        here &= labels[i : i + nx, j : j + ny, k : k + nz] == labels[:nx, :ny, :nz]
+        inner &= labels[i : i + nx, j : j + ny, k : k + nz] == labels[:nx, :ny, :nz]
     return uniform
 
 
@@ -144,14 +146,14 @@ def move_points(points: np.ndarray, field: np.ndarray, grid: Grid) -> np.ndarray
     points : ndarray
         (N, 3), RAS mm.
     field : ndarray
-        (X, Y, Z, 3), RAS mm, zero at the grid's border and taken as zero beyond.
+        (X, Y, Z, 3), RAS mm, zero at the border of its grid and beyond.
     grid : Grid
         Grid of the field.
 
     Returns
     -------
     ndarray
-        (N, 3).
+        (N, 3), RAS mm.
     """
     index = apply_affine(np.linalg.inv(grid.affine), points).T
     return points + _sample(np.moveaxis(field, -1, 0), index).T

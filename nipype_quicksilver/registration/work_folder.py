@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nipype_quicksilver.registration.fit import Progress
 
 Step = TypeVar("Step", BrainSummary, AffineSummary)
-# In the files that are kept, next to a summary.
+# Keys of the records, in addition to those of a summary.
 _WARNINGS, _MATRIX = "warnings", "matrix"
 
 
@@ -51,7 +51,7 @@ class WorkFolder:
     def __init__(self, folder: PathLike | None) -> None:
         self.folder = None if folder is None else Path(folder)
 
-    def kept(
+    def reuse_or_compute(
         self,
         what: str,
         parts: list[Any],
@@ -59,27 +59,27 @@ class WorkFolder:
         kind: type[Step],
         like: Nifti1Image | None = None,
     ) -> tuple[np.ndarray, Step]:
-        """Return an array and its summary, from the folder if they are there.
+        """Return a result and its summary, from the folder if they are there.
 
         Parameters
         ----------
         what : str
             Name of the result.
         parts : list
-            Images, arrays and settings that it depends on.
+            Images, arrays and settings on which the result depends.
         compute : callable
-            Makes the result.
+            Computes the result and its summary.
         kind : type
-            Of the summary.
+            Class of the summary.
         like : Nifti1Image, optional
-            The image on whose grid the array is; without it the array is a matrix.
+            Image on whose grid the result is; default: the result is a matrix.
 
         Returns
         -------
         data : ndarray
-            The result.
+            The result: (X, Y, Z), or a 4x4 matrix.
         summary : object
-            Of `kind`; `reused` is whether the result was in the folder.
+            Its summary; `reused` is whether the result was in the folder, None without a folder.
         """
         if self.folder is None:
             return compute()
@@ -92,7 +92,7 @@ class WorkFolder:
             data, summary = compute()
         if like is not None:
             write_image(image, data, like.affine, like=like)
-        # Last: without it, the rest does not count.
+        # Written last: other files of the result are ignored without the record.
         matrix = {_MATRIX: data} if like is None else {}
         write_json(record, {**as_json(summary), **matrix, _WARNINGS: messages})
         return data, replace(summary, reused=False)
@@ -107,7 +107,7 @@ class WorkFolder:
         clock: Clock,
         progress: Progress | None = None,
     ) -> Fit:
-        """Return what `fit.find_momentum` does; its momentum from the folder if it is there.
+        """Return a fit, whose momentum is from the folder if it is there.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class WorkFolder:
         Returns
         -------
         Fit
-            A momentum that was kept is shot again.
+            As `fit.find_momentum` returns it; a momentum from the folder is shot again.
         """
 
         def compute() -> Fit:
@@ -148,7 +148,7 @@ class WorkFolder:
 
 
 def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed: int) -> list[Any]:
-    """Return all that a momentum depends on."""
+    """Return everything on which a momentum depends."""
     images = [prepared.fixed, prepared.moving, prepared.weight, prepared.moving_weight]
     places = [prepared.grid.affine, prepared.to_fixed, prepared.fixed_brain.affine]
     parts: list[Any] = [*images, *places, device.type, method.name]
@@ -156,7 +156,7 @@ def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed
         parts.append(asdict(method.settings))
     if method.predictor is not None:
         seeds = [seed] if method.samples else []
-        # The card holds how often a network is applied: with another one, other momenta.
+        # The card contains the number of steps of a network, which changes the momentum.
         for file in method.predictor.files:
             parts += [Path(file), card_path(file)]
         parts += [method.corrections, method.samples, *seeds]
@@ -170,22 +170,22 @@ def _marked(fit: Fit, *, reused: bool) -> Fit:
 def _read_fit(
     image: Path, variance: Path | None, record: Path, device: torch.device, clock: Clock
 ) -> Fit | None:
-    """Return a fit that is kept; None where it is not there or damaged."""
+    """Return a fit from the folder; None if it is missing or damaged."""
     try:
         data = json.loads(record.read_text(encoding="utf-8"))
         summary = from_json(FitSummary, data, str(record), "it is computed again")
         momentum = read_momentum(image)
-        spread = None if variance is None else np.asanyarray(read_series(variance).dataobj)
+        variances = None if variance is None else np.asanyarray(read_series(variance).dataobj)
     except (OSError, ValueError, QuicksilverError):
         return None
     _repeat_warnings(data)
     with clock.part("maps"):
         maps = shoot_momentum(momentum, device)
-    return Fit(momentum, maps, summary, spread)
+    return Fit(momentum, maps, summary, variances)
 
 
 def _read(image: Path | None, record: Path, kind: type[Step]) -> tuple[np.ndarray, Step] | None:
-    """Return what is kept; None where it is not there or damaged."""
+    """Return a result from the folder; None if it is missing or damaged."""
     try:
         data = json.loads(record.read_text(encoding="utf-8"))
         summary = from_json(kind, data, str(record), "it is computed again")
@@ -200,13 +200,13 @@ def _read(image: Path | None, record: Path, kind: type[Step]) -> tuple[np.ndarra
 
 
 def _repeat_warnings(data: dict[str, Any]) -> None:
-    """Warn of what the run that made a file warned of."""
+    """Repeat the warnings of the run that wrote a file."""
     for text in data.get(_WARNINGS, []):
         warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _digest(parts: list[Any]) -> str:
-    """Return a short name for images, arrays, files and settings; it changes with any of them."""
+    """Return a digest of images, arrays, files and settings, 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Nifti1Image):

@@ -22,7 +22,9 @@ def test_predict_and_refine_by_commands(conformed_pair, tiny_networks, tmp_path,
     output = tmp_path / "momentum.nii.gz"
     summary_file = tmp_path / "momentum.json"
     run = ["predict", *common, *files, f"--output={output}", f"--output-json={summary_file}"]
-    refused(*run, "--corrections=0", message="correction.safetensors: 0 corrections have no use")
+    refused(
+        *run, "--corrections=0", message="correction.safetensors: is not used with 0 corrections"
+    )
     assert main([arg for arg in run if arg != files[1]] + ["--corrections=0"]) == 0
     assert "local correlation" in capsys.readouterr().err
     summary = json.loads(summary_file.read_text())

@@ -279,14 +279,14 @@ def test_an_output_in_a_hidden_folder_is_refused(below, hidden, good, refused):
         (["--method", "guess"], "--method"),
         (["--brain-extraction", "guess"], "--brain-extraction"),
         (["--interpolation", "GenericLabel"], "--interpolation"),
-        (["--method", "correct", "--similarity", "mind"], "no use for similarity; leave it out"),
-        (["--method", "predict", "--similarity", "lncc"], "no use for similarity; leave it out"),
+        (["--method", "correct", "--similarity", "mind"], "does not use similarity; leave it out"),
+        (["--method", "predict", "--similarity", "lncc"], "does not use similarity; leave it out"),
         (
             ["--method", "correct", "--iterations", "4x4"],
-            "'correct' has no use for iterations",
+            "'correct' does not use iterations",
         ),
-        (["--method", "predict", "--corrections", "2"], "'predict' has no use for corrections"),
-        (["--method", "optimize", "--samples", "9"], "'optimize' has no use for samples"),
+        (["--method", "predict", "--corrections", "2"], "'predict' does not use corrections"),
+        (["--method", "optimize", "--samples", "9"], "'optimize' does not use samples"),
         (["--uncertainty-components"], "uncertainty components: needs samples"),
         (["--method", "correct", "--samples", "1"], "'1' is not a whole number of at least 2"),
         (["--method", "refine", "--iterations", "1x1"], "the schedule has 1 stage;"),
@@ -333,7 +333,7 @@ def test_a_momentum_that_blows_up_is_refused(tmp_path, refused):
     noise = 1e4 * np.random.default_rng(0).standard_normal((*coarse.shape, 3))
     momentum = Momentum(noise.astype(np.float32), coarse, Settings().kernel.as_dict(), 3, grid)
     path = write_momentum(tmp_path / "wild.nii.gz", momentum)
-    message = f"{path}: its geodesic blows up"
+    message = f"{path}: its geodesic diverges"
     refused("shoot", "--momentum", path, "--output-dir", tmp_path / "out", message=message)
     start = ("--initial-momentum", path, "--output", tmp_path / "m.nii.gz")
     refused("optimize", *listed(pair), *start, message=message)

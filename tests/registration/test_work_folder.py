@@ -57,7 +57,9 @@ def test_warnings_of_a_kept_result_are_repeated(tmp_path):
 
     for again in (False, True):
         with pytest.warns(UserWarning, match=r"head.nii.gz: upside down"):
-            data, summary = WorkFolder(tmp_path).kept("affine", ["parts"], compute, AffineSummary)
+            data, summary = WorkFolder(tmp_path).reuse_or_compute(
+                "affine", ["parts"], compute, AffineSummary
+            )
         np.testing.assert_array_equal(data, np.eye(4))
         assert summary == AffineSummary(how="somehow", reused=again)
 
@@ -84,17 +86,19 @@ def test_a_damaged_record_is_computed_again(content, tmp_path):
         return np.eye(4), AffineSummary(how="somehow")
 
     folder = WorkFolder(tmp_path)
-    folder.kept("affine", ["parts"], compute, AffineSummary)
+    folder.reuse_or_compute("affine", ["parts"], compute, AffineSummary)
     (record,) = tmp_path.glob("*.json")
     record.write_text(content)
-    _, summary = folder.kept("affine", ["parts"], compute, AffineSummary)
+    _, summary = folder.reuse_or_compute("affine", ["parts"], compute, AffineSummary)
     assert not summary.reused
-    _, summary = folder.kept("affine", ["parts"], compute, AffineSummary)
+    _, summary = folder.reuse_or_compute("affine", ["parts"], compute, AffineSummary)
     assert summary.reused
 
 
 def test_nothing_is_kept_without_a_folder():
-    summary = WorkFolder(None).kept("affine", [], lambda: (np.eye(4), AffineSummary()), None)[1]
+    summary = WorkFolder(None).reuse_or_compute(
+        "affine", [], lambda: (np.eye(4), AffineSummary()), None
+    )[1]
     assert summary.reused is None and as_json(summary) == {}
 
 
