@@ -1,1 +1,1 @@
-"""A registration whose truth is known: a brain, deformed along a random geodesic."""
+"""Registration of a brain to itself, deformed along a known random geodesic."""

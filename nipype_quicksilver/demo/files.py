@@ -24,21 +24,21 @@ TRUE_MOMENTUM = "true_momentum.nii.gz"
 
 
 def save(outcome: Outcome, output_dir: PathLike, inputs: dict[str, Path]) -> Numbers:
-    """Write all files and the picture, or nothing.
+    """Write all files and the picture; if anything fails, nothing is written.
 
     Parameters
     ----------
     outcome : Outcome
         The registration and its measures.
     output_dir : path-like
-        Folder, made if needed; files of the same names are replaced.
+        Folder, created if needed; files of the same names are replaced.
     inputs : dict
         The files of the pair by name.
 
     Returns
     -------
     Numbers
-        With the seconds of drawing and writing.
+        Measures, with the seconds of drawing and writing.
     """
     clock = Clock()
     truth, folder = outcome.pair.truth, Path(output_dir).absolute()
@@ -55,7 +55,7 @@ def save(outcome: Outcome, output_dir: PathLike, inputs: dict[str, Path]) -> Num
             registration.save(stage)
             for path in inputs.values():
                 shutil.copy(path, stage / path.name)
-            # On its own grid the truth is small, and exact.
+            # On its own grid the true field is small and exact.
             write_displacement(stage / TRUE_DISPLACEMENT, truth.displacement, truth.momentum.grid)
             write_momentum(stage / TRUE_MOMENTUM, truth.momentum)
         seconds = with_total(outcome.numbers.seconds | clock.seconds)

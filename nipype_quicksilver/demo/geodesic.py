@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PEAK = 8.0  # mm, largest displacement in the brain
 SMALLEST_JACOBIAN = 0.2  # nothing shrinks to less than this fraction of its volume
 
-# Not the kernel that registers: the truth is not made of the functions that approximate it.
+# Not the kernel of the registration: the truth must not lie in the space of its solutions.
 KERNEL = {"alpha": 25.0, "beta": 0.0, "gamma": 1.0, "power": 2.0}
 STEPS = 8
 
@@ -33,9 +33,9 @@ _SPACING = 3.0  # mm
 _MARGIN = 24.0  # mm around the brain, where the deformation fades away
 _WAVELENGTH = 26.0  # mm; shorter waves are damped
 _RIM = 6.0  # mm, over which the momentum fades at the brain's edge
-_TYPICAL = 7.0  # standard deviation of a momentum whose largest displacement is about `PEAK`
-_NEAR = 0.03  # accepted deviation, as a fraction of the peak that is wanted
-_TRIES = 4  # shots at most to come so near
+_MOMENTUM_STD = 7.0  # of a momentum whose largest displacement is about `PEAK`
+_TOLERANCE = 0.03  # accepted deviation from the requested peak, as a fraction of it
+_MAX_SHOTS = 4  # to reach the requested peak
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class TrueGeodesic:
     Attributes
     ----------
     momentum : Momentum
-        Initial momentum, with kernel and grid: ``quicksilver shoot`` follows it again.
+        Initial momentum, with kernel and grid, as ``quicksilver shoot`` reads it.
     displacement : ndarray
         (X, Y, Z, 3), RAS mm, on ``momentum.grid``: phi^-1, fixed to moving points.
     """
@@ -62,26 +62,26 @@ class TrueGeodesic:
 def random_geodesic(
     brain: Nifti1Image, seed: int, device: torch.device, *, peak: float = PEAK
 ) -> TrueGeodesic:
-    """Shoot a brain along a random geodesic.
+    """Shoot a random momentum.
 
-    The initial momentum is noise whose short waves are damped, in the brain only.
+    The momentum is noise whose short waves are damped, inside the brain only.
 
     Parameters
     ----------
     brain : Nifti1Image
         (X, Y, Z), nonzero in the brain.
     seed : int
-        Of the noise.
+        Seed of the noise.
     device : torch.device
         Where to compute; the noise is the same on all.
     peak : float
-        Largest displacement in the brain, mm, reached to a few per cent; less where volumes
-        would shrink to less than a fifth.
+        Largest displacement in the brain, mm, to a few per cent; it is less if volumes would
+        shrink to less than a fifth.
 
     Returns
     -------
     TrueGeodesic
-        Without folds.
+        Deformation without folds.
     """
     mask = nifti((np.asanyarray(brain.dataobj) != 0).astype(np.float32), brain.affine)
     grid = working_grid(mask, spacing=_SPACING, margin_mm=_MARGIN)
@@ -92,7 +92,7 @@ def random_geodesic(
         reached = float(np.linalg.norm(displacement[inside > 0.5], axis=-1).max())
         if minimum_jacobian(displacement, grid).min() < SMALLEST_JACOBIAN:
             peak = 0.7 * reached
-        elif attempt >= _TRIES or abs(reached - peak) < _NEAR * peak:
+        elif attempt >= _MAX_SHOTS or abs(reached - peak) < _TOLERANCE * peak:
             break
         noise = noise * np.float32(peak / reached)
         displacement = _shoot(noise, grid, device)
@@ -107,7 +107,7 @@ def _noise(grid: Grid, seed: int) -> np.ndarray:
     white = np.random.default_rng([seed, 0]).standard_normal((*grid.shape, 3))
     sigma = _WAVELENGTH / (2 * np.pi) / np.array(grid.spacing)
     smooth = np.stack([gaussian_filter(white[..., c], sigma, mode="wrap") for c in range(3)], -1)
-    return (_TYPICAL * smooth / smooth.std()).astype(np.float32)
+    return (_MOMENTUM_STD * smooth / smooth.std()).astype(np.float32)
 
 
 def _momentum(data: np.ndarray, grid: Grid) -> Momentum:

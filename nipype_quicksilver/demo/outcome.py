@@ -1,4 +1,4 @@
-"""The outcome of a demonstration: a registration next to its truth."""
+"""The outcome of a demonstration: a registration and its distance from the truth."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class LargestError:
     position_mm : list of float
         RAS mm.
     tissue : str
-        What is there.
+        Tissue at this position.
     border_mm : float
-        Distance to the nearest other tissue.
+        Distance to the nearest other tissue, mm.
     """
 
     error_mm: float
@@ -55,15 +55,15 @@ class Numbers:
     error_mm : dict
         :class:`Distances` of the map from the truth over the fixed brain, ``before`` and ``after``.
     largest_error : LargestError
-        Of the map that was estimated.
+        Of the estimated map.
     local_correlation : dict
-        ``before`` and ``after``.
+        Similarity of the images, ``before`` and ``after``.
     dice : dict
-        By tissue, ``before`` and ``after``.
+        Dice coefficients, ``before`` and ``after``, by tissue.
     jacobian : JacobianSummary
-        Of the map that was estimated, in the fixed brain.
+        Of the estimated map, in the fixed brain.
     seconds : dict
-        Of each part, and ``total``.
+        Wall-clock seconds of each part, and ``total``.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""The two brains of the demonstration: a template, and the same one, bent and disguised."""
+"""The two brains of the demonstration: a template, and the same brain, deformed and altered."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Pair:
         (X, Y, Z), int16, 0 outside the brain.
     moving_labels, fixed_labels : Nifti1Image
         Tissues, uint8, see :data:`TISSUES`.
-    bent : Nifti1Image
-        The moving brain through the deformation, before its contrast is changed, float32.
+    deformed : Nifti1Image
+        (X, Y, Z), float32: the deformed moving brain, before its contrast is changed.
     truth : TrueGeodesic
         The deformation.
     """
@@ -64,11 +64,22 @@ class Pair:
     fixed: Nifti1Image
     moving_labels: Nifti1Image
     fixed_labels: Nifti1Image
-    bent: Nifti1Image
+    deformed: Nifti1Image
     truth: TrueGeodesic
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Write the images and labels into a folder; return their paths by name."""
+        """Write the images and labels.
+
+        Parameters
+        ----------
+        folder : Path
+            An existing folder.
+
+        Returns
+        -------
+        dict
+            Paths by name: ``fixed``, ``moving``, ``fixed_labels``, ``moving_labels``.
+        """
         images = {
             "fixed": self.fixed,
             "moving": self.moving,
@@ -82,7 +93,7 @@ class Pair:
 
 
 def load_template(spacing: int = 1) -> Template:
-    """Load the MNI152 template that comes inside nilearn; nothing is downloaded.
+    """Load the MNI152 template that is installed with nilearn; nothing is downloaded.
 
     Parameters
     ----------
@@ -94,7 +105,7 @@ def load_template(spacing: int = 1) -> Template:
     Template
         ICBM 152 nonlinear symmetric 2009a, without skull.
     """
-    # These need much of scikit-learn, which takes seconds to import.
+    # Importing it takes seconds, as it imports much of scikit-learn.
     from nilearn import datasets
 
     brain = datasets.load_mni152_template(resolution=1)
@@ -105,7 +116,7 @@ def load_template(spacing: int = 1) -> Template:
     ]
     if spacing > 1:
         grid = Grid.from_image(brain).subsampled(spacing)
-        # Smoothing would leave a dim rim around the brain, which is not brain.
+        # Without the mask, smoothing would leave a dim rim around the brain.
         inside = nifti((np.asanyarray(images[0].dataobj) > 0).astype(np.float32), brain.affine)
         mask = conform(inside, grid) > 0.5
         images = [nifti(conform(image, grid) * mask, grid.affine) for image in images]
@@ -113,14 +124,14 @@ def load_template(spacing: int = 1) -> Template:
 
 
 def make_pair(template: Template, seed: int, device: torch.device) -> Pair:
-    """Make a moving brain, and a fixed one by a random geodesic and another contrast.
+    """Make a moving brain, and a fixed brain by a random geodesic and another contrast.
 
     Parameters
     ----------
     template : Template
         The moving brain.
     seed : int
-        Of the deformation, the bias field and the noise.
+        Seed of the deformation, the bias field and the noise.
     device : torch.device
         Where the geodesic is shot.
 
@@ -132,7 +143,7 @@ def make_pair(template: Template, seed: int, device: torch.device) -> Pair:
     affine, grid = template.brain.affine, Grid.from_image(template.brain)
     brain = np.asanyarray(template.brain.dataobj)
     truth = random_geodesic(template.brain, seed, device)
-    bent, gray, inside = (
+    deformed, gray, inside = (
         resample(image, grid, truth.transform)
         for image in (
             template.brain,
@@ -141,16 +152,16 @@ def make_pair(template: Template, seed: int, device: torch.device) -> Pair:
         )
     )
     inside = inside > 0.5
-    bent = np.where(inside, bent, 0)
+    deformed = np.where(inside, deformed, 0)
     labels = nifti(_tissues(template), affine)
-    bent_labels = resample(labels, grid, truth.transform, interpolation="GenericLabel")
-    fixed = _disguised(bent, gray, inside, grid, np.random.default_rng([seed, 1]))
+    deformed_labels = resample(labels, grid, truth.transform, interpolation="GenericLabel")
+    fixed = _altered(deformed, gray, inside, grid, np.random.default_rng([seed, 1]))
     return Pair(
-        moving=nifti(_counts(brain, brain > 0), affine),
-        fixed=nifti(_counts(fixed, inside), affine),
+        moving=nifti(_as_int16(brain, brain > 0), affine),
+        fixed=nifti(_as_int16(fixed, inside), affine),
         moving_labels=labels,
-        fixed_labels=nifti(np.where(inside, bent_labels, 0).astype(np.uint8), affine),
-        bent=nifti(bent.astype(np.float32), affine),
+        fixed_labels=nifti(np.where(inside, deformed_labels, 0).astype(np.uint8), affine),
+        deformed=nifti(deformed.astype(np.float32), affine),
         truth=truth,
     )
 
@@ -164,21 +175,21 @@ def _tissues(template: Template) -> np.ndarray:
     return np.where(brain > 0, 1 + fractions.argmax(axis=0), 0).astype(np.uint8)
 
 
-def _disguised(
+def _altered(
     brain: np.ndarray,
     gray: np.ndarray,
     inside: np.ndarray,
     grid: Grid,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Return a brain as another scanner might see it, from 0 to about 1."""
+    """Return a brain with another contrast, a bias field and noise, from 0 to about 1."""
     contrast = np.clip(brain, 0, None) ** GAMMA * (1 - GRAY_LOSS * np.clip(gray, 0, 1))
     noise = NOISE * random.standard_normal(grid.shape)
     return contrast * np.exp(_log_bias(grid, inside, random)) + noise
 
 
 def _log_bias(grid: Grid, inside: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return a random quadratic polynomial of the position, of mean 0 and bounded in the brain."""
+    """Return a random quadratic polynomial of the position, bounded and of mean 0 in the brain."""
     x, y, z = _standardized_axes(grid, inside)
     terms = (x, y, z, x * x, y * y, z * z, x * y, y * z, z * x)
     field = sum(c * term for c, term in zip(random.standard_normal(9), terms, strict=True))
@@ -201,6 +212,6 @@ def _standardized_axes(grid: Grid, inside: np.ndarray) -> tuple[np.ndarray, ...]
     return np.ix_(*(position / max(spreads) for position in centred))
 
 
-def _counts(data: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return intensities as int16; nothing in the brain is 0, which would mean outside."""
+def _as_int16(data: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Return intensities as int16, at least 1 in the brain and 0 outside."""
     return np.where(inside, np.maximum(np.rint(WHITE * data), 1), 0).astype(np.int16)

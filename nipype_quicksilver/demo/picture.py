@@ -21,16 +21,16 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from nipype_quicksilver.demo.outcome import Numbers, Outcome
 from nipype_quicksilver.demo.scene import Cut, make_scene
 
-# Colours that remain apart for colour-blind eyes (Okabe and Ito), on a dark ground.
-GROUND, TEXT, FAINT = "#0e1116", "#f2f3f5", "#9aa4b2"
+# Colours that colour-blind people can distinguish (Okabe and Ito), on a dark background.
+BACKGROUND, TEXT, FAINT = "#0e1116", "#f2f3f5", "#9aa4b2"
 ORANGE, BLUE = "#ffa62b", "#56b4e9"
 
 WIDTH, HEIGHT, DPI = 20.0, 9.8, 100  # inches, dots per inch
 
 _SQUARE = 24.0  # mm, of the checkerboard
-_LINES = 8.0  # mm between the lines of the grid
-_ERROR = (0.5, 2.5)  # mm, from where errors begin to hide the brain to where they do
-_SPECK = 30.0  # mm; shorter borders are not drawn
+_LINES = 8.0  # mm, distance of the lines of the grid
+_ERROR = (0.5, 2.5)  # mm; errors are transparent below the first, opaque above the second
+_SHORTEST = 30.0  # mm; shorter borders are not drawn
 _WHITE_MATTER = 3
 _SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}  # at the left and at the right
 
@@ -41,16 +41,16 @@ def draw(outcome: Outcome, path: Path) -> None:
     Parameters
     ----------
     outcome : Outcome
-        Of a pair on a grid whose axes run along the world's.
+        Of a pair on a grid whose axes are parallel to the world's.
     path : Path
         A PNG of 2000 x 980 pixels.
     """
     scene = make_scene(outcome)
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor=GROUND)
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor=BACKGROUND)
     canvas = FigureCanvasAgg(figure)
     panels: dict[tuple[str, str], Callable[[Axes, Cut], None]] = {
         ("Moving", "the MNI152 template"): lambda ax, cut: _show(ax, cut, scene.moving),
-        ("Fixed", "bent, another contrast, noise"): lambda ax, cut: _show(ax, cut, scene.fixed),
+        ("Fixed", "deformed, another contrast, noise"): lambda ax, cut: _show(ax, cut, scene.fixed),
         ("Before", "moving borders on fixed"): lambda ax, cut: _draw_borders(
             ax, cut, scene.moving_labels
         ),
@@ -93,7 +93,7 @@ def _frame(ax: Axes, cut: Cut, low: np.ndarray, high: np.ndarray) -> None:
 
 
 def _title(ax: Axes, title: str, note: str) -> None:
-    # Measured from the top of the column: the panel itself may be lower.
+    # At the top of the column: the panel itself may be lower.
     x = (ax.get_position().x0 + ax.get_position().x1) / 2
     assert isinstance(ax.figure, Figure)
     kwargs: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -102,7 +102,7 @@ def _title(ax: Axes, title: str, note: str) -> None:
 
 
 def _name(ax: Axes, cut: Cut) -> None:
-    """Write what the view is, where it lies, and which side is which."""
+    """Write the name of the view, its position, and the sides of the brain."""
     where = f"{'xyz'[cut.normal]} = {cut.position:+.0f} mm"
     # In figure coordinates: panels of one column differ in width.
     y = (ax.get_position().y0 + ax.get_position().y1) / 2
@@ -115,8 +115,8 @@ def _name(ax: Axes, cut: Cut) -> None:
 
 
 def _show(ax: Axes, cut: Cut, volume: np.ndarray, dimmed: float = 1.0) -> None:
-    """Show an image in gray; what lies outside the brain is the ground of the figure."""
-    gray = LinearSegmentedColormap.from_list("gray on ground", [GROUND, "#ffffff"])
+    """Show an image in gray, with the background of the figure outside the brain."""
+    gray = LinearSegmentedColormap.from_list("gray on background", [BACKGROUND, "#ffffff"])
     _imshow(ax, cut, gray(cut.of(volume) * dimmed))
 
 
@@ -125,29 +125,29 @@ def _imshow(ax: Axes, cut: Cut, colors: np.ndarray) -> None:
 
 
 def _draw_borders(ax: Axes, cut: Cut, labels: np.ndarray) -> None:
-    """Lay the borders of the moving tissues over the fixed image."""
+    """Draw the borders of the moving tissues on the fixed image."""
     _show(ax, cut, cut.scene.fixed, dimmed=0.8)
     x, y = (cut.along(axis) for axis in cut.axes)
     for inside, color in ((labels > 0, BLUE), (labels == _WHITE_MATTER, ORANGE)):
         smooth = gaussian_filter(cut.of(inside).astype(float), 0.8)
         lines = [np.asarray(line) for line in contourpy.contour_generator(x, y, smooth).lines(0.5)]
-        long = [line for line in lines if np.hypot(*np.diff(line, axis=0).T).sum() > _SPECK]
+        long = [line for line in lines if np.hypot(*np.diff(line, axis=0).T).sum() > _SHORTEST]
         ax.add_collection(LineCollection(long, colors=color, linewidths=1.2))
 
 
 def _draw_checkerboard(ax: Axes, cut: Cut) -> None:
-    """Show fixed and warped image in turns, the warped one tinted."""
+    """Show squares of the fixed and of the warped image, the warped ones tinted."""
     x, y = (np.floor(cut.along(axis) / _SQUARE) for axis in cut.axes)
     odd = ((x[None, :] + y[:, None]) % 2 == 1)[..., None]
-    ground, tint = np.array(to_rgb(GROUND)), 0.7 + 0.3 * np.array(to_rgb(ORANGE))
-    fixed, warped = (cut.of(image)[..., None] for image in (cut.scene.fixed, cut.scene.alike))
-    plain = ground + (1 - ground) * fixed
-    tinted = ground + (tint - ground) * warped
+    background, tint = np.array(to_rgb(BACKGROUND)), 0.7 + 0.3 * np.array(to_rgb(ORANGE))
+    fixed, warped = (cut.of(image)[..., None] for image in (cut.scene.fixed, cut.scene.matched))
+    plain = background + (1 - background) * fixed
+    tinted = background + (tint - background) * warped
     _imshow(ax, cut, np.where(odd, tinted, plain))
 
 
 def _colors() -> Colormap:
-    """Return a map of even steps in lightness, without the end that is lost on the dark."""
+    """Return a perceptually uniform colour map without its dark end."""
     from matplotlib import colormaps
 
     full = colormaps["plasma"]
@@ -155,7 +155,7 @@ def _colors() -> Colormap:
 
 
 def _draw_grid(ax: Axes, cut: Cut) -> None:
-    """Draw where planes of the moving space have come to lie, coloured by the displacement."""
+    """Draw the deformed grid of the moving space, coloured by the displacement."""
     _show(ax, cut, cut.scene.warped, dimmed=0.5)
     length = cut.of(cut.scene.length)
     inside = binary_dilation(cut.of(cut.scene.brain))
@@ -170,18 +170,18 @@ def _draw_grid(ax: Axes, cut: Cut) -> None:
 
 
 def _draw_error(ax: Axes, cut: Cut) -> None:
-    """Show how far from the truth the map still is, in the colours of the displacement."""
+    """Show the distance of the map from the truth, in the colours of the displacement."""
     low, high = _ERROR
     error = cut.of(cut.scene.error)
     colors = _colors()(cut.scene.norm(error))[..., :3]
-    gray = np.array(to_rgb(GROUND)) + 0.45 * cut.of(cut.scene.fixed)[..., None]
+    gray = np.array(to_rgb(BACKGROUND)) + 0.45 * cut.of(cut.scene.fixed)[..., None]
     opacity = 0.9 * np.clip((error - low) / (high - low), 0, 1)[..., None]
     mixed = (1 - opacity) * gray + opacity * colors
-    _imshow(ax, cut, np.where(cut.of(cut.scene.brain)[..., None], mixed, to_rgb(GROUND)))
+    _imshow(ax, cut, np.where(cut.of(cut.scene.brain)[..., None], mixed, to_rgb(BACKGROUND)))
 
 
 def _colored(line: np.ndarray, length: np.ndarray, cut: Cut) -> LineCollection:
-    """Return a line (N, 2) in pieces of the colour of the displacement there."""
+    """Return a line (N, 2) as segments, coloured by the displacement."""
     right, up = cut.axes
     spacing, start = cut.scene.grid.spacing, cut.scene.grid.affine[:3, 3]
     middle = (line[1:] + line[:-1]) / 2
@@ -226,7 +226,7 @@ def _write_head(figure: Figure, numbers: Numbers) -> None:
 
 
 def _draw_legend(figure: Figure) -> None:
-    """Say whose borders are drawn, at the lower left."""
+    """Draw the legend of the borders at the lower left."""
     lines = [Line2D([], [], color=color, linewidth=2.5) for color in (BLUE, ORANGE)]
     figure.legend(
         lines,
@@ -240,7 +240,7 @@ def _draw_legend(figure: Figure) -> None:
 
 
 def _draw_histogram(figure: Figure, outcome: Outcome) -> None:
-    """Show how the errors are distributed over the brain."""
+    """Draw the histograms of the errors in the brain."""
     ax = figure.add_axes((0.345, 0.066, 0.31, 0.07))
     brain = np.asanyarray(outcome.pair.fixed.dataobj) > 0
     top = outcome.numbers.error_mm["before"].max
@@ -260,7 +260,7 @@ def _draw_histogram(figure: Figure, outcome: Outcome) -> None:
             fontsize=12.5,
             fontweight="bold",
         )
-    ax.set(xlim=(0, top), ylim=(0, None), facecolor=GROUND, yticks=[])
+    ax.set(xlim=(0, top), ylim=(0, None), facecolor=BACKGROUND, yticks=[])
     _style(ax)
     ax.set_xlabel(
         "distance of the map from the truth, all voxels of the brain, mm",

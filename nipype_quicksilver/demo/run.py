@@ -42,24 +42,24 @@ def run_demo(
     pair : Pair
         The images and the deformation between them.
     inputs : dict
-        Their files, as :meth:`Pair.write` returns them: the registration sees no more than these.
+        Their files, as :meth:`Pair.write` returns them; the registration reads only these.
     method : {'correct', 'predict', 'refine', 'optimize'}
         Of the registration, as in :func:`nipype_quicksilver.register`.
     settings : Settings, optional
-        Of its optimisation; default: those of the method.
+        Of the optimisation; default: those of the method.
     device : torch.device or str
         Where to compute.
     seed : int
-        Recorded.
+        Seed of the pair, which is recorded.
     progress : callable, optional
         Called after each iteration.
     clock : Clock, optional
-        The seconds spent so far, to be reported with those of the registration.
+        Seconds before the registration, to be reported with its own.
 
     Returns
     -------
     Outcome
-        Nothing of it is written.
+        Registration and measures; nothing is written.
     """
     registration = register(
         inputs["fixed"],
@@ -74,7 +74,7 @@ def run_demo(
         seed=seed,
         progress=progress,
     )
-    spent = {**clock.seconds} if clock else {}
+    earlier = {**clock.seconds} if clock else {}
     clock = Clock()
     with clock.part("compare"):
         truth = displacement_on_grid(pair.truth.transform, Grid.from_image(pair.fixed))
@@ -102,7 +102,7 @@ def run_demo(
             for when, overlap in overlaps.items()
         },
         jacobian=summary.jacobian,
-        seconds=with_total(spent | summary.seconds | clock.seconds),
+        seconds=with_total(earlier | summary.seconds | clock.seconds),
     )
     return Outcome(pair, registration, error, numbers)
 
@@ -117,7 +117,7 @@ def _statistics(distances: np.ndarray) -> Distances:
 
 
 def _place_of_largest(error: np.ndarray, pair: Pair) -> LargestError:
-    """Describe where among the tissues the error is largest, and how far from another one."""
+    """Return the largest error, with its position, tissue and distance to another tissue."""
     labels = np.asanyarray(pair.fixed_labels.dataobj)
     place = np.unravel_index(np.where(labels > 0, error, -1).argmax(), error.shape)
     spacing = Grid.from_image(pair.fixed).spacing

@@ -1,4 +1,4 @@
-"""What the picture of the demonstration shows: volumes on one grid, and planes through them."""
+"""Content of the picture of the demonstration: volumes on one grid, and planes through them."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from nipype_quicksilver.spatial.grids import Grid
 VIEWS = {"axial": 2, "coronal": 1, "sagittal": 0}
 
 _MARGIN = 3.0  # mm around the brain in each panel
-_MUCH_BRAIN = 0.88  # of the largest area of brain in a plane
+_LARGE_AREA = 0.88  # of brain in a plane, as a fraction of the largest area
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What the panels show: arrays (X, Y, Z) on one grid whose axes run along the world's.
+    """Content of the panels: arrays (X, Y, Z) on one grid whose axes are parallel to the world's.
 
     Attributes
     ----------
     grid : Grid
-        That of the images.
-    moving, fixed, warped, alike : ndarray
-        Images from 0 to 1; `alike` is the warped one with the intensities of the fixed one.
+        Grid of the images.
+    moving, fixed, warped, matched : ndarray
+        Images from 0 to 1; `matched` is the warped image with the histogram of the fixed image.
     moving_labels, warped_labels : ndarray
         Tissues.
     displacement : ndarray
-        (X, Y, Z, 3), mm, the map that was found, with its ``length``.
+        (X, Y, Z, 3), RAS mm: the estimated displacement.
+    length : ndarray
+        Its length, mm.
     error : ndarray
-        Its distance from the truth, mm.
+        Distance of the map from the truth, mm.
     brain : ndarray
         Voxels of the fixed brain, bool.
     norm : Normalize
-        Of the colours of displacements and errors.
+        Scale of the colours of displacements and errors.
     """
 
     grid: Grid
     moving: np.ndarray
     fixed: np.ndarray
     warped: np.ndarray
-    alike: np.ndarray
+    matched: np.ndarray
     moving_labels: np.ndarray
     warped_labels: np.ndarray
     displacement: np.ndarray
@@ -62,15 +64,15 @@ class Scene:
         return low - _MARGIN, high + _MARGIN
 
     def cuts(self) -> list[Cut]:
-        """Return a plane for each of :data:`VIEWS`: the one that shows most displacement."""
+        """Return a plane for each of :data:`VIEWS`: that with the largest displacement."""
         return [Cut(self, view, self._best_index(axis)) for view, axis in VIEWS.items()]
 
     def _best_index(self, axis: int) -> int:
-        """Return the plane with most displacement, among those with much brain."""
+        """Return the plane of the largest mean displacement, among those with much brain."""
         area = self.brain.sum(axis=_others(axis))
         moved = (self.length * self.brain).sum(axis=_others(axis))
-        much = area >= _MUCH_BRAIN * area.max()
-        return int(np.where(much, moved / np.maximum(area, 1), 0).argmax())
+        large = area >= _LARGE_AREA * area.max()
+        return int(np.where(large, moved / np.maximum(area, 1), 0).argmax())
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,7 @@ class Cut:
 
     @property
     def normal(self) -> int:
-        """The axis of the volume across the plane."""
+        """The axis of the volume that is normal to the plane."""
         return VIEWS[self.view]
 
     @property
@@ -93,12 +95,12 @@ class Cut:
 
     @property
     def position(self) -> float:
-        """Where the plane cuts its normal, mm."""
+        """World coordinate of the plane along its normal, mm."""
         affine = self.scene.grid.affine
         return float(affine[self.normal, 3] + self.index * affine[self.normal, self.normal])
 
     def of(self, volume: np.ndarray) -> np.ndarray:
-        """Return the plane of a volume: rows upwards, columns to the right."""
+        """Return the plane of a volume: rows run upwards, columns to the right."""
         # Not `np.take`, which copies a volume that is not contiguous.
         plane = volume[(slice(None),) * self.normal + (self.index,)]
         return np.swapaxes(plane, 0, 1)
@@ -118,12 +120,12 @@ class Cut:
 
 
 def make_scene(outcome: Outcome) -> Scene:
-    """Collect what the picture shows.
+    """Collect the content of the picture.
 
     Parameters
     ----------
     outcome : Outcome
-        Of a pair on a grid whose axes run along the world's.
+        Of a pair on a grid whose axes are parallel to the world's.
 
     Returns
     -------
@@ -140,7 +142,7 @@ def make_scene(outcome: Outcome) -> Scene:
         moving=_bright(moving),
         fixed=_bright(fixed),
         warped=_bright(registration.warped),
-        alike=_bright(_with_histogram(registration.warped, fixed)),
+        matched=_bright(_with_histogram(registration.warped, fixed)),
         moving_labels=np.asanyarray(pair.moving_labels.dataobj),
         warped_labels=registration.warped_labels,
         displacement=registration.displacement,
@@ -158,13 +160,13 @@ def _others(axis: int) -> tuple[int, int]:
 
 
 def _bright(image: np.ndarray) -> np.ndarray:
-    """Return an image from 0 to 1."""
+    """Return an image from 0 to 1, scaled by its robust maximum."""
     top = np.float32(np.percentile(image[image > 0], 99.5))
     return np.clip(image / top, 0, 1, dtype=np.float32)
 
 
 def _with_histogram(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return an image with the histogram of another inside its brain."""
+    """Return an image with the histogram of another image, inside its brain."""
     ranks, inside = np.linspace(0, 100, 201), image > 0
     source, target = (np.percentile(volume[volume > 0], ranks) for volume in (image, other))
     matched = np.zeros(image.shape, np.float32)

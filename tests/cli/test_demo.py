@@ -103,13 +103,13 @@ def test_the_fixed_brain_is_the_moving_one_through_the_truth(pair, template, mon
 
 
 def test_contrast_differs(pair):
-    fixed, bent = (np.asanyarray(i.dataobj).astype(float) for i in (pair.fixed, pair.bent))
+    fixed, deformed = (np.asanyarray(i.dataobj).astype(float) for i in (pair.fixed, pair.deformed))
     labels = np.asanyarray(pair.fixed_labels.dataobj)
 
     def ratio(image):
         return image[labels == 2].mean() / image[labels == 3].mean()
 
-    assert ratio(fixed) < 0.9 * ratio(bent)
+    assert ratio(fixed) < 0.9 * ratio(deformed)
     assert (fixed[labels > 0] > 0).all()
 
 
