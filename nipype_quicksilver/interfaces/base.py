@@ -1,4 +1,4 @@
-"""What the nodes share: traits of options, the command, ITK's threads, names of outputs."""
+"""Shared by the nodes: traits of options, the command, ITK's threads, hashes, names of outputs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterface,
     BaseInterfaceInputSpec,
+    BaseTraitedSpec,
     CommandLine,
     CommandLineInputSpec,
     File,
@@ -38,18 +40,18 @@ def trait_of(option: Option, **metadata: Any) -> Any:
     Parameters
     ----------
     option : Option
-        Its declaration.
+        Declaration.
     **metadata
         Further metadata of the trait, such as `xor`.
 
     Returns
     -------
     trait
-        With the option's default, allowed values and help, and the argument of the command.
+        With the default, allowed values, help and command-line argument of the option.
     """
-    form = {Kind.FLAG: option.flag, Kind.COUNT: f"{option.flag} %d"}
+    forms = {Kind.FLAG: option.flag, Kind.COUNT: f"{option.flag} %d"}
     metadata = {
-        "argstr": form.get(option.kind, f"{option.flag} %s"),
+        "argstr": forms.get(option.kind, f"{option.flag} %s"),
         "desc": option.help,
         **({"requires": [OPTIONS_AND_FILES[option.needs].trait]} if option.needs else {}),
         **metadata,
@@ -77,16 +79,16 @@ def spec_of(name: str, bases: tuple[type, ...], options: Iterable[Option]) -> An
     Parameters
     ----------
     name : str
-        Of the class.
+        Name of the class.
     bases : tuple of type
-        Specifications that it extends.
+        Its base classes.
     options : iterable of Option
         Declarations.
 
     Returns
     -------
     type
-        A class of input specifications.
+        The class.
     """
     members: dict[str, Any] = {option.trait: trait_of(option) for option in options}
     members["__doc__"] = "Traits of declared options."
@@ -103,14 +105,14 @@ class CommandInputSpec(CommandLineInputSpec):
         usedefault=True,
         nohash=True,
         argstr="--num-threads %d",
-        desc="threads to compute with; a Node with n_procs sets it",
+        desc="number of threads; a Node with n_procs sets it",
     )
     use_gpu = traits.Bool(
         False,
         usedefault=True,
         nohash=True,
         argstr="--device %s",
-        desc="compute on a GPU, of those that CUDA_VISIBLE_DEVICES shows; the CPU otherwise",
+        desc="compute on a GPU, one of CUDA_VISIBLE_DEVICES (default: on the CPU)",
     )
 
 
@@ -121,8 +123,8 @@ SeededInputSpec: Any = spec_of("SeededInputSpec", (CommandInputSpec,), (OPTIONS[
 class QuicksilverCommand(CommandLine):
     """A sub-command of `quicksilver`, run in a process of its own.
 
-    `_cmd` names the sub-command. The process runs in the interpreter that runs the node, whether
-    or not the folder of its scripts is on the PATH, so that node and command are one version.
+    `_cmd` is the name of the sub-command. It runs in the same Python environment as the node, even
+    if the scripts of that environment are not on the PATH, so that both have the same version.
     """
 
     input_spec = CommandInputSpec
@@ -145,25 +147,26 @@ class QuicksilverCommand(CommandLine):
         return super()._format_arg(name, trait_spec, value)
 
     def _run_interface(self, runtime: Any) -> Any:
-        # Else it would go on when its workflow is killed, and write where the next one works.
+        # Otherwise it would continue after its workflow is killed, and write into the same folder
+        # as the next run.
         runtime.environ[PARENT] = str(os.getpid())
         reserved: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
         if self.inputs.use_gpu:
             reserved = gpus.reserved()
-        with reserved as shown:
-            runtime.environ.update(shown)
+        with reserved as environment:
+            runtime.environ.update(environment)
             runtime = super()._run_interface(runtime)
         if runtime.returncode != 0:
-            # Nipype would only miss the outputs; the command's own line says why.
+            # Nipype would only report missing outputs; the message of the command has the reason.
             self.raise_exception(runtime)
         return runtime
 
 
 def _program() -> str:
-    """Return what starts `quicksilver` in this interpreter, in the shortest words that do."""
+    """Return the shortest command that starts `quicksilver` in this Python environment."""
     script = Path(sys.executable).parent / _PROGRAM
-    found = shutil.which(_PROGRAM)
-    if found is not None and Path(found) == script:
+    on_path = shutil.which(_PROGRAM)
+    if on_path is not None and Path(on_path) == script:
         return _PROGRAM
     return f"{shlex.quote(sys.executable)} -m nipype_quicksilver"
 
@@ -176,24 +179,57 @@ class LightInputSpec(BaseInterfaceInputSpec):
         value=1,
         usedefault=True,
         nohash=True,
-        desc="threads of ITK; a Node with n_procs sets it",
+        desc="number of threads of ITK; a Node with n_procs sets it",
     )
 
 
 class LightInterface(BaseInterface):
-    """A node that runs in the process of its workflow's worker; its outputs are on disk."""
+    """A node that runs in the worker process of its workflow."""
 
     _version = __version__
 
 
+def hash_with_files(
+    inputs: BaseTraitedSpec, listed: Any, files: Mapping[str, str], hash_method: str | None
+) -> Any:
+    """Add files that are no traits to the hash of inputs.
+
+    Parameters
+    ----------
+    inputs : BaseTraitedSpec
+        The inputs.
+    listed : tuple
+        What their `get_hashval` returns: a list of values, and its digest.
+    files : mapping
+        Paths by name.
+    hash_method : str or None
+        As for `get_hashval`.
+
+    Returns
+    -------
+    tuple
+        As `listed`, with the files.
+    """
+    values, digest = listed
+    for name, path in files.items():
+        value = inputs._get_sorteddict(path, hash_method=hash_method)
+        values.append((name, (path, value)))
+        digest = md5(f"{digest}{name}{value}".encode()).hexdigest()
+    return values, digest
+
+
 @contextlib.contextmanager
 def itk_threads(number: int) -> Iterator[None]:
-    """Let ITK use so many threads within the block.
+    """Set the number of ITK's threads within the block.
 
     Parameters
     ----------
     number : int
-        At least 1.
+        Number of threads, at least 1.
+
+    Yields
+    ------
+    None
     """
     import SimpleITK as sitk
 
@@ -206,16 +242,16 @@ def itk_threads(number: int) -> Iterator[None]:
 
 
 def output_name(in_file: str, postfix: str, suffix: str = ".nii.gz") -> str:
-    """Name an output in the working folder after an input.
+    """Return the path of an output in the working folder, named after an input.
 
     Parameters
     ----------
     in_file : str
         Any path; its folder and suffix are dropped.
     postfix : str
-        What tells the output from other outputs of the same node.
+        Ending of the name, different for each output of a node.
     suffix : str
-        Of the output.
+        Suffix of the output.
 
     Returns
     -------

@@ -39,7 +39,7 @@ class ConformToGridInputSpec(LightInputSpec):
         desc="its brain mask, on any grid in the same world space (default: nonzero voxels)",
     )
     lesion_mask = File(
-        exists=True, desc="mask of a lesion in the image, likewise; filled in the output"
+        exists=True, desc="lesion mask, on any grid too; the lesion is filled in the output"
     )
     reference_image = File(
         exists=True,
@@ -80,9 +80,9 @@ class ConformToGridOutputSpec(TraitedSpec):
 class ConformToGrid(LightInterface):
     """Resample an image and its masks onto the working grid, each once.
 
-    Without `reference_image`, the grid is made: 1 mm, RAS, around the brain, and around that of
-    `include_image` if it is given. With `reference_image`, the image is resampled onto the grid of
-    that image, through `affine` if it is given.
+    Without `reference_image`, a new grid is made: 1 mm, RAS, around the brain, and around the brain
+    of `include_image` if it is set. With `reference_image`, the image is resampled onto the grid of
+    that image, through `affine` if it is set.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def _read(reader: Callable[[str], Nifti1Image], path: Any) -> Nifti1Image | None
 
 
 def _matrix(*paths: str) -> np.ndarray:
-    """Return the product of affines, of which the first is applied first."""
+    """Return the product of affines; the first one is applied first."""
     import numpy as np
 
     from nipype_quicksilver.spatial import transforms

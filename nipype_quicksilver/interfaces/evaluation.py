@@ -28,7 +28,7 @@ class MeasureRegistrationInputSpec(LightInputSpec):
         desc="transforms that warp the moving image, in the order of antsApplyTransforms",
     )
     reference_transforms = InputMultiObject(
-        File(exists=True), desc="those of the method with whose map the map is compared"
+        File(exists=True), desc="transforms of the reference, to measure the distance from its map"
     )
     fixed_mask = File(exists=True, mandatory=True, desc="fixed brain, on the fixed image's grid")
     fixed_labels = File(exists=True, mandatory=True, desc="labels of the fixed image")
@@ -46,7 +46,7 @@ class MeasureRegistrationOutputSpec(TraitedSpec):
 
 
 class MeasureRegistration(LightInterface):
-    """Measure a registration by its labels, its Jacobian, and its distance to another one.
+    """Measure the overlap of labels, the Jacobian, and the distance to a reference registration.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class TimePredictionInputSpec(BaseInterfaceInputSpec):
         low=1, value=3, usedefault=True, desc="number of runs with each number of threads"
     )
     use_gpu = traits.Bool(False, usedefault=True, desc="measure a GPU as well")
-    after = traits.Any(desc="outputs of nodes that must run before")
+    after = traits.Any(desc="outputs of nodes that have to run before")
     out_file = File(
         "times.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
     )
@@ -171,7 +171,7 @@ class SummarizeEvaluationInputSpec(BaseInterfaceInputSpec):
     measures = InputMultiObject(
         File(exists=True),
         mandatory=True,
-        desc="measures of the first method on all pairs, of the second one, ...",
+        desc="measures of the first method on all pairs, then of the second method, ...",
     )
     prediction_times = File(exists=True, desc="from `TimePrediction`")
     output_dir = Directory(
@@ -187,10 +187,10 @@ class SummarizeEvaluationOutputSpec(TraitedSpec):
 
 
 class SummarizeEvaluation(LightInterface):
-    """Write tables and figures of the measures of methods on pairs.
+    """Write tables and figures that compare methods on pairs.
 
     The folder holds ``measures.tsv``, ``labels.tsv``, ``jacobians.tsv``, ``summary.tsv`` and
-    ``summary.json``; ``errors.tsv`` where one method is the reference; ``times.tsv`` with the
+    ``summary.json``; ``errors.tsv`` if one method is the reference; ``times.tsv`` with the
     times of predictions; and the figures ``overlap``, ``jacobians`` and ``times`` (PNG, SVG).
     """
 

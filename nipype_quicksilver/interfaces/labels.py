@@ -30,9 +30,9 @@ class FuseLabelsInputSpec(BaseInterfaceInputSpec):
     method = traits.Enum(
         *FUSIONS,
         usedefault=True,
-        desc="; ".join(f"{name}: {how}" for name, how in FUSIONS.items()),
+        desc="; ".join(f"{name}: {text}" for name, text in FUSIONS.items()),
     )
-    target_image = File(exists=True, desc="image that is labelled; for 'weighted'")
+    target_image = File(exists=True, desc="image to label; for 'weighted'")
     in_images = InputMultiObject(
         File(exists=True), desc="image of each atlas on the same grid; for 'weighted'"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from hashlib import md5
 from typing import Any
 
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined
@@ -12,6 +11,7 @@ from nipype_quicksilver.interfaces.base import (
     CommandInputSpec,
     QuicksilverCommand,
     SeededInputSpec,
+    hash_with_files,
     spec_of,
     trait_of,
 )
@@ -30,7 +30,7 @@ _NetworksInputSpec: Any = spec_of(
 
 
 class ConformedPairInputSpec(_MasksInputSpec):
-    """Inputs of the nodes that find the momentum of a pair on the working grid."""
+    """Inputs of the nodes that estimate the momentum of a pair on the working grid."""
 
     fixed_image = File(
         exists=True,
@@ -66,16 +66,14 @@ class NetworksInputSpec(_NetworksInputSpec):
     """Inputs of the nodes that predict."""
 
     def get_hashval(self, hash_method: str | None = None) -> Any:
-        """Return what Nipype compares; the cards next to the networks are inputs as well."""
-        listed, digest = super().get_hashval(hash_method)
+        """Return the values and the digest of all inputs, with the cards next to the networks."""
+        cards = {}
         for name in (f"{role}_network" for role in ROLES):
             network = getattr(self, name)
             card = os.path.splitext(network)[0] + ".json" if isdefined(network) else ""
             if os.path.isfile(card):
-                value = self._get_sorteddict(card, hash_method=hash_method)
-                listed.append((f"{name}_card", (card, value)))
-                digest = md5(f"{digest}{name}{value}".encode()).hexdigest()
-        return listed, digest
+                cards[f"{name}_card"] = card
+        return hash_with_files(self, super().get_hashval(hash_method), cards, hash_method)
 
 
 class OptimizeMomentumInputSpec(ConformedPairInputSpec):
@@ -138,7 +136,7 @@ class PredictMomentumInputSpec(ConformedPairInputSpec, NetworksInputSpec):
         hash_files=False,
         argstr="--output-uncertainty-components %s",
         requires=["n_samples"],
-        desc="name of the variances; they are not written otherwise",
+        desc="name of the variances (default: they are not written)",
     )
 
 
@@ -151,7 +149,7 @@ class PredictMomentumOutputSpec(TraitedSpec):
         exists=True, desc="standard deviation of the displacement, mm; with n_samples only"
     )
     uncertainty_components = File(
-        exists=True, desc="its variances along x, y and z, mm^2; where they were named"
+        exists=True, desc="its variances along x, y and z, mm^2; if they have a name"
     )
 
 
@@ -178,7 +176,7 @@ class PredictMomentum(QuicksilverCommand):
     output_spec = PredictMomentumOutputSpec
 
     def _parse_inputs(self, skip: Any = None) -> Any:
-        # Nipype would invent the name of an output that does not exist.
+        # Nipype would pass the name of an output that is not written.
         absent = [] if isdefined(self.inputs.n_samples) else ["out_uncertainty"]
         return super()._parse_inputs([*(skip or []), *absent])
 
@@ -217,10 +215,9 @@ class ShootGeodesicOutputSpec(TraitedSpec):
 
 
 class ShootGeodesic(QuicksilverCommand):
-    """Follow the geodesic of an initial momentum to its end, in both directions.
+    """Compute the displacement fields at the end of the geodesic of an initial momentum.
 
-    The displacement fields are on the momentum's own grid; between its voxels they are
-    interpolated linearly.
+    They are on the working grid of the momentum, and are interpolated linearly.
 
     Examples
     --------

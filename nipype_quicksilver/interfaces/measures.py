@@ -92,8 +92,10 @@ class JacobianSummaryOutputSpec(TraitedSpec):
     )
     out_file = File(exists=True, desc="all values, also of the log-Jacobian (JSON)")
     voxels = traits.Int(desc="number of voxels that were measured")
-    folded = traits.Int(desc="number where any of eight one-sided determinants is not positive")
-    folded_percent = traits.Float(desc="the same in per cent of the voxels")
+    folded = traits.Int(
+        desc="number of voxels where any of eight one-sided determinants is not positive"
+    )
+    folded_percent = traits.Float(desc="the same number in per cent of the voxels")
     minimum = traits.Float(desc="smallest of the eight determinants over the voxels")
 
 
@@ -159,7 +161,7 @@ class TransformDistanceInputSpec(LightInputSpec):
     mask = File(
         exists=True,
         mandatory=True,
-        desc="voxels that both transforms map: a mask of the fixed image",
+        desc="voxels to map, such as a brain mask of the fixed image",
     )
     out_file = File(
         "distance.json", usedefault=True, hash_files=False, desc="name of the output (JSON)"
@@ -171,7 +173,7 @@ class TransformDistanceOutputSpec(TraitedSpec):
 
     out_file = File(exists=True, desc="all values (JSON)")
     voxels = traits.Int(desc="number of voxels that were measured")
-    mean = traits.Float(desc="mean distance between the points that both transforms map a voxel to")
+    mean = traits.Float(desc="mean distance between the two points to which a voxel is mapped")
     p99 = traits.Float(desc="99th percentile of the distance")
     max = traits.Float(desc="largest distance")
 

@@ -1,4 +1,4 @@
-"""Registration by the external tools that methods are compared with: greedy, and ANTs' SyN."""
+"""Registration by external tools, for comparison: greedy, and SyN of ANTs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SUMMARY = "summary.json"
 
 
 def _cpu_seconds() -> float:
-    """Return the CPU seconds of the processes that this one has started and that have ended."""
+    """Return the CPU seconds of all child processes that have ended."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -42,7 +42,9 @@ class PeerInputSpec(CommandLineInputSpec):
     initial_moving_transform = File(
         exists=True, mandatory=True, desc="ITK affine that maps fixed to moving points"
     )
-    num_threads = traits.Range(low=1, value=1, usedefault=True, nohash=True, desc="threads")
+    num_threads = traits.Range(
+        low=1, value=1, usedefault=True, nohash=True, desc="number of threads"
+    )
 
 
 class PeerOutputSpec(TraitedSpec):
@@ -56,9 +58,9 @@ class PeerOutputSpec(TraitedSpec):
 
 
 class _Peer(CommandLine):
-    """An external tool that writes a displacement field, which the affine follows.
+    """An external tool that writes a displacement field, which is composed with the affine.
 
-    In its working folder, its inputs have names that any tool can parse.
+    The images are linked into the working folder under names that every tool can parse.
     """
 
     input_spec = PeerInputSpec
@@ -69,12 +71,12 @@ class _Peer(CommandLine):
 
     @property
     def cmd(self) -> str:
-        """The program, or the Python package that replaces it."""
+        """Command that starts the program, or the Python package that replaces it."""
         return shlex.join(self.tool.command() or (self.tool.program,))
 
     @property
     def cmdline(self) -> str:
-        """The command with its arguments."""
+        """Command with its arguments."""
         return f"{self.cmd} {shlex.join(self._arguments())}"
 
     def _arguments(self) -> list[str]:
@@ -99,7 +101,7 @@ class _Peer(CommandLine):
         seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
         if runtime.returncode != 0:
             self.raise_exception(runtime)
-        # As in the summary of a registration by this package.
+        # With the keys of the summary of a registration by this package.
         with open(os.path.join(runtime.cwd, _SUMMARY), "w", encoding="utf-8") as file:
             json.dump({"seconds": {"total": seconds}, "cpu_seconds": {"register": cpu}}, file)
         return runtime

@@ -1,4 +1,4 @@
-"""Nodes for what comes before a registration."""
+"""Nodes that prepare a registration: brains, affines, templates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nipype_quicksilver.interfaces.base import (
 from nipype_quicksilver.options import AFFINE_ESTIMATION, AFFINE_FORMATS, BRAIN_EXTRACTION, DOF
 
 
-def named_after(source: str, template: str, output: str, argstr: str, desc: str) -> Any:
-    """Return an input that is the name of an output."""
+def _output_name(source: str, template: str, output: str, argstr: str, desc: str) -> Any:
+    """Return the trait of an input that is the name of an output."""
     return File(
         name_source=source,
         name_template=template,
@@ -39,45 +39,45 @@ class AffineRegistrationInputSpec(CommandInputSpec):
         exists=True, mandatory=True, argstr="--moving %s", desc="brain that is aligned"
     )
     fixed_image_mask = File(
-        exists=True, argstr="--fixed-mask %s", desc="brain of the fixed image; else what is not 0"
+        exists=True, argstr="--fixed-mask %s", desc="its brain mask (default: nonzero voxels)"
     )
     moving_image_mask = File(
-        exists=True, argstr="--moving-mask %s", desc="brain of the moving image; else what is not 0"
+        exists=True, argstr="--moving-mask %s", desc="its brain mask (default: nonzero voxels)"
     )
     initial_moving_transform = File(
         exists=True,
         argstr="--initial %s",
-        desc="ITK affine to start from; many rotations are tried otherwise; for simpleitk only",
+        desc="ITK affine to start from, for simpleitk only (default: many rotations)",
     )
     dof = traits.Enum(
         *DOF,
         usedefault=True,
         argstr="--dof %d",
-        desc="degrees of freedom; " + "; ".join(f"{n}: {what}" for n, what in sorted(DOF.items())),
+        desc="degrees of freedom; " + "; ".join(f"{n}: {text}" for n, text in sorted(DOF.items())),
     )
     affine = trait_of(AFFINE_ESTIMATION)
-    out_transform = named_after(
+    out_transform = _output_name(
         "moving_image",
         "%s_affine.mat",
         "affine_transform",
         "--output %s",
         "name of the transform",
     )
-    out_inverse = named_after(
+    out_inverse = _output_name(
         "moving_image",
         "%s_inverse_affine.mat",
         "inverse_affine_transform",
         "--output-inverse %s",
         "name of the inverse transform",
     )
-    out_image = named_after(
+    out_image = _output_name(
         "moving_image",
         "%s_aligned.nii.gz",
         "warped_image",
         "--output-image %s",
         "name of the moving image on the fixed grid",
     )
-    out_summary = named_after(
+    out_summary = _output_name(
         "moving_image", "%s_affine.json", "summary", "--output-json %s", "name of the summary"
     )
 
@@ -94,7 +94,7 @@ class AffineRegistrationOutputSpec(TraitedSpec):
 class AffineRegistration(QuicksilverCommand):
     """Estimate the affine between two brains, of the same or of different contrasts.
 
-    The output is what `QuicksilverRegistration` takes as `initial_moving_transform`.
+    `affine_transform` can be the `initial_moving_transform` of `QuicksilverRegistration`.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class BrainExtractionInputSpec(CommandInputSpec):
     in_file = File(
         exists=True, mandatory=True, argstr="--input %s", desc="T1-weighted image of a head"
     )
-    mask = File(exists=True, argstr="--mask %s", desc="a mask that exists already: used as it is")
+    mask = File(exists=True, argstr="--mask %s", desc="existing mask, to use unchanged")
     brain_extraction = trait_of(BRAIN_EXTRACTION)
     threshold = traits.Range(
         low=0.0,
@@ -128,21 +128,21 @@ class BrainExtractionInputSpec(CommandInputSpec):
         exclude_high=True,
         usedefault=True,
         argstr="--threshold %g",
-        desc="probability from which a voxel is brain",
+        desc="smallest probability of a brain voxel",
     )
     n_dilate = traits.Int(
         0,
         usedefault=True,
         argstr="--n-dilate %d",
-        desc="layers of voxels to add to the mask, or to take away if negative",
+        desc="layers of voxels to add to the mask, or to remove if negative",
     )
-    out_mask = named_after(
+    out_mask = _output_name(
         "in_file", "%s_brainmask.nii.gz", "out_mask", "--output-mask %s", "name of the mask"
     )
-    out_file = named_after(
+    out_file = _output_name(
         "in_file", "%s_brain.nii.gz", "out_file", "--output %s", "name of the brain"
     )
-    out_summary = named_after(
+    out_summary = _output_name(
         "in_file", "%s_brain.json", "summary", "--output-json %s", "name of the summary"
     )
 
@@ -156,7 +156,7 @@ class BrainExtractionOutputSpec(TraitedSpec):
 
 
 class BrainExtraction(QuicksilverCommand):
-    """Extract the brain from an image of a head; leave a brain without skull as it is.
+    """Extract the brain from an image of a head; an image without skull is not changed.
 
     Examples
     --------
@@ -176,11 +176,11 @@ class BrainExtraction(QuicksilverCommand):
 class ConvertAffineInputSpec(BaseInterfaceInputSpec):
     """Inputs of `ConvertAffine`."""
 
-    in_file = File(exists=True, mandatory=True, desc="affine in another program's format")
+    in_file = File(exists=True, mandatory=True, desc="affine in the format of another program")
     in_format = traits.Enum(
         *AFFINE_FORMATS,
         usedefault=True,
-        desc="ras: in world coordinates (greedy, NiftyReg); fsl: FLIRT's; itk: as it is",
+        desc="ras: world coordinates (greedy, NiftyReg); fsl: FLIRT; itk: ITK",
     )
     fixed_image = File(exists=True, desc="fixed (reference) image; for 'fsl'")
     moving_image = File(exists=True, desc="moving (input) image; for 'fsl'")
@@ -194,7 +194,7 @@ class ConvertAffineOutputSpec(TraitedSpec):
 
 
 class ConvertAffine(LightInterface):
-    """Turn an affine of another program into ITK's.
+    """Convert an affine of another program to ITK's format.
 
     Examples
     --------
@@ -244,7 +244,7 @@ class SelectTemplateInputSpec(BaseInterfaceInputSpec):
 
     template = traits.Str(
         mandatory=True,
-        desc="MNI152, the path of an image, or a name of TemplateFlow's such as "
+        desc="MNI152, the path of an image, or a name in TemplateFlow such as "
         "MNI152NLin2009cAsym or MNIPediatricAsym:cohort-4",
     )
     image_type = traits.Enum("T1w", "T2w", usedefault=True, desc="contrast; for TemplateFlow")
@@ -255,9 +255,9 @@ class SelectTemplateOutputSpec(TraitedSpec):
     """Outputs of `SelectTemplate`."""
 
     template_file = File(exists=True, desc="image of the template")
-    template_mask = File(exists=True, desc="its brain, where the template has a mask")
+    template_mask = File(exists=True, desc="its brain mask, if there is one")
     template = traits.Str(desc="name, with cohort")
-    template_spec = traits.Dict(desc="specifications in the name: resolution, ...")
+    template_spec = traits.Dict(desc="specifications in the name, such as the resolution")
 
 
 class SelectTemplate(LightInterface):
@@ -275,7 +275,7 @@ class SelectTemplate(LightInterface):
     output_spec = SelectTemplateOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        self._list_outputs()
+        self._list_outputs()  # fetches the template
         return runtime
 
     def _list_outputs(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nipype_quicksilver.interfaces.base import QuicksilverCommand, spec_of, trai
 from nipype_quicksilver.interfaces.lddmm import NetworksInputSpec
 from nipype_quicksilver.options import OPTIONS, SCAN_FILES
 
-# Outputs and their files in the folder of the outputs.
+# Files of outputs, in the folder of the outputs.
 _FILES = {
     "composite_transform": "composite.h5",
     "inverse_composite_transform": "inverse_composite.h5",
@@ -40,7 +40,7 @@ class QuicksilverRegistrationInputSpec(_DeclaredInputSpec):
     moving_image = File(
         exists=True, mandatory=True, argstr="--moving %s", desc="image that is warped"
     )
-    # As nipype.interfaces.ants has it, a file has a trait of its own.
+    # As in nipype.interfaces.ants, the file of an affine has a trait of its own.
     affine = trait_of(
         replace(OPTIONS["affine"], kind=Kind.NAME, default=None), xor=["initial_moving_transform"]
     )
@@ -58,7 +58,9 @@ class QuicksilverRegistrationInputSpec(_DeclaredInputSpec):
 class QuicksilverRegistrationOutputSpec(TraitedSpec):
     """Outputs of `QuicksilverRegistration`."""
 
-    composite_transform = File(exists=True, desc="maps fixed to moving points; warps the moving")
+    composite_transform = File(
+        exists=True, desc="maps fixed to moving points; warps the moving image"
+    )
     inverse_composite_transform = File(
         exists=True, desc="maps moving to fixed points; warps the fixed image"
     )
@@ -68,7 +70,7 @@ class QuicksilverRegistrationOutputSpec(TraitedSpec):
         File(exists=True), desc="transforms that warp the moving image: the composite"
     )
     reverse_forward_transforms = traits.List(
-        File(exists=True), desc="the same in the order of antsApplyTransforms"
+        File(exists=True), desc="the same transforms in the order of antsApplyTransforms"
     )
     reverse_transforms = traits.List(
         File(exists=True),
@@ -101,7 +103,7 @@ class QuicksilverRegistration(QuicksilverCommand):
     """Register a moving image to a fixed image.
 
     Inputs and outputs are named, and transforms ordered, as those of
-    `nipype.interfaces.ants.Registration`. The composites hold the initial transform too.
+    `nipype.interfaces.ants.Registration`. The composites include the initial transform.
 
     Examples
     --------
@@ -122,12 +124,12 @@ class QuicksilverRegistration(QuicksilverCommand):
     def _list_outputs(self) -> dict[str, Any]:
         folder = os.path.abspath(self.inputs.output_dir)
         outputs = {name: os.path.join(folder, file) for name, file in _FILES.items()}
-        for name, given in (
+        for name, option in (
             ("warped_labels", self.inputs.moving_labels),
             ("uncertainty", self.inputs.n_samples),
             ("uncertainty_components", self.inputs.uncertainty_components),
         ):
-            if isdefined(given) and given:
+            if isdefined(option) and option:
                 outputs[name] = os.path.join(folder, f"{name}.nii.gz")
         forward = [outputs["composite_transform"]]
         reverse = [outputs["inverse_composite_transform"]]

@@ -19,10 +19,10 @@ class RegistrationReportInputSpec(LightInputSpec):
     fixed_image = File(exists=True, desc="fixed image, if it is not at the path in the summary")
     moving_image = File(exists=True, desc="moving image, if it is not at the path in the summary")
     brain_extraction = traits.Str(
-        desc="what extracted the brains whose masks were given, for the paragraph on methods"
+        desc="tool that extracted the brains whose masks were used, for the paragraph on methods"
     )
     affine = traits.Str(
-        desc="what estimated the affine that was given, for the paragraph on methods"
+        desc="tool that estimated the affine that was used, for the paragraph on methods"
     )
     out_file = File(
         "report.html", usedefault=True, hash_files=False, desc="name of the output (HTML)"
@@ -36,7 +36,7 @@ class RegistrationReportOutputSpec(TraitedSpec):
 
 
 class RegistrationReport(LightInterface):
-    """Write the report of a registration, to be connected to `QuicksilverRegistration`.
+    """Write the report of a `QuicksilverRegistration`.
 
     Examples
     --------

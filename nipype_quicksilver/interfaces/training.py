@@ -1,7 +1,6 @@
 """Nodes that train networks, and build data sets of momenta for training."""
 
 import os
-from hashlib import md5
 from typing import Any
 
 from nipype.interfaces.base import (
@@ -17,6 +16,7 @@ from nipype_quicksilver.interfaces.base import (
     CommandInputSpec,
     QuicksilverCommand,
     SeededInputSpec,
+    hash_with_files,
 )
 from nipype_quicksilver.options import ROLES
 
@@ -45,7 +45,7 @@ class BuildMomentumDatasetInputSpec(CommandInputSpec):
     prediction = File(
         exists=True,
         argstr="--prediction %s",
-        desc="checkpoint of a patch network: the data set is for its correction network",
+        desc="checkpoint of a patch network, to build the data set of its correction network",
     )
     output_dir = Directory(
         "momenta", usedefault=True, argstr="--output-dir %s", desc="folder of the data set"
@@ -148,18 +148,14 @@ class TrainNetworkInputSpec(SeededInputSpec):
     )
 
     def get_hashval(self, hash_method: str | None = None) -> Any:
-        """Return what Nipype compares, with the files of data sets in addition to their names."""
-        listed, digest = super().get_hashval(hash_method)
-        for name in ("momenta", "validation_momenta"):
-            folder = getattr(self, name)
-            if not isdefined(folder):
-                continue
-            for file in sorted(os.listdir(folder)):
-                path = os.path.join(folder, file)
-                value = self._get_sorteddict(path, hash_method=hash_method)
-                listed.append((f"{name}_{file}", (path, value)))
-                digest = md5(f"{digest}{name}{file}{value}".encode()).hexdigest()
-        return listed, digest
+        """Return the values and the digest of all inputs, with the files of data sets."""
+        files = {
+            f"{name}_{file}": os.path.join(folder, file)
+            for name in ("momenta", "validation_momenta")
+            if isdefined(folder := getattr(self, name))
+            for file in sorted(os.listdir(folder))
+        }
+        return hash_with_files(self, super().get_hashval(hash_method), files, hash_method)
 
 
 class TrainNetworkOutputSpec(TraitedSpec):

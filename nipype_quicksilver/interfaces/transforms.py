@@ -1,4 +1,4 @@
-"""Nodes that join transforms and resample files through them."""
+"""Nodes that compose transforms, and resample images through them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class TransformsInputSpec(LightInputSpec):
     transforms = InputMultiObject(
         File(exists=True),
         mandatory=True,
-        desc="ITK affines, composites and displacement fields; the last listed is applied to an "
-        "image first, and a point goes through the first listed first",
+        desc="ITK affines, composites and displacement fields; the last one is applied to an image "
+        "first, and the first one is applied to a point first",
     )
     invert_transform_flags = InputMultiObject(
-        traits.Bool(), desc="which of them to invert (affines only)"
+        traits.Bool(), desc="whether to invert each of them (affines only)"
     )
 
     def flags(self) -> list[bool]:
-        """Return the flags that are set."""
+        """Return `invert_transform_flags` as a list, empty if it is not set."""
         return list(self.invert_transform_flags) if isdefined(self.invert_transform_flags) else []
 
 
@@ -39,7 +39,7 @@ class ComposeTransformsInputSpec(TransformsInputSpec):
     """Inputs of `ComposeTransforms`."""
 
     reference_image = File(
-        exists=True, desc="write a displacement field on its grid as well as the composite"
+        exists=True, desc="image on whose grid a displacement field is written as well"
     )
     out_file = File(
         "composite.h5", usedefault=True, hash_files=False, desc="name of the composite (.h5)"
@@ -50,11 +50,11 @@ class ComposeTransformsOutputSpec(TraitedSpec):
     """Outputs of `ComposeTransforms`."""
 
     composite_transform = File(exists=True, desc="ITK composite of all transforms")
-    displacement = File(exists=True, desc="the same as one field, on the grid of reference_image")
+    displacement = File(exists=True, desc="the same as a field, on the grid of reference_image")
 
 
 class ComposeTransforms(LightInterface):
-    """Join transforms into one file.
+    """Compose transforms into one file.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class ComposeTransforms(LightInterface):
     >>> node = ComposeTransforms(transforms=files, out_file=folder / "both.h5")
     >>> both = transforms.read_transform(node.run().outputs.composite_transform)
 
-    The shift is listed first, and points go through it first.
+    The shift is the first transform, and is applied to points first.
 
     >>> transforms.map_points(both, [[1.0, 1.0, 1.0]])
     array([[4., 2., 2.]])
@@ -114,9 +114,9 @@ class ApplyTransformsInputSpec(TransformsInputSpec):
         usedefault=True,
         desc="labels need GenericLabel or NearestNeighbor, which keep the data type",
     )
-    default_value = traits.Float(0.0, usedefault=True, desc="value where the input has none")
+    default_value = traits.Float(0.0, usedefault=True, desc="value outside the input")
     output_image = File(
-        hash_files=False, desc="name of the output (by default that of the input with '_trans')"
+        hash_files=False, desc="name of the output (default: that of the input with '_trans')"
     )
 
 
@@ -129,7 +129,7 @@ class ApplyTransformsOutputSpec(TraitedSpec):
 class ApplyTransforms(LightInterface):
     """Resample an image once, through any number of transforms.
 
-    The names are those of `nipype.interfaces.ants.ApplyTransforms`.
+    Inputs and outputs are named as those of `nipype.interfaces.ants.ApplyTransforms`.
 
     Examples
     --------
@@ -170,6 +170,6 @@ class ApplyTransforms(LightInterface):
         if isdefined(self.inputs.output_image):
             return {"output_image": os.path.abspath(self.inputs.output_image)}
         suffix = split_filename(self.inputs.input_image)[2]
-        # As ANTs names it; images are written as NIfTI only.
+        # Named as by ANTs; images are written as NIfTI only.
         suffix = suffix if suffix in (".nii", ".nii.gz") else ".nii.gz"
         return {"output_image": output_name(self.inputs.input_image, "_trans", suffix)}
