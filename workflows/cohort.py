@@ -1,4 +1,4 @@
-"""Registration of many images, each kept as BIDS derivatives."""
+"""Registration of many images, whose results are BIDS derivatives."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def init_cohort_wf(
     name: str = "cohort_wf",
     settings: CohortOptions | None = None,
 ) -> Workflow:
-    """Build a workflow that registers many images and keeps the results as BIDS derivatives.
+    """Build a workflow that registers many images and writes BIDS derivatives.
 
     Workflow Graph
         ::
@@ -40,13 +40,13 @@ def init_cohort_wf(
     Parameters
     ----------
     jobs : sequence of Job
-        What to register to what, see :func:`nipype_quicksilver.cohort.jobs.plan`.
+        The registrations, see :func:`nipype_quicksilver.cohort.jobs.plan`.
     place : Place
-        Folder of the derivatives; those that are there already are made again.
+        Folder of the derivatives; existing derivatives of the jobs are replaced.
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     options : CohortOptions
-        What the images are registered to, and how.
+        The fixed image, and the options of the registrations.
     use_gpu : bool
         Register on a GPU. Brains are extracted and aligned on the CPU, which other jobs leave
         idle meanwhile.
@@ -58,7 +58,7 @@ def init_cohort_wf(
     Returns
     -------
     Workflow
-        Without inputs; all of them are set. Nodes that fail do not keep others from running.
+        Without inputs; all of them are set. If a node fails, the jobs of other images continue.
 
     Raises
     ------
@@ -96,16 +96,16 @@ def init_cohort_wf(
 
 
 class _Sources:
-    """The workflows of single images, each added when it is asked for first.
+    """Workflows of single images, each of which is added at its first use.
 
     Parameters
     ----------
     workflow : Workflow
-        To which they are added.
+        Workflow to which they are added.
     chosen : CohortOptions
-        What extracts brains.
+        Options of the cohort.
     omp_nthreads : int
-        Threads of each node.
+        Number of threads of each node.
     """
 
     def __init__(self, workflow: Workflow, chosen: CohortOptions, omp_nthreads: int) -> None:
@@ -113,7 +113,7 @@ class _Sources:
         self._known: dict[str, Workflow | None] = {}
 
     def of_image(self, image: CohortImage) -> Workflow | None:
-        """Return the workflow that extracts an image's brain; None where that is not needed."""
+        """Return the workflow that extracts the brain of an image; None if it needs none."""
         if image.mask is not None or self._chosen.registration["brain_extraction"] == NONE:
             return None
         if image.stem not in self._known:
@@ -125,7 +125,7 @@ class _Sources:
         return self._known[image.stem]
 
     def of_fixed(self) -> Workflow:
-        """Return the workflow that finds the fixed image and its brain."""
+        """Return the workflow that selects the fixed image and extracts its brain."""
         if FIXED not in self._known:
             self._keep(self._fixed())
         return self._known[FIXED]
@@ -185,7 +185,7 @@ def _add_job(
         name="register",
     )
     save = Node(SaveDerivatives(job=job, options=chosen, place=place), mem_gb=0.5, name="save")
-    # The report reads files that no connection tells of.
+    # The report reads files that are not connected to it: Nipype must not remove them.
     register.config = {"execution": {"remove_unnecessary_outputs": "false"}}
     report = Node(RegistrationReport(), mem_gb=1.5, name="report")
     affine = str(chosen.registration["affine"])
@@ -213,7 +213,7 @@ def _add_job(
 
 
 def _inputs(job: Job, chosen: CohortOptions) -> dict[str, Any]:
-    """Return the inputs of a registration that are known when it is built."""
+    """Return the inputs of a registration that are known when the workflow is built."""
     options = chosen.registration
     inputs: dict[str, Any] = {
         option.trait: options[name]  # type: ignore[literal-required]
@@ -223,11 +223,11 @@ def _inputs(job: Job, chosen: CohortOptions) -> dict[str, Any]:
     fixed_labels = chosen.fixed_labels if job.fixed is None else job.fixed.labels
     inputs |= {
         "moving_labels": job.moving.labels,
-        # Alone, there is nothing to compare them with.
+        # Without moving labels, there is nothing to compare them with.
         "fixed_labels": None if job.moving.labels is None else fixed_labels,
-        # An affine that was estimated before is a file.
+        # The affine of `affine_wf` is a file.
         "affine": NONE if options["affine"] == NONE else None,
-        # Brains come with masks, or without skull.
+        # Images have masks, or no skull.
         "brain_extraction": NONE,
     }
     if inputs["iterations"] is not None:
@@ -243,7 +243,7 @@ def _connect_image(
     extracted: Workflow | None,
     affine_wf: Workflow | None,
 ) -> None:
-    """Give an image of the cohort to the nodes of a job, as `moving` or `fixed`."""
+    """Connect an image of the cohort with the nodes of a job; `side` is moving or fixed."""
     register = part.get_node("register")
     setattr(register.inputs, f"{side}_image", str(image.path))
     if image.lesion_mask is not None:
@@ -267,7 +267,7 @@ def _connect_image(
 def _connect_fixed(
     workflow: Workflow, part: Workflow, fixed: Workflow, affine_wf: Workflow | None
 ) -> None:
-    """Give the fixed image to the nodes of a job."""
+    """Connect the fixed image with the nodes of a job."""
     targets = [
         ("outputnode.image", "register.fixed_image"),
         ("outputnode.mask", "register.fixed_image_mask"),

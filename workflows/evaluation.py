@@ -67,7 +67,7 @@ def init_evaluation_wf(
     """Build a workflow that registers pairs by several methods, and compares the methods.
 
     All methods start from the same brains and the same affine. Labels are warped by nearest
-    neighbour. Everything but the summary is a `MapNode`, with one node for each image, for each
+    neighbour. Every step but the summary is a `MapNode`, with one node for each image, for each
     pair, or for each pair and method.
 
     Workflow Graph
@@ -104,7 +104,7 @@ def init_evaluation_wf(
     Returns
     -------
     Workflow
-        With `outputnode`; there are no inputs but the pairs.
+        With `outputnode`; the pairs are its only inputs.
 
     Outputs
     -------
@@ -158,7 +158,7 @@ def init_evaluation_wf(
 
 
 class _Builder:
-    """Adds the parts of the workflow; lists have one item per pair, in the order of the pairs."""
+    """Adds the parts of the workflow; all lists have one item per pair, in the same order."""
 
     def __init__(
         self, workflow: Workflow, pairs: list[Pair], omp_nthreads: int, use_gpu: bool
@@ -204,17 +204,17 @@ class _Builder:
         if masked:
             brains.inputs.mask = [mask for _, mask in images]
         for side in SIDES:
-            for what, output in (("brain", "out_file"), ("mask", "out_mask")):
+            for kind, output in (("brain", "out_file"), ("mask", "out_mask")):
                 select = Node(
                     Select(index=[images.index(key) for key in keys[side]]),
                     run_without_submitting=True,
-                    name=f"{side}_{what}s",
+                    name=f"{side}_{kind}s",
                 )
                 self.workflow.connect(brains, output, select, "inlist")
-                self.images[f"{side}_{what}"] = _Source(select, ("out", _listed))
+                self.images[f"{side}_{kind}"] = _Source(select, ("out", _listed))
 
     def align(self, affine: str) -> None:
-        """Estimate the affine of every pair, unless the pairs have one."""
+        """Estimate the affine of every pair if the pairs have none."""
         if self.has("affine"):
             align = Node(IdentityInterface(fields=["affine_transform"]), name="align")
             align.inputs.affine_transform = self.files("affine")
@@ -229,7 +229,7 @@ class _Builder:
             align = self.node(
                 "align",
                 AffineRegistration(),
-                [f"{side}_image{what}" for side in SIDES for what in ("", "_mask")],
+                [f"{side}_image{suffix}" for side in SIDES for suffix in ("", "_mask")],
                 n_procs=min(self.threads, 2),
                 mem_gb=1.0,
             )
@@ -245,7 +245,7 @@ class _Builder:
 
     def own(self, method: str, inputs: dict[str, Any]) -> None:
         """Register every pair by a method of this package."""
-        fields = [f"{side}_image{what}" for side in SIDES for what in ("", "_mask")]
+        fields = [f"{side}_image{suffix}" for side in SIDES for suffix in ("", "_mask")]
         register = self.node(
             f"register_{method}",
             QuicksilverRegistration(**inputs, brain_extraction="none", use_gpu=self.use_gpu),
@@ -303,8 +303,8 @@ class _Builder:
         for side in SIDES:
             conform = Node(ConformToGrid(), mem_gb=0.8, name=f"conform_{side}")
             normalize = Node(NormalizeIntensity(), mem_gb=0.4, name=f"normalize_{side}")
-            for what, field in (("brain", "in_file"), ("mask", "mask")):
-                source = self.images[f"{side}_{what}"]
+            for kind, field in (("brain", "in_file"), ("mask", "mask")):
+                source = self.images[f"{side}_{kind}"]
                 self.workflow.connect(source.node, ("out", _first), conform, field)
             self.workflow.connect([
                 (conform, normalize, [("out_file", "in_file"), ("out_mask", "mask")]),
@@ -327,7 +327,7 @@ class _Builder:
             (align.node, conform_fixed, [((align.output, _first), "include_affine")]),
             (align.node, conform_moving, [((align.output, _first), "affine")]),
             (conform_fixed, conform_moving, [("out_file", "reference_image")]),
-            # After everything else, so that nothing disturbs it.
+            # After all other nodes, which would slow it down.
             (measures, time, [("out", "after")]),
         ])  # fmt: skip
         return time

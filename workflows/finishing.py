@@ -14,10 +14,10 @@ from nipype_quicksilver.interfaces import (
 
 
 def connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -> None:
-    """Join the geodesic's ends with the affines, in both directions."""
+    """Compose the displacement fields with the affines, in both directions."""
     conform_fixed, conform_moving = (workflow.get_node(f"conform_{s}") for s in ("fixed", "moving"))
     shoot = workflow.get_node("shoot")
-    # ANTs' order: a fixed point goes to the working grid, through the displacement, and on.
+    # ANTs' order: fixed points are mapped to the working grid, by the field, to moving points.
     merge_forward = Node(Merge(3), run_without_submitting=True, name="merge_forward")
     merge_inverse = Node(Merge(3), run_without_submitting=True, name="merge_inverse")
     flags = [True, False, False]
@@ -124,7 +124,7 @@ def connect_labels(
 def connect_uncertainty(
     workflow: Workflow, inputnode: Node, outputnode: Node, omp_nthreads: int, name: str
 ) -> None:
-    """Bring the uncertainty or its components from the working grid to that of the fixed image."""
+    """Resample the uncertainty or its components from the working grid to the fixed grid."""
     warp_uncertainty = Node(
         ApplyTransforms(invert_transform_flags=[True]),
         n_procs=omp_nthreads,

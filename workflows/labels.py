@@ -23,7 +23,7 @@ def init_label_propagation_wf(
     use_gpu: bool = False,
     name: str = "label_propagation_wf",
 ) -> Workflow:
-    """Create a workflow that labels an image from several labelled atlases.
+    """Build a workflow that labels an image from several labelled atlases.
 
     All atlases are registered to the target, in parallel nodes; their labels are warped and fused
     into one map.
@@ -36,7 +36,7 @@ def init_label_propagation_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     fusion : {'weighted', 'staple', 'majority'}
         Method of fusion, see `FuseLabels`.
     use_gpu : bool
@@ -57,9 +57,9 @@ def init_label_propagation_wf(
     Inputs
     ------
     target_image
-        Image that is labelled.
+        Image to label.
     target_mask
-        Its brain mask (default: it is extracted).
+        Its brain mask; default: the brain is extracted.
     atlas_images, atlas_labels
         Images of the atlases and their label maps, in the same order.
     label_table
@@ -72,7 +72,7 @@ def init_label_propagation_wf(
     volumes
         Volume of each label (TSV).
     label_table
-        Names of the labels (BIDS `dseg.tsv`), if a table is given.
+        Names of the labels (BIDS `dseg.tsv`), if there is an input table.
     warped_labels, warped_images
         Of each atlas, on the target's grid.
     composite_transforms

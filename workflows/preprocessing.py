@@ -40,10 +40,10 @@ def init_brain_extraction_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     brain_extraction : {'deepbet', 'bet', 'synthstrip', 'afni', 'ants'}
-        What extracts the brain: deepbet comes with this package; the others are FSL BET,
-        FreeSurfer's SynthStrip, AFNI 3dSkullStrip and ANTs brain extraction.
+        Tool that extracts the brain: deepbet is installed with this package; the others are FSL
+        BET, FreeSurfer's SynthStrip, AFNI 3dSkullStrip and ANTs brain extraction.
     use_gpu : bool
         Run deepbet on a GPU.
     brain_template, brain_probability_mask : str, optional
@@ -68,7 +68,7 @@ def init_brain_extraction_wf(
     in_file
         T1-weighted image of a head.
     in_mask
-        A mask that exists already: used as it is; optional, not for ANTs.
+        Existing mask, to use unchanged; optional, not for ANTs.
 
     Outputs
     -------
@@ -153,12 +153,12 @@ def init_affine_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     affine : {'simpleitk', 'greedy', 'ants', 'reg_aladin', 'flirt'}
-        What estimates the affine: simpleitk comes with this package; the others are greedy, ANTs,
-        NiftyReg and FSL FLIRT. Their affines are converted to ITK's.
+        Tool that estimates the affine: simpleitk is installed with this package; the others are
+        greedy, ANTs, NiftyReg and FSL FLIRT. Their affines are converted to ITK's format.
     dof : {12, 6, 7, 9}
-        Degrees of freedom; not all tools know all of them.
+        Degrees of freedom; not all tools support all of them.
     name : str
         Name of the workflow.
     engine : str, optional
@@ -172,7 +172,7 @@ def init_affine_wf(
     Raises
     ------
     InputError
-        If the tool is unknown or not installed, or has no such degrees of freedom.
+        If the tool is unknown or not installed, or does not support the degrees of freedom.
 
     Inputs
     ------
@@ -207,7 +207,7 @@ def init_affine_wf(
     outputs = ["affine_transform", "inverse_affine_transform"]
     inputnode = Node(IdentityInterface(fields=inputs, mandatory_inputs=False), name="inputnode")
     outputnode = Node(IdentityInterface(fields=outputs), name="outputnode")
-    # SimpleITK follows two directions at a time.
+    # The registration by SimpleITK uses two threads.
     n_procs = min(omp_nthreads, 2) if chosen == AFFINE_ESTIMATION.default else omp_nthreads
     align = Node(
         AffineRegistration(affine=chosen, dof=dof), n_procs=n_procs, mem_gb=2.0, name="align"
@@ -238,11 +238,11 @@ def init_preprocessing_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     brain_extraction : str
-        As :func:`init_brain_extraction_wf`.
+        As for :func:`init_brain_extraction_wf`.
     affine : str
-        As :func:`init_affine_wf`.
+        As for :func:`init_affine_wf`.
     dof : {12, 6, 7, 9}
         Degrees of freedom of the affine.
     use_gpu : bool

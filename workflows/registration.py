@@ -77,8 +77,8 @@ def init_quicksilver_wf(
 ) -> Workflow:
     """Build a workflow that registers a moving image to a fixed image.
 
-    It does what the `quicksilver register` command and the `QuicksilverRegistration` node do with
-    brains, in steps that Nipype can cache and spread over processors. It takes brains, and the
+    It does the same as the command `quicksilver register` and the node `QuicksilverRegistration` do
+    with brains, in steps that Nipype can cache and distribute. Its inputs are brains, and the
     affine between them: `init_preprocessing_wf` extracts and aligns them. Folds are repaired on the
     working grid; `jacobian_summary` counts those that only the fixed image's own grid shows.
 
@@ -93,17 +93,17 @@ def init_quicksilver_wf(
             compose_inverse -> warp_fixed                                 <-----------+
             compose_forward -> jacobian_summary
 
-        MOMENTUM is `predict`, `optimize`, or `predict` -> `optimize`, as the method has it.
+        MOMENTUM is `predict`, `optimize`, or `predict` -> `optimize`, depending on the method.
         With samples, predict -> warp_uncertainty. With a template,
         select_template -> template_grid, align_template -> conform_fixed, conform_moving.
 
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     use_gpu : bool
-        Compute momentum and geodesic on a GPU. Nipype charges such a node `n_procs` GPU slots:
-        it gets one thread.
+        Compute momentum and geodesic on a GPU. Since Nipype counts `n_procs` GPU slots for such
+        a node, it gets one thread.
     labels : bool
         Warp the labels of the moving image, and compare them with those of the fixed image.
     name : str
@@ -112,8 +112,9 @@ def init_quicksilver_wf(
         Earlier name of `samples`; deprecated since version 0.2.
     {options}
 
-    The workflow has no use for `brain_extraction` and `affine`. Default of `template`: ``none``;
-    it may also be a name of TemplateFlow's, and must be without skull; ``auto`` is for heads.
+    The workflow does not use `brain_extraction` and `affine`. The default of `template` is
+    ``none``; it can also be a name in TemplateFlow, and must be without skull; ``auto`` is for
+    heads.
 
     Returns
     -------
@@ -127,11 +128,11 @@ def init_quicksilver_wf(
     moving_image
         Image that is warped.
     fixed_image_mask, moving_image_mask
-        Brain masks, in the world spaces of the images; optional: what is not 0 otherwise.
+        Brain masks, in the world spaces of the images; default: nonzero voxels.
     fixed_lesion_mask, moving_lesion_mask
-        What has no counterpart in the other image; optional.
+        Masks of regions without counterpart in the other image; optional.
     initial_moving_transform
-        ITK affine that maps fixed to moving points; optional.
+        ITK affine that maps fixed to moving points; default: the headers align the images.
     fixed_labels, moving_labels
         Label maps; with `labels` only.
 
@@ -165,8 +166,8 @@ def init_quicksilver_wf(
     Raises
     ------
     InputError
-        If an option has a value that is not allowed, or that the workflow or the method has no use
-        for.
+        If the value of an option is not allowed, or the workflow or the method does not use the
+        option.
 
     Examples
     --------
@@ -202,7 +203,7 @@ def init_quicksilver_wf(
 
 
 def _chosen(options: RegistrationOptions) -> RegistrationOptions:
-    """Return all options; refuse those that the workflow has no use for."""
+    """Check and complete the options; raise an error for those that the workflow does not use."""
     for name, option in OPTIONS.items():
         if name in options and "workflow" in option.without:
             raise InputError(f"{option.title}: init_quicksilver_wf {option.without['workflow']}")
@@ -215,7 +216,7 @@ def _chosen(options: RegistrationOptions) -> RegistrationOptions:
 def _connect_preparation(
     workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str | Path | None
 ) -> None:
-    """Bring both images to the working grid and its intensities."""
+    """Resample both images to the working grid, and normalise their intensities."""
     conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_fixed")
     conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_moving")
     normalize_fixed = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_fixed")
@@ -250,7 +251,7 @@ def _connect_preparation(
 def _connect_template(
     workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str
 ) -> None:
-    """Bring both images to the grid of a template, the moving one by way of the fixed one."""
+    """Resample both images to the grid of a template, the moving image through the fixed one."""
     select_template = Node(SelectTemplate(template=template), mem_gb=0.5, name="select_template")
     template_grid = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="template_grid")
     align_template = Node(
@@ -270,7 +271,7 @@ def _connect_template(
             ("fixed_image", "moving_image"),
             ("fixed_image_mask", "moving_image_mask"),
         ]),
-        # From the template to the fixed image, and from there to the moving one.
+        # Template to fixed points, then fixed to moving points.
         (align_template, merge_affines, [("affine_transform", "in1")]),
         (inputnode, merge_affines, [("initial_moving_transform", "in2")]),
         (align_template, workflow.get_node("conform_fixed"), [("affine_transform", "affine")]),
@@ -284,7 +285,7 @@ def _connect_template(
 def _connect_engine(
     workflow: Workflow, options: RegistrationOptions, n_procs: int, use_gpu: bool
 ) -> Node:
-    """Estimate the momentum and shoot it; return the node that estimates it last."""
+    """Estimate the momentum and shoot it; return the node with the final momentum."""
     source, method = None, METHODS[options["method"]]
     if method.predicts:
         predict = PredictMomentum(use_gpu=use_gpu, **_predicting(options))
@@ -323,7 +324,7 @@ def _predicting(options: RegistrationOptions) -> dict[str, Any]:
 
 
 def _connect_pair(workflow: Workflow, node: Node) -> None:
-    """Give the conformed images and their masks to a node."""
+    """Connect the conformed images and their masks with a node."""
     for side in ("fixed", "moving"):
         workflow.connect([
             (workflow.get_node(f"normalize_{side}"), node, [("out_file", f"{side}_image")]),

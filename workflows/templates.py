@@ -1,4 +1,4 @@
-"""Registration to template spaces, as smriprep's workflow of that name does it."""
+"""Registration to template spaces, in the place of smriprep's workflow of that name."""
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import JoinNode, Node, Workflow
@@ -8,7 +8,7 @@ from nipype_quicksilver.interfaces import QuicksilverRegistration
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.options import method_that
 
-#: What smriprep calls this step, for niworkflows' `splice_workflow`.
+#: Name of this step in smriprep, for niworkflows' `splice_workflow`.
 TAG = "anat.register-template"
 
 
@@ -23,8 +23,8 @@ def init_template_registration_wf(
 ) -> Workflow:
     """Build a workflow that registers an image to one template or several.
 
-    It has the fields of smriprep's workflow for this step, and takes its place by niworkflows'
-    splicer: ``splice_workflow(host, {"anat.register-template": this})``.
+    It has the inputs and outputs of smriprep's workflow for this step, and replaces it by
+    niworkflows' splicer: ``splice_workflow(host, {"anat.register-template": this})``.
 
     Workflow Graph
         ::
@@ -35,11 +35,11 @@ def init_template_registration_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use several.
+        Number of threads of each node that can use several.
     templates : list of str
-        ``MNI152``, files, or names of TemplateFlow's with specifications after colons.
+        ``MNI152``, files, or names in TemplateFlow with specifications after colons.
     sloppy : bool
-        Templates on 2 mm, and the prediction without its correction, for tests of a pipeline.
+        Use templates of 2 mm and predictions without correction, for tests of a pipeline.
     image_type : {'T1w', 'T2w'}
         Contrast of the moving image; brains of other contrasts than T1w need masks.
     use_gpu : bool
@@ -50,24 +50,24 @@ def init_template_registration_wf(
     Returns
     -------
     Workflow
-        With `inputnode`, `poutputnode` (one value per template, for what runs per template) and
-        `outputnode` (lists).
+        With `inputnode`, `poutputnode` (one value per template, for nodes that run per template)
+        and `outputnode` (lists).
 
     Inputs
     ------
     moving_image
-        The image to be normalised.
+        Image to register.
     moving_mask
-        Its brain mask; default: it is extracted.
+        Its brain mask; default: the brain is extracted.
     lesion_mask
-        What has no counterpart in a template; optional.
+        Mask of regions without counterpart in a template; optional.
     template
         Template name; iterates over `templates`.
 
     Outputs
     -------
     anat2std_xfm
-        Composite transform that brings the image to the template (maps template to image points).
+        Composite transform that warps the image to the template (maps template to image points).
     std2anat_xfm
         Its inverse.
     template

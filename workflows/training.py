@@ -25,18 +25,26 @@ Networks that predict the initial momentum of a registration were trained as des
 def sample_pairs(images: list[str], number: int, seed: int) -> tuple[list[str], list[str]]:
     """Draw pairs of images at random, without repetition.
 
-    Nipype runs the source of this function on its own.
+    Nipype runs the source of this function, without the imports of this module.
 
     Parameters
     ----------
     images : list of str
+        Paths of the images.
     number : int
         Number of pairs; if there are fewer, all are returned.
     seed : int
+        Seed of the random numbers.
 
     Returns
     -------
     fixed, moving : list of str
+        Paths of the fixed and of the moving image of each pair.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two images.
 
     Examples
     --------
@@ -47,7 +55,7 @@ def sample_pairs(images: list[str], number: int, seed: int) -> tuple[list[str], 
 
     count = len(images)
     if count < 2:
-        raise ValueError(f"pairs need two images, not {count}")
+        raise ValueError(f"a pair needs two images, but there are {count}")
     indices = range(count * (count - 1))
     chosen = random.Random(seed).sample(indices, min(number, len(indices)))
     # Every index stands for a pair of two different images.
@@ -84,7 +92,7 @@ def init_training_wf(
     Parameters
     ----------
     omp_nthreads : int
-        Threads of each node that can use more than one.
+        Number of threads of each node that can use several.
     n_pairs : int
         Number of pairs of images, drawn at random; if there are fewer, all are used.
     recipe : str
@@ -110,8 +118,8 @@ def init_training_wf(
     images
         Brains without skull, aligned by their headers to `template` (list).
     template
-        Brain whose grid is the working grid of all images: 1 mm, RAS, sides that are multiples of
-        8, as `ConformToGrid` writes it.
+        Brain whose grid is the working grid of all images: 1 mm, RAS, dimensions that are multiples
+        of 8, as written by `ConformToGrid`.
 
     Outputs
     -------
