@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [NAME ...]``; all of them unless named."""
+"""Run benchmarks: ``python -m benchmarks [NAME ...]``; default: all of them."""
 
 import argparse
 import os
@@ -43,15 +43,15 @@ BENCHMARKS = {
 
 
 def main() -> None:
-    """Measure what is asked for, print tables, and write the figures as JSON."""
+    """Run the requested benchmarks, print tables, and write the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--runs", type=int, default=3, help="runs to take medians of (default: 3)")
-    parser.add_argument("--threads", type=int, default=2, help="threads (default: 2)")
+    parser.add_argument("--runs", type=int, default=3, help="number of runs (default: 3)")
+    parser.add_argument("--threads", type=int, default=2, help="number of threads (default: 2)")
     parser.add_argument(
         "--work-dir",
         type=Path,
-        help="keep images and results here, and reuse the images (default: a temporary folder)",
+        help="folder in which images and results are kept, and images reused (default: temporary)",
     )
     args = parser.parse_args()
     unknown = set(args.names) - set(BENCHMARKS)

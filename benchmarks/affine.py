@@ -20,7 +20,7 @@ from nipype_quicksilver.spatial.images import nifti, read_image, write_image
 from nipype_quicksilver.spatial.transforms import read_affine
 
 PERTURBATIONS = 10  # of each image
-SYMMETRIC = 2  # of them are also run with the images exchanged, and on one thread
+SYMMETRIC = 2  # number of them that are also run with exchanged images, and on one thread
 TOOLS = ("quicksilver", "greedy", "ants")
 
 
@@ -28,13 +28,13 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Align perturbed brains to the template; print and return the figures.
 
     Three subjects, whose true affines are unknown, and the template itself with other intensities,
-    whose true affine is the perturbation. The other tools, which take longer, start from the first
-    perturbation only.
+    whose true affine is the perturbation. The external tools, which take longer, start from the
+    first perturbation only.
     """
     data = data_folder()
     template = next((data / "template").glob("*.nii.gz"))
     moving = {
-        "template": _disguise(template, work / "disguised_T1w.nii.gz"),
+        "template": _alter(template, work / "disguised_T1w.nii.gz"),
         "oasis-a": data / "brains" / "oasis-a_T1w.nii.gz",
         "oasis-b": data / "brains" / "oasis-b_T1w.nii.gz",
         "subject-13": synthesize(work, "13")[0],
@@ -64,7 +64,7 @@ def align(fixed: Path, moving: Path, output: Path, threads: int) -> Cost:
 def _measure_image(
     path: Path, template: Path, corners: np.ndarray, number: int, work: Path, threads: int
 ) -> dict[str, Any]:
-    """Align an image from several starts, which its header holds."""
+    """Align an image from several starts, which are written to its header."""
     random = np.random.default_rng(number)
     image, fixed = read_image(path), read_image(template)
     center = apply_affine(image.affine, (np.array(image.shape) - 1) / 2)
@@ -76,8 +76,8 @@ def _measure_image(
         matrix = affine.align(fixed, moving, num_threads=threads).matrix
         matrices = {"quicksilver": matrix}
         if index == 0:
-            costs, theirs = _whole_commands(template, moving, work, threads)
-            matrices |= theirs
+            costs, others = _whole_commands(template, moving, work, threads)
+            matrices |= others
         for tool, each in matrices.items():
             mapped[tool].append(apply_affine(np.linalg.inv(change) @ each, corners))
         if index < SYMMETRIC:
@@ -101,7 +101,7 @@ def _measure_image(
 def _whole_commands(
     template: Path, moving: Nifti1Image, work: Path, threads: int
 ) -> tuple[dict[str, Cost], dict[str, np.ndarray]]:
-    """Align an image to the template by every tool; return costs and the other tools' matrices."""
+    """Align an image to the template by all tools; return costs, and matrices of external tools."""
     moved = work / "perturbed.nii.gz"
     write_image(moved, np.asanyarray(moving.dataobj), moving.affine)
     files = {tool: work / f"affine_{tool}.mat" for tool in TOOLS}
@@ -114,7 +114,7 @@ def _whole_commands(
 
 
 def perturbation(random: np.random.Generator, center: np.ndarray) -> np.ndarray:
-    """Return a rotation to 45 degrees, a scale of 0.8 to 1.2 and a shift to 50 mm, as 4x4."""
+    """Return a 4x4 matrix: rotation up to 45 degrees, scale from 0.8 to 1.2, shift up to 50 mm."""
     axis, shift = random.standard_normal((2, 3))
     turn = Rotation.from_rotvec(np.radians(random.uniform(0, 45)) * axis / np.linalg.norm(axis))
     linear = random.uniform(0.8, 1.2) * turn.as_matrix()
@@ -122,7 +122,7 @@ def perturbation(random: np.random.Generator, center: np.ndarray) -> np.ndarray:
     return from_matvec(linear, center - linear @ center + shift)
 
 
-def _disguise(template: Path, path: Path) -> Path:
+def _alter(template: Path, path: Path) -> Path:
     """Write a template with another contrast, a bias field and noise."""
     image = nib.load(template)
     data = image.get_fdata()

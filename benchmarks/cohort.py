@@ -1,7 +1,7 @@
 """Overhead of large cohorts: CPU time and memory, by the number of participants.
 
-The nodes are replaced: they write images of a few voxels at once. The remaining time is the
-overhead of Nipype and this package for each participant.
+The nodes are replaced by functions that only write images of a few voxels. The remaining time is
+the overhead of Nipype and this package for each participant.
 """
 
 import json
@@ -23,7 +23,7 @@ NUMBERS = (125, 250, 500, 1000)
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Run simulated cohorts in separate processes, each twice; in the second run, all is done."""
+    """Run simulated cohorts in separate processes; each is run again when everything is done."""
     rows = {}
     for number in NUMBERS:
         folder = work / f"cohort-{number}"

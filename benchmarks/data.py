@@ -25,7 +25,7 @@ INTENSITIES = {
 RIGHT = {2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54}
 RIGHT |= {25: 57, 26: 58, 28: 60, 30: 62, 136: 137, 163: 164}
 
-# The same for what lies around the brain: skin, soft tissue, bone, marrow, vessels, eyes, air.
+# The same for tissues around the brain: skin, soft tissue, bone, marrow, vessels, eyes, air.
 OUTSIDE = {511: 0.55, 507: 0.75, 515: 0.10, 516: 0.55, 514: 0.45, 506: 0.30, 508: 0.45, 509: 0.35}
 OUTSIDE |= {502: 0.06, 512: 0.20, 530: 0.40}
 
@@ -40,7 +40,7 @@ SUBJECTS = ("13", "14", "15", "16")
 
 @dataclass(frozen=True)
 class Pair:
-    """Files of a fixed and a moving brain; label maps where there are any."""
+    """Files of a fixed and a moving brain, and their label maps if they have any."""
 
     name: str
     fixed: Path
@@ -58,7 +58,7 @@ def data_folder() -> Path:
 
 
 def pairs(work: Path) -> list[Pair]:
-    """Return the benchmark's pairs; images from label maps are made in a folder if missing."""
+    """Return the pairs of the benchmarks; missing images from label maps are made in a folder."""
     made = {subject: synthesize(work, subject) for subject in SUBJECTS}
     result = []
     for fixed, moving in zip(SUBJECTS, (*SUBJECTS[1:], SUBJECTS[0]), strict=True):
@@ -122,7 +122,7 @@ def synthesize_head(work: Path, subject: str) -> tuple[Path, Path, Path]:
     Returns
     -------
     image, intracranial, tissue : Path
-        The head; the truth for brain extraction, brain and fluid around it; brain without fluid.
+        The head; the true mask of brain extraction, with the fluid; the mask without the fluid.
     """
     names = ("head_T1w", "intracranial_mask", "tissue_mask")
     paths = tuple(work / f"subject-{subject}_{name}.nii.gz" for name in names)
@@ -143,7 +143,7 @@ def synthesize_head(work: Path, subject: str) -> tuple[Path, Path, Path]:
             means[code] = mean * (1 + 0.02 * random.standard_normal())
     for code, mean in OUTSIDE.items():
         means[code], spread[code] = mean * (1 + 0.1 * random.standard_normal()), 0.08
-    # Muscle and fat are one label: blotches of a few millimetres.
+    # Muscle and fat have one label: a random texture of a few millimetres distinguishes them.
     texture = ndimage.gaussian_filter(random.standard_normal(labels.shape), 3)
     image = means[labels] + spread[labels] * random.standard_normal(labels.shape)
     image += np.where(labels == 507, 0.2 * texture / texture.std(), 0)

@@ -14,7 +14,7 @@ from benchmarks.data import SUBJECTS, data_folder, synthesize_head
 from benchmarks.measuring import Cost, run
 from benchmarks.tables import show
 
-# What is done to a real head; the brain must stay where it is.
+# Changes of a real head, which must not change its brain mask.
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "orientation": lambda image: nib.as_closest_canonical(image).slicer[::-1, :, ::-1],
     "intensity": lambda image: nib.Nifti1Image(
@@ -51,7 +51,7 @@ def extract(head: Path, mask: Path, threads: int) -> Cost:
 
 
 def _consistency(head: Path, work: Path, threads: int) -> dict[str, Any]:
-    """Return the overlap of the masks of a head and of the same head, changed."""
+    """Return the overlap between the masks of a head and of the same head with changes."""
     usual = work / f"{head.name.removesuffix('.nii.gz')}_mask.nii.gz"
     row: dict[str, Any] = vars(extract(head, usual, threads)) | _summary(usual)
     image = nib.load(head)

@@ -22,7 +22,7 @@ from nipype_quicksilver.registration.pair import ScanFiles, read_pair
 from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.work_folder import WorkFolder
 
-# How the paper's network is run: precision, and whether it is compiled.
+# Variants of the paper's network: precision, and whether it is compiled.
 VARIANTS = (("float32", False), ("bfloat16", False), ("float16", False), ("bfloat16", True))
 BATCH = 64
 
@@ -111,10 +111,10 @@ def _patches(prepared: Prepared, device: torch.device, runs: int) -> dict[str, d
 def _measured(
     call: Callable[[], Any], device: torch.device, runs: int
 ) -> tuple[Any, dict[str, float]]:
-    """Return what a call returns, and seconds: the median on a GPU, once on the slow CPU.
+    """Return the result of a call, and its seconds: a median on a GPU, of one call on a CPU.
 
-    The first call on a GPU starts it, and is not counted. The memory is the most of the GPU that
-    torch took.
+    The first call on a GPU initialises it, and is not counted. The memory is the peak of the GPU
+    memory that torch reserved.
     """
     if device.type != "cuda":
         start = time.perf_counter()

@@ -14,7 +14,7 @@ GREEDY = (*(PEERS["greedy"].command() or ("greedy",)), "-d", "3")
 
 
 def align(pair: Pair, folder: Path) -> tuple[Path, Path]:
-    """Align a pair affinely; return greedy's matrix and the same as an ITK transform."""
+    """Align a pair affinely; return the files of greedy's matrix and of the ITK transform."""
     matrix, itk = folder / "affine.mat", folder / "affine.txt"
     if not itk.exists():
         align_files(pair.fixed, pair.moving, matrix)
@@ -37,7 +37,7 @@ def register(pair: Pair, matrix: Path, folder: Path, threads: int) -> Cost:
 
 
 def apply(pair: Pair, matrix: Path, folder: Path) -> tuple[Path, Path | None]:
-    """Warp the moving image, and its labels if it has some."""
+    """Warp the moving image, and its labels if there are any."""
     chain = ("-r", folder / "greedy_warp.nii.gz", matrix)
     image, labels = folder / "greedy_warped.nii.gz", folder / "greedy_labels.nii.gz"
     run([*GREEDY, "-rf", pair.fixed, "-ri", "LINEAR", "-rm", pair.moving, image, *chain])

@@ -1,4 +1,4 @@
-"""Real heads to each other and to the template, from what a scanner gives."""
+"""Registration of real heads to each other and to the template, with all preprocessing."""
 
 import json
 import sys

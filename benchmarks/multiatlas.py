@@ -1,4 +1,4 @@
-"""Labels of six atlases to four targets: each atlas alone, and fused in three ways."""
+"""Labels of six atlases propagated to four targets: of single atlases, and by three fusions."""
 
 import sys
 from pathlib import Path

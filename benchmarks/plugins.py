@@ -1,6 +1,6 @@
-"""Eight heads from label maps with MultiProc and with SLURM: identical bytes in every image.
+"""A cohort of eight synthetic heads with MultiProc and with SLURM: all images must be identical.
 
-One of the images is broken on purpose. SLURM is omitted if it is not installed;
+One of the images is truncated on purpose. SLURM is omitted if it is not installed;
 `tests/slurm/cluster.sh` starts a cluster.
 """
 

@@ -17,7 +17,7 @@ from nipype_quicksilver.spatial.transforms import read_transform
 
 PREDICTION = str(shipped_networks()[0])
 
-# The methods of the paper, and what the command calls them.
+# The methods of the paper, and the options of the command.
 METHODS: dict[str, tuple[str, ...]] = {
     "LP": ("--method", "predict"),
     "LPP": ("--method", "correct", "--prediction-network", PREDICTION),
@@ -62,7 +62,7 @@ def _measure_pair(pair: Pair, work: Path, runs: int, threads: int) -> dict[str, 
 
 
 def _other_contrast(work: Path, threads: int) -> dict[str, float]:
-    """Return the mean Dice by the affine alone, and with T1w and T2w images as moving images."""
+    """Return the mean Dice of the affine, and of registrations with T1w and T2w moving images."""
     dice: dict[str, list[float]] = {"affine": [], "T1w to T1w": [], "T2w to T1w": []}
     for pair in pairs(work):
         if pair.moving_labels is None or pair.fixed_labels is None:
@@ -97,7 +97,7 @@ def _other_contrast(work: Path, threads: int) -> dict[str, float]:
 
 
 def _table(rows: dict[str, Any]) -> Table:
-    """Return the means over all pairs, a row per method."""
+    """Return a table of means over all pairs, one row per method."""
     columns = {"dice": 4, "lncc": 4, "folded_voxels": 0, "cpu": 1, "wall": 1, "memory": 2}
     table = Table("method", *columns, title="Methods, means over the pairs, whole commands")
     for method in (*METHODS, "greedy"):

@@ -40,19 +40,19 @@ def _measure_pair(pair: Pair, work: Path, runs: int, threads: int) -> dict[str, 
     for _ in range(runs):
         costs["quicksilver"].append(register(pair, affine, folder / "out", threads))
         costs["greedy"].append(greedy.register(pair, matrix, folder, threads))
-    peer_image, peer_labels = greedy.apply(pair, matrix, folder)
-    ours = folder / "out"
+    greedy_image, greedy_labels = greedy.apply(pair, matrix, folder)
+    output = folder / "out"
     return {
         "quicksilver": {
-            **figures_of(pair, ours / "warped.nii.gz", warp_labels(pair, ours)),
-            **folds_of(pair, ours / "displacement.nii.gz"),
-            "inverse_consistency_mm": json.loads((ours / "summary.json").read_text())[
+            **figures_of(pair, output / "warped.nii.gz", warp_labels(pair, output)),
+            **folds_of(pair, output / "displacement.nii.gz"),
+            "inverse_consistency_mm": json.loads((output / "summary.json").read_text())[
                 "inverse_consistency_mm"
             ]["mean"],
             **vars(median_cost(costs["quicksilver"])),
         },
         "greedy": {
-            **figures_of(pair, peer_image, peer_labels),
+            **figures_of(pair, greedy_image, greedy_labels),
             **folds_of(pair, folder / "greedy_warp.nii.gz"),
             **vars(median_cost(costs["greedy"])),
         },
@@ -70,7 +70,7 @@ def register(
 
 
 def warp_labels(pair: Pair, folder: Path) -> Path | None:
-    """Warp the moving labels with the interpolation that the peer uses."""
+    """Warp the moving labels with the interpolation that greedy uses."""
     if pair.moving_labels is None:
         return None
     output = folder / "nearest_labels.nii.gz"

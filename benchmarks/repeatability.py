@@ -1,4 +1,4 @@
-"""One seed, one momentum: two runs to the bit; one thread and two to single precision."""
+"""Repeatability: equal momenta of two runs; differences between numbers of threads."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from nipype_quicksilver.spatial.transforms import read_displacement
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Register the real pair twice with the same threads and once with one; compare."""
+    """Register the real pair twice with the same number of threads and once with one thread."""
     pair = pairs(work)[-1]
     folder = work / pair.name
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs of a cohort that are killed and resumed: identical bytes, nothing computed twice."""
+"""Runs of a cohort that are killed and resumed: equal images, and nothing is computed twice."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def _write_data_set(folder: Path) -> None:
 
 
 def _write_brain(path: Path, number: int) -> None:
-    """Write a distorted ball with a core, 32 mm wide, which differs with the number."""
+    """Write a distorted ball with a core on a grid of 32 mm, different for each number."""
     random = np.random.default_rng(number)
     x, y, z = np.mgrid[:32, :32, :32] - 15.5
     x, y, z = (a + np.sin(b / 4 + random.uniform(0, 6)) for a, b in ((x, y), (y, z), (z, x)))

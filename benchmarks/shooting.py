@@ -1,7 +1,7 @@
 """The fast shooting compared with the original scheme, on momenta of optimised registrations.
 
-The original scheme itself depends on its grid. `measure_resolved` therefore also runs it on voxels
-of half the size, and returns the distance of each scheme from that result.
+The original scheme depends on its grid too. Therefore `measure_resolved` also runs it on voxels of
+half the size, and returns the distance of each scheme from that result.
 """
 
 import time
@@ -41,9 +41,9 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
 
 
 def measure_resolved(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Compare the smaller one with the original scheme on half the voxel size as well.
+    """Shoot the first momentum by the original scheme on voxels of half the size as well.
 
-    It takes half an hour, and 14 GB.
+    It takes half an hour and 14 GB of memory.
     """
     return _measure(work, runs, threads, resolved=True)
 
@@ -76,7 +76,7 @@ def _measure(work: Path, runs: int, threads: int, *, resolved: bool) -> dict[str
 
 
 def _momentum(pair: Pair, work: Path, threads: int) -> Path:
-    """Return the momentum of a pair, registered unless that was done before."""
+    """Return the momentum of a pair, which is registered if necessary."""
     folder = work / pair.name
     folder.mkdir(exist_ok=True)
     path = folder / "out" / "momentum.nii.gz"
@@ -87,7 +87,7 @@ def _momentum(pair: Pair, work: Path, threads: int) -> Path:
 
 @torch.no_grad()
 def _refined(path: Path) -> torch.Tensor:
-    """Return ``phi^-1`` by the original scheme on half the voxel size, at the voxels' centres.
+    """Return ``phi^-1`` by the original scheme on voxels of half the size, at the original voxels.
 
     It is kept next to the momentum, and reused by the next run.
     """
@@ -154,7 +154,7 @@ def _measure_momentum(
 def _distance(
     inverse: torch.Tensor, other: torch.Tensor | None, inside: torch.Tensor, prefix: str = ""
 ) -> dict[str, float]:
-    """Return the mean and the largest hundredth of the distance between two maps, mm."""
+    """Return the mean and the 99th percentile of the distance between two maps, mm."""
     if other is None or other is inverse:
         return {}
     distance = (inverse - other).norm(dim=1)[inside].numpy()

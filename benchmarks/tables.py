@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 160  # of a file, which has none of its own
+_WIDTH = 160  # characters, of tables in files
 
 
 def show(table: Table) -> None:

@@ -23,7 +23,7 @@ METHODS = ("predict", "correct")
 
 
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
-    """Register a template to bent copies of itself; print and return the figures."""
+    """Register a template to deformed copies of itself; print and return the figures."""
     template = load_template()
     rows: dict[str, Any] = {method: {} for method in METHODS}
     for seed in SEEDS:

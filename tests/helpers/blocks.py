@@ -30,11 +30,11 @@ class Block:
     line : int
         Where it begins.
     language : str
-        What stands after the fence.
+        Language after the fence.
     text : str
-        What stands in it.
+        Its content.
     reason : str
-        Why it is not run; empty where it is.
+        Why it is not run; empty if it is run.
     """
 
     page: str
@@ -69,7 +69,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def expanded(words: list[str]) -> list[str]:
-    """Return words with the names of files in the place of each pattern that has a `*`."""
+    """Return words in which each pattern with a `*` is replaced by the names of files."""
     return [name for word in words for name in (sorted(glob(word)) if "*" in word else [word])]
 
 
@@ -87,7 +87,7 @@ def run_command(words: list[str]) -> None:
     elif words[:2] == ["python", "-m"]:
         subprocess.run([sys.executable, *words[1:]], check=True)
     else:
-        raise AssertionError(f"no way to run '{words[0]}': say above the block why it is not run")
+        raise AssertionError(f"cannot run '{words[0]}': write above the block why it is not run")
 
 
 def run_python(text: str, name: str, namespace: dict) -> None:

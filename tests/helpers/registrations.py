@@ -16,8 +16,8 @@ QUICK = replace(SETTINGS, stages=(Stage(4, 4, 3), Stage(2, 4, 2)))
 def register(fixed, moving, *, settings=QUICK, **options):
     """Register two images by optimisation, without brain extraction, on the CPU."""
     # The pair is far smaller than a head: it is aligned, and has masks or no skull.
-    alone = {"brain_extraction": "none", "affine": None}
-    options = {**alone, "method": "optimize", "device": "cpu", **options}
+    defaults = {"brain_extraction": "none", "affine": None}
+    options = {**defaults, "method": "optimize", "device": "cpu", **options}
     return nipype_quicksilver.register(fixed, moving, settings=settings, **options)
 
 

@@ -1,4 +1,4 @@
-"""Networks of the shipped family, small and untrained: they go along the mean force."""
+"""Small, untrained networks of the architecture of the package: they follow the mean force."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ def subject(number):
 
 
 def analyze(stem, data):
-    """Write an Analyze image of two files, as a scanner's console did: without any world."""
+    """Write an Analyze image of two files, without a world coordinate system."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     image = nib.AnalyzeImage(data, np.diag([-2.0, 2.0, 2.0, 1.0]))
     nib.save(image, f"{stem}.img")

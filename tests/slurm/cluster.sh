@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A SLURM cluster on this machine alone, on its loopback interface, for tests:
+# A SLURM cluster for tests, which consists of this machine, on its loopback interface:
 #
 #     sudo tests/slurm/cluster.sh start FOLDER    # installs SLURM and munge (Debian), starts them
 #     export SLURM_CONF=FOLDER/slurm.conf
@@ -36,7 +36,7 @@ configure() {
     cpus=$(nproc)
     memory=$(awk '/^MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
     mkdir -p "$folder"/{state,spool,log,run}
-    # The node has an imaginary GPU, the file /dev/null, which is assigned to one job at a time.
+    # The node has a simulated GPU, the file /dev/null, which is assigned to one job at a time.
     printf 'NodeName=%s Name=gpu File=/dev/null\n' "$host" >"$folder/gres.conf"
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=quicksilver

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of a cohort on SLURM, on a cluster of this machine that it starts and stops:
+# Starts a SLURM cluster on this machine, runs the tests of a cohort on it, and stops it:
 #
 #     sudo tests/slurm/run.sh [PYTHON]
 #
