@@ -62,9 +62,9 @@ def simulate(folder: Path, number: int, threads: int) -> dict[str, float]:
     images = find_images(source)
     seconds["find"] = time.process_time() - start
     start = time.process_time()
-    settings = CohortOptions.of()
-    jobs = plan(images, settings)
-    init_cohort_wf(jobs=jobs, settings=settings, place=Place(out, source), omp_nthreads=1)
+    options = CohortOptions.of()
+    jobs = plan(images, options)
+    init_cohort_wf(jobs=jobs, options=options, place=Place(out, source), omp_nthreads=1)
     seconds["build"] = time.process_time() - start
     words = ["cohort", source, out, "participant", "--n-procs", threads, "--mem-gb", 100, "--quiet"]
     commands = mock.patch.object(QuicksilverCommand, "_run_interface", _write_outputs)

@@ -1,7 +1,6 @@
 """Fast predictive registration of brain images.
 
-Importing the package is cheap: whatever needs a numerical library is imported when it is first
-asked for.
+Importing the package is fast: numerical libraries are imported at their first use.
 
 Examples
 --------

@@ -102,8 +102,8 @@ INTERPOLATIONS = (
 )
 #: Interpolations that keep the values and the type of label maps.
 LABEL_INTERPOLATIONS = ("GenericLabel", "MultiLabel")
-#: All interpolations of label maps.
-INTERPOLATIONS_OF_LABELS = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
+#: Interpolations that create no new labels.
+LABEL_PRESERVING = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
 #: All interpolations, in the order of the command `apply` and the node `ApplyTransforms`.
 APPLY_INTERPOLATIONS = (*INTERPOLATIONS[:2], *LABEL_INTERPOLATIONS, *INTERPOLATIONS[2:])
 #: Degrees of freedom of an affine.

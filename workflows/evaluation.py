@@ -90,7 +90,7 @@ def init_evaluation_wf(
     methods : sequence of {'LP', 'LPP', 'LPC', 'LPC2', 'LPC3', 'refine', 'LO', 'greedy', 'SyN'}
         Methods to compare; maps are compared with those of LO, if it is among them.
     affine : {'simpleitk', 'none'}
-        How affines are estimated where the pairs have none; ``none``: the headers align them.
+        How affines are estimated if the pairs have none; ``none``: the headers align the images.
     prediction_network, correction_network : path-like, optional
         Checkpoints of the methods that predict; default: those of the package.
     timed_threads : sequence of int

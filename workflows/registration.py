@@ -124,9 +124,9 @@ def init_quicksilver_wf(
     Inputs
     ------
     fixed_image
-        Image that stays where it is.
+        Fixed image: a brain, or a head with a mask.
     moving_image
-        Image that is warped.
+        Moving image, to be warped.
     fixed_image_mask, moving_image_mask
         Brain masks, in the world spaces of the images; default: nonzero voxels.
     fixed_lesion_mask, moving_lesion_mask

@@ -1,4 +1,4 @@
-"""Registration to template spaces, in the place of smriprep's workflow of that name."""
+"""Registration to template spaces, to replace smriprep's workflow of that name."""
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline.engine import JoinNode, Node, Workflow

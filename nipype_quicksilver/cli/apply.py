@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import APPLY_INTERPOLATIONS, INTERPOLATIONS_OF_LABELS
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS, LABEL_PRESERVING
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -193,7 +193,7 @@ def _copy_label_table(args: argparse.Namespace) -> None:
     """Copy the table of names that is next to a label map."""
     from nipype_quicksilver.spatial.files import staged
 
-    if args.interpolation not in INTERPOLATIONS_OF_LABELS:
+    if args.interpolation not in LABEL_PRESERVING:
         return
     table, copy = (_label_table(path) for path in (args.input, args.output))
     if table.is_file() and table != copy and not copy.exists():

@@ -310,7 +310,7 @@ def session(args: argparse.Namespace) -> Iterator[None]:
 
 
 class _OneLine(logging.Formatter):
-    """`quicksilver: message`, with the level where it is a warning or worse."""
+    """Format of the log: `quicksilver: message`, with the level of warnings and errors."""
 
     def __init__(self, *, keep_traceback: bool) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from nipype_quicksilver.spatial.momentum import write_momentum
 from nipype_quicksilver.spatial.records import as_json
 from nipype_quicksilver.spatial.transforms import write_displacement
 
-#: What the demonstration writes in addition to the files of a registration and the pair itself.
+#: Files of the demonstration, in addition to those of a registration and of the pair.
 PICTURE = "demo.png"
 NUMBERS = "demo.json"
 TRUE_DISPLACEMENT = "true_displacement.nii.gz"

@@ -30,7 +30,7 @@ KERNEL = {"alpha": 25.0, "beta": 0.0, "gamma": 1.0, "power": 2.0}
 STEPS = 8
 
 _SPACING = 3.0  # mm
-_MARGIN = 24.0  # mm around the brain, where the deformation fades away
+_MARGIN = 24.0  # mm around the brain, in which the deformation fades
 _WAVELENGTH = 26.0  # mm; shorter waves are damped
 _RIM = 6.0  # mm, over which the momentum fades at the brain's edge
 _MOMENTUM_STD = 7.0  # of a momentum whose largest displacement is about `PEAK`

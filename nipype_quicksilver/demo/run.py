@@ -67,7 +67,7 @@ def run_demo(
         fixed_labels=inputs["fixed_labels"],
         moving_labels=inputs["moving_labels"],
         brain_extraction=NONE,
-        affine=NONE,  # there is none between them, and the truth has none
+        affine=NONE,  # the true deformation includes no affine
         method=method,
         settings=settings,
         device=device,

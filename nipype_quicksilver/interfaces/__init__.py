@@ -1,4 +1,4 @@
-"""Nipype interfaces, named as those of `nipype.interfaces.ants` where they do the same.
+"""Nipype interfaces, named as in `nipype.interfaces.ants` if they have the same purpose.
 
 Numerical libraries are imported when a node runs; torch only in the command that a node starts.
 """

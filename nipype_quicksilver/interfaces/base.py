@@ -192,14 +192,14 @@ class LightInterface(BaseInterface):
 def hash_with_files(
     inputs: BaseTraitedSpec, listed: Any, files: Mapping[str, str], hash_method: str | None
 ) -> Any:
-    """Add files that are no traits to the hash of inputs.
+    """Add files that are not traits to the hash of inputs.
 
     Parameters
     ----------
     inputs : BaseTraitedSpec
         The inputs.
     listed : tuple
-        What their `get_hashval` returns: a list of values, and its digest.
+        Result of their `get_hashval`: a list of values, and its digest.
     files : mapping
         Paths by name.
     hash_method : str or None

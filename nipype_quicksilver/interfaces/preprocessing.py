@@ -33,10 +33,10 @@ class AffineRegistrationInputSpec(CommandInputSpec):
     """Inputs of `AffineRegistration`."""
 
     fixed_image = File(
-        exists=True, mandatory=True, argstr="--fixed %s", desc="brain that stays where it is"
+        exists=True, mandatory=True, argstr="--fixed %s", desc="fixed image, a brain"
     )
     moving_image = File(
-        exists=True, mandatory=True, argstr="--moving %s", desc="brain that is aligned"
+        exists=True, mandatory=True, argstr="--moving %s", desc="moving image, a brain"
     )
     fixed_image_mask = File(
         exists=True, argstr="--fixed-mask %s", desc="its brain mask (default: nonzero voxels)"

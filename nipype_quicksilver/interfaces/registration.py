@@ -34,11 +34,9 @@ _DeclaredInputSpec: Any = spec_of(
 class QuicksilverRegistrationInputSpec(_DeclaredInputSpec):
     """Inputs of `QuicksilverRegistration`: images, and all options of a registration."""
 
-    fixed_image = File(
-        exists=True, mandatory=True, argstr="--fixed %s", desc="image that stays where it is"
-    )
+    fixed_image = File(exists=True, mandatory=True, argstr="--fixed %s", desc="fixed image")
     moving_image = File(
-        exists=True, mandatory=True, argstr="--moving %s", desc="image that is warped"
+        exists=True, mandatory=True, argstr="--moving %s", desc="moving image, to be warped"
     )
     # As in nipype.interfaces.ants, the file of an affine has a trait of its own.
     affine = trait_of(

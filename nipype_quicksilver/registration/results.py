@@ -123,7 +123,7 @@ class Registration:
         return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}
 
     def _write_images(self, folder: Path) -> list[str]:
-        """Write everything but the summary; return the names of what was written."""
+        """Write all files but the summary; return their names in :data:`FILES`."""
         paths = {name: folder / file for name, file in FILES.items()}
         fixed_grid, moving_grid = Grid.from_image(self.fixed), Grid.from_image(self.moving)
         on_fixed = {"warped": self.warped, "log_jacobian": self.log_jacobian}

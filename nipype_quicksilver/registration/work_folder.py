@@ -1,4 +1,4 @@
-"""Intermediate results of registrations, kept under a digest of what they were made from."""
+"""Intermediate results of registrations, stored by a digest of their inputs."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _WARNINGS, _MATRIX = "warnings", "matrix"
 
 
 class WorkFolder:
-    """Brain masks, affines and momenta, kept under a digest of what they were made from.
+    """Brain masks, affines and momenta, stored by a digest of their inputs.
 
     Parameters
     ----------
     folder : path-like or None
-        An existing folder; nothing is kept without one.
+        An existing folder; None to store nothing.
     """
 
     def __init__(self, folder: PathLike | None) -> None:
@@ -59,7 +59,7 @@ class WorkFolder:
         kind: type[Step],
         like: Nifti1Image | None = None,
     ) -> tuple[np.ndarray, Step]:
-        """Return a result and its summary, from the folder if they are there.
+        """Return a result and its summary, from the folder if it contains them.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class WorkFolder:
         clock: Clock,
         progress: Progress | None = None,
     ) -> Fit:
-        """Return a fit, whose momentum is from the folder if it is there.
+        """Return a fit, whose momentum is from the folder if it contains one.
 
         Parameters
         ----------

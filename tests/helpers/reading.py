@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 
 def check_self_contained(page):
-    """Fail where a page loads anything, hides a picture from readers, or repeats an id."""
+    """Fail if a page loads anything, has a picture without description, or repeats an id."""
     for element in page.elements:
         for name in ("src", "srcset", "poster", "data", "action", "background"):
             address = element.attrs.get(name)

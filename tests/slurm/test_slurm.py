@@ -130,14 +130,12 @@ def test_the_example_script(cohort, on_slurm, tmp_path):
 
 
 def test_slurm_gives_a_gpu_node_its_gpu(tmp_path):
-    """The GPU of the cluster is imaginary: the environment of the job is checked."""
+    """The GPU of the cluster is simulated: only the environment of the job is checked."""
     image = CohortImage(tmp_path / "a.nii.gz", "01", None, "sub-01", "T1w")
     image.path.touch()
-    settings = CohortOptions.of(brain_extraction="none")
-    jobs, place = plan([image], settings), Place(tmp_path)
-    workflow = init_cohort_wf(
-        jobs=jobs, settings=settings, place=place, omp_nthreads=2, use_gpu=True
-    )
+    options = CohortOptions.of(brain_extraction="none")
+    jobs, place = plan([image], options), Place(tmp_path)
+    workflow = init_cohort_wf(jobs=jobs, options=options, place=place, omp_nthreads=2, use_gpu=True)
     register = workflow.get_node(f"{jobs[0].name}.register")
     set_job_arguments([register], "SLURM", {"gpu_args": "--partition=gpu"})
     out = tmp_path / "environment.txt"
