@@ -10,7 +10,10 @@ True
 """
 
 import importlib
+import sys
 from typing import Any
+
+from nipype_quicksilver.moved import MovedModules
 
 __version__ = "0.2.0"
 __all__ = ["InputError", "Registration", "__version__", "register"]
@@ -20,6 +23,8 @@ _HOME_OF = {
     "Registration": "nipype_quicksilver.registration",
     "register": "nipype_quicksilver.registration",
 }
+
+sys.meta_path.append(MovedModules())
 
 
 def __getattr__(name: str) -> Any:
