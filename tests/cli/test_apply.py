@@ -248,7 +248,7 @@ def test_unusable_images(dot, shift_file, grid, save, tmp_path, refused):
     refused(*start, none, *end, output, message="none.nii.gz")
     refused(*start, text, *end, output, message="text.nii.gz")
     refused(*start, image, "--reference", text, "--output", output, message="text.nii.gz")
-    refused(*start, image, "--output", output, message="give it by --reference")
+    refused(*start, image, "--output", output, message="by --reference")
     refused(*start, image, *end, tmp_path / "out.mgz", message="must end in .nii or .nii.gz")
     refused(*start, image, *end, tmp_path / "no" / "out.nii", message="create it first")
     refused(*start, image, *end, output, "--interpolation", "Cubic", message="Cubic")
