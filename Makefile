@@ -60,7 +60,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	rm -rf $(LAYOUT) && mkdir -p $(LAYOUT)
 	cp -r nipype_quicksilver $(LAYOUT) && cp -r workflows $(LAYOUT)/nipype_quicksilver
-	cd $(LAYOUT) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(LAYOUT) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache
 	cd $(LAYOUT) && $(abspath $(BIN))/lint-imports $(CURDIR)/pyproject.toml
 
 docs: $(INSTALLED_DOCS)

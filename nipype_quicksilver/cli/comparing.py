@@ -154,19 +154,20 @@ def _workflow(args: argparse.Namespace, pairs: list[Pair], use_gpu: bool) -> Any
     from nipype_quicksilver.networks.checkpoint import load_checkpoint
     from nipype_quicksilver.workflows import init_evaluation_wf
 
-    networks = {f"{role}_network": None for role in ROLES}
-    for name in networks:
-        if (file := getattr(args, name)) is not None:
+    def checked(file: Path | None) -> Path | None:
+        if file is not None:
             load_checkpoint(file)
-            networks[name] = file.absolute()
+        return None if file is None else file.absolute()
+
     return init_evaluation_wf(
         pairs=pairs,
         omp_nthreads=args.num_threads,
         methods=args.methods or DEFAULT,
         affine=args.affine or AFFINES[0],
         timed_threads=_powers_of_two(args.n_procs) if args.time_prediction else (),
+        prediction_network=checked(args.prediction_network),
+        correction_network=checked(args.correction_network),
         use_gpu=use_gpu,
-        **networks,
     )
 
 

@@ -50,11 +50,6 @@ def determinant(matrix: torch.Tensor) -> torch.Tensor:
     return (a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))[:, None]
 
 
-def jacobian_determinant(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
-    """Return ``det D(id + u)`` by central differences, (B, 1, X, Y, Z)."""
-    return determinant(jacobian(displacement, spacing))
-
-
 def corner_determinants(displacement: torch.Tensor, spacing: Spacing = 1.0) -> torch.Tensor:
     """Return the Jacobians at the eight corners of every cell, by one-sided differences.
 

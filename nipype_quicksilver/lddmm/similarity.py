@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-
 # Standard deviation, in normalised intensities, below which a window counts as flat.
 FLOOR = 1e-3
 
