@@ -13,6 +13,7 @@ from benchmarks import (
     extraction,
     gpu,
     heads,
+    manual,
     multiatlas,
     plugins,
     prediction,
@@ -25,6 +26,8 @@ from benchmarks import (
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
+    "manual": manual.measure,
+    "manual-cc": manual.measure_with_slow,
     "registration": registration.measure,
     "prediction": prediction.measure,
     "shooting": shooting.measure,

@@ -35,6 +35,10 @@ STRUCTURES = (
     *(41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60),
 )
 
+# The cortical regions of neuromorphometrics.
+_UNUSED = {110, 111, 126, 127, 130, 131, 158, 159, 188, 189}
+CORTICAL_REGIONS = tuple(code for code in range(100, 208) if code not in _UNUSED)
+
 SUBJECTS = ("13", "14", "15", "16")
 
 
@@ -71,6 +75,26 @@ def real_pair() -> Pair:
     """Return the pair of real brains."""
     brains = data_folder() / "brains"
     return Pair("real", brains / "oasis-a_T1w.nii.gz", brains / "oasis-b_T1w.nii.gz")
+
+
+def manual_pairs() -> list[Pair]:
+    """Return pairs of the real brains with labels drawn by hand, in the order of their names."""
+    images = sorted((data_folder() / "real" / "manual").glob("*_T1w.nii.gz"))
+    return [
+        Pair(
+            f"{fixed.name.split('_')[0]}-{moving.name.split('_')[0]}",
+            *(fixed, moving),
+            *(path.with_name(path.name.replace("T1w", "dseg-aseg")) for path in (fixed, moving)),
+        )
+        for fixed, moving in zip(images[::2], images[1::2], strict=True)
+    ]
+
+
+def with_cortical_regions(pair: Pair) -> Pair:
+    """Return one of these pairs with the labels that have cortical regions."""
+    paths = (pair.fixed, pair.moving)
+    labels = [p.with_name(p.name.replace("T1w", "dseg-neuromorphometrics")) for p in paths]
+    return Pair(pair.name, *paths, *labels)
 
 
 def synthesize(work: Path, subject: str, contrast: str = "T1w") -> tuple[Path, Path]:

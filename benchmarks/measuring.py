@@ -25,8 +25,10 @@ class Cost:
     memory: float
 
 
-def run(command: Sequence[str | os.PathLike], threads: int = 2) -> Cost:
-    """Run a command and return its cost, as the operating system accounts for it."""
+def run(
+    command: Sequence[str | os.PathLike], threads: int = 2, folder: Path | None = None
+) -> Cost:
+    """Run a command, in a folder, and return its cost as the operating system accounts for it."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -34,7 +36,7 @@ def run(command: Sequence[str | os.PathLike], threads: int = 2) -> Cost:
     }
     start = time.monotonic()
     process = subprocess.Popen(
-        [str(word) for word in command], env=environment, stdout=subprocess.DEVNULL
+        [str(word) for word in command], env=environment, stdout=subprocess.DEVNULL, cwd=folder
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -52,9 +54,9 @@ def median_cost(costs: Sequence[Cost]) -> Cost:
     return Cost(*(float(np.median([getattr(c, n) for c in costs])) for n in Cost.__annotations__))
 
 
-def mean_dice(fixed: Path, warped: Path) -> float:
+def mean_dice(fixed: Path, warped: Path, structures: Sequence[int] = STRUCTURES) -> float:
     """Return the mean Dice coefficient over the structures of two label files on one grid."""
-    overlap = label_overlap(read_labels(fixed), read_labels(warped), STRUCTURES)
+    overlap = label_overlap(read_labels(fixed), read_labels(warped), structures)
     assert overlap.mean.dice is not None
     return overlap.mean.dice
 
