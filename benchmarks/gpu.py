@@ -12,9 +12,10 @@ from rich.table import Table
 from benchmarks.data import real_pair
 from benchmarks.tables import show
 from nipype_quicksilver.execution.provenance import Clock
+from nipype_quicksilver.methods import METHODS
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
-from nipype_quicksilver.options import METHODS, completed
+from nipype_quicksilver.options import completed
 from nipype_quicksilver.registration.alignment import Context, to_aligned_brains
 from nipype_quicksilver.registration.fit import find_momentum
 from nipype_quicksilver.registration.method import choose_method

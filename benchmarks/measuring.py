@@ -25,9 +25,7 @@ class Cost:
     memory: float
 
 
-def run(
-    command: Sequence[str | os.PathLike], threads: int = 2, folder: Path | None = None
-) -> Cost:
+def run(command: Sequence[str | os.PathLike], threads: int = 2, folder: Path | None = None) -> Cost:
     """Run a command, in a folder, and return its cost as the operating system accounts for it."""
     environment = {
         **os.environ,

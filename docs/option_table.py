@@ -1,6 +1,8 @@
-"""Print the table of `docs/options.md`: which door knows which option, from the declarations."""
+"""Print the tables of `docs/options.md` from the declarations of the options."""
 
-from nipype_quicksilver.declarations import Option
+from collections.abc import Iterable, Sequence
+
+from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.options import OPTIONS, SCAN_FILES
 
 DOORS = ("command", "Python", "node", "workflow", "cohort")
@@ -53,13 +55,34 @@ RUNS = (
 )
 
 
-def table() -> str:
-    """Return the table as Markdown."""
-    rows = [HEADS, ("---",) * len(HEADS)]
-    rows += [_option(option) for option in OPTIONS.values()]
+def doors() -> str:
+    """Return the table of the doors that know each option."""
+    rows = [_option(option) for option in OPTIONS.values()]
     rows += [_file(option) for option in SCAN_FILES.values()]
-    rows += RUNS
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _markdown(HEADS, [*rows, *RUNS])
+
+
+def meanings() -> str:
+    """Return the table of the values and meanings of each option."""
+    rows = [_meaning(option) for option in (*OPTIONS.values(), *SCAN_FILES.values())]
+    return _markdown(("option", "values", "default", "meaning"), rows)
+
+
+def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (heads, ["---"] * len(heads), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _meaning(option: Option) -> tuple[str, ...]:
+    values = {
+        Kind.FILE: ["a file"],
+        Kind.COUNT: [f"a whole number of at least {option.least}"],
+        Kind.COUNTS: [f"whole numbers of at least {option.least}"],
+        Kind.FLAG: ["yes or no"],
+    }.get(option.kind, [f"`{name}`" for name in option.choices])
+    values += ["a file"] if option.kind is Kind.NAME_OR_FILE else []
+    default = "" if option.default in (None, False) else f"`{option.default}`"
+    return f"`{option.flag}`", ", ".join(values), default, option.help
 
 
 def _option(option: Option) -> tuple[str, ...]:
@@ -82,4 +105,4 @@ def _file(option: Option) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(meanings(), doors(), sep="\n\n")

@@ -43,7 +43,7 @@ class Option:
     node : str
         Name of the trait of a node; empty if it is the same as in Python.
     method : str
-        Attribute of `options.MethodTraits` that is true for the methods that use the option; empty
+        Attribute of `methods.MethodTraits` that is true for the methods that use the option; empty
         if all methods use it.
     needs : str
         Name of another option that this one requires; empty if there is none.

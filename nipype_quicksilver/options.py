@@ -8,7 +8,7 @@ module loads the standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypedDict, cast
@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypedDict, cast
 from nipype_quicksilver.declarations import Kind, Option, declared
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.settings import MEASURES, SCHEDULES, Settings
+from nipype_quicksilver.methods import METHODS, methods_that
 from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
     BRAIN_EXTRACTION_TOOLS,
@@ -23,77 +24,6 @@ from nipype_quicksilver.tools import (
     SIMPLEITK,
     ExternalTool,
 )
-
-
-@dataclass(frozen=True)
-class MethodTraits:
-    """Steps of a method that estimates the momentum.
-
-    Attributes
-    ----------
-    help : str
-        Help text: one phrase.
-    predicts, corrects, optimizes : bool
-        Whether a network predicts the momentum, whether the prediction is corrected, and whether
-        the momentum is optimised.
-    schedule : str
-        Schedule of the optimisation, a key of `lddmm.settings.SCHEDULES`; empty without an
-        optimisation.
-    """
-
-    help: str
-    predicts: bool = False
-    corrects: bool = False
-    optimizes: bool = False
-    schedule: str = ""
-
-
-#: Methods that estimate the momentum; the first one is the default.
-METHODS: Mapping[str, MethodTraits] = MappingProxyType(
-    {
-        "correct": MethodTraits(
-            "predicted by a network and corrected by a second one (LPC)",
-            predicts=True,
-            corrects=True,
-        ),
-        "predict": MethodTraits("predicted by a network (LP)", predicts=True),
-        "refine": MethodTraits(
-            "predicted, corrected, and then optimised",
-            predicts=True,
-            corrects=True,
-            optimizes=True,
-            schedule="refine",
-        ),
-        "optimize": MethodTraits("optimised from zero (LO)", optimizes=True, schedule="full"),
-    }
-)
-
-
-def method_that(*, predicts: bool = False, corrects: bool = False, optimizes: bool = False) -> str:
-    """Return the name of the method with exactly these steps.
-
-    Parameters
-    ----------
-    predicts, corrects, optimizes : bool
-        Steps, see :class:`MethodTraits`.
-
-    Returns
-    -------
-    str
-        A key of :data:`METHODS`.
-
-    Examples
-    --------
-    >>> method_that(predicts=True, corrects=True)
-    'correct'
-    """
-    wanted = (predicts, corrects, optimizes)
-    return next(
-        name
-        for name, traits in METHODS.items()
-        if (traits.predicts, traits.corrects, traits.optimizes) == wanted
-    )
-
 
 #: Interpolations of images, named as in ANTs.
 INTERPOLATIONS = (
@@ -185,7 +115,7 @@ class RegistrationOptions(TypedDict, total=False):
     corrections: Annotated[
         int | None,
         Option(
-            "number of corrections of the prediction, for correct and refine (default: 1)",
+            f"number of corrections of the prediction, for {methods_that('corrects')} (default: 1)",
             kind=Kind.COUNT,
             method="corrects",
         ),
@@ -342,28 +272,6 @@ def check_method(name: str, options: Mapping[str, Any]) -> None:
                 f"method '{name}' does not use {option.title}; leave it out, or choose "
                 f"{methods_that(option.method)}"
             )
-
-
-def methods_that(trait: str) -> str:
-    """Return the names of the methods with a step, as a phrase for messages.
-
-    Parameters
-    ----------
-    trait : str
-        Attribute of :class:`MethodTraits`.
-
-    Returns
-    -------
-    str
-        The names, separated by commas and "or".
-
-    Examples
-    --------
-    >>> methods_that("predicts")
-    'correct, predict or refine'
-    """
-    *names, last = (name for name, traits in METHODS.items() if getattr(traits, trait))
-    return f"{', '.join(names)} or {last}"
 
 
 _SCAN_FILES = {

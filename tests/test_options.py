@@ -16,16 +16,8 @@ from nipype_quicksilver.cli import arguments
 from nipype_quicksilver.cli.main import build_parser
 from nipype_quicksilver.declarations import Kind, Option, declared
 from nipype_quicksilver.interfaces.base import CommandInputSpec, QuicksilverCommand, spec_of
-from nipype_quicksilver.options import (
-    DOF,
-    METHODS,
-    OPTIONS,
-    SCAN_FILES,
-    RegistrationOptions,
-    completed,
-    method_that,
-    methods_that,
-)
+from nipype_quicksilver.methods import METHODS, method_that, methods_that
+from nipype_quicksilver.options import DOF, OPTIONS, SCAN_FILES, RegistrationOptions, completed
 from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS
 from nipype_quicksilver.workflows import init_quicksilver_wf
 
@@ -197,6 +189,36 @@ def used_by(option, method):
     return not option.method or getattr(METHODS[method], option.method)
 
 
+def inputs_of_nodes(workflow):
+    """All inputs of all nodes, which an option must change if it is to have an effect."""
+    nodes = (workflow.get_node(name) for name in workflow.list_node_names())
+    return {
+        (node.name, name): value
+        for node in nodes
+        for name, value in node.inputs.get().items()
+        if isdefined(value)
+    }
+
+
+@pytest.mark.parametrize(
+    "option",
+    [option for option in OPTIONS.values() if "workflow" not in option.without],
+    ids=lambda option: option.name,
+)
+def test_every_option_changes_the_workflow(option, tiny_networks):
+    """An option that no node gets would be accepted and ignored."""
+    method = next(name for name in METHODS if used_by(option, name))
+    start = {"method": method, **({option.needs: 2} if option.needs else {})}
+    value = next(value for _, value in values_of(option) if value != option.default)
+    if option.kind is Kind.FILE:
+        value = tiny_networks[option.name]
+    if option.name == "template":
+        value = "MNI152"
+    before = inputs_of_nodes(init_quicksilver_wf(omp_nthreads=1, **start))
+    after = inputs_of_nodes(init_quicksilver_wf(omp_nthreads=1, **{**start, option.name: value}))
+    assert after != before
+
+
 def test_options_reach_the_nodes_of_the_workflow(tiny_networks):
     wf = init_quicksilver_wf(
         omp_nthreads=1,
@@ -247,7 +269,7 @@ def test_options_without_use_are_refused(method, option):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "guess"}, "method 'guess' is unknown; give correct, predict, refine, optimize"),
+        ({"method": "guess"}, f"method 'guess' is unknown; give {', '.join(METHODS)}"),
         ({"similarity": "mi", "method": "optimize"}, "similarity 'mi' is unknown"),
         ({"interpolation": "GenericLabel"}, "interpolation 'GenericLabel' is unknown"),
         ({"brain_extraction": "guess"}, "brain extraction 'guess' is unknown"),

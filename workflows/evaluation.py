@@ -87,8 +87,9 @@ def init_evaluation_wf(
         the same optional files.
     omp_nthreads : int
         Number of threads of each node that can use several.
-    methods : sequence of {'LP', 'LPP', 'LPC', 'LPC2', 'LPC3', 'refine', 'LO', 'greedy', 'SyN'}
-        Methods to compare; maps are compared with those of LO, if it is among them.
+    methods : sequence of str
+        Methods to compare, of `evaluation.methods.METHODS`; their maps are compared with those
+        of LO, if it is among them.
     affine : {'simpleitk', 'none'}
         How affines are estimated if the pairs have none; ``none``: the headers align the images.
     prediction_network, correction_network : path-like, optional

@@ -20,14 +20,8 @@ from nipype_quicksilver.interfaces import (
     ShootGeodesic,
 )
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import (
-    AUTO,
-    METHODS,
-    NONE,
-    OPTIONS,
-    RegistrationOptions,
-    completed,
-)
+from nipype_quicksilver.methods import METHODS
+from nipype_quicksilver.options import AUTO, NONE, OPTIONS, RegistrationOptions, completed
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.finishing import (
     connect_images,

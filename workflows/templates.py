@@ -6,7 +6,7 @@ from nipype.pipeline.engine import JoinNode, Node, Workflow
 from nipype_quicksilver import __version__
 from nipype_quicksilver.interfaces import QuicksilverRegistration
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import method_that
+from nipype_quicksilver.methods import method_that
 
 #: Name of this step in smriprep, for niworkflows' `splice_workflow`.
 TAG = "anat.register-template"

@@ -14,9 +14,10 @@ from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.progress import comparison_progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.evaluation.datasets import DATASETS
-from nipype_quicksilver.evaluation.methods import AFFINES, DEFAULT, METHODS
+from nipype_quicksilver.evaluation.methods import AFFINES, DEFAULT, METHODS, OWN
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
 from nipype_quicksilver.options import ROLES
+from nipype_quicksilver.tools import PEERS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,9 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
         nargs="+",
         choices=METHODS,
         metavar="METHOD",
-        help="LP: predict; LPC, LPC2, LPC3: correct once, twice, three times; LPP: correct with "
-        "the prediction network; refine; LO: optimize; greedy and SyN (ANTs) if they are "
-        f"installed (default: {' '.join(DEFAULT)})",
+        help="; ".join(f"{name}: {own.help}" for name, own in OWN.items())
+        + f"; {', '.join(PEERS)}, if they are installed (default: {' '.join(DEFAULT)})",
     )
     group.add_argument(
         "--max-pairs",

@@ -11,7 +11,8 @@ from nipype_quicksilver.cohort.images import CohortImage, find_images
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.resources import LOCAL, visible_gpus
-from nipype_quicksilver.options import METHODS, MNI152, OPTIONS
+from nipype_quicksilver.methods import METHODS
+from nipype_quicksilver.options import MNI152, OPTIONS
 from nipype_quicksilver.preprocessing.templates import find_template, is_template
 from nipype_quicksilver.registration.method import choose_settings
 from nipype_quicksilver.spatial.files import check_readable
@@ -25,7 +26,7 @@ def default_similarity(method: str, fixed: str, suffix: str) -> str | None:
     Parameters
     ----------
     method : str
-        A key of :data:`nipype_quicksilver.options.METHODS`.
+        A key of :data:`nipype_quicksilver.methods.METHODS`.
     fixed : str
         What the images are registered to.
     suffix : {'T1w', 'T2w'}

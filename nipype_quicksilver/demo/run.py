@@ -43,8 +43,8 @@ def run_demo(
         The images and the deformation between them.
     inputs : dict
         Their files, as :meth:`Pair.write` returns them; the registration reads only these.
-    method : {'correct', 'predict', 'refine', 'optimize'}
-        Of the registration, as in :func:`nipype_quicksilver.register`.
+    method : str
+        A key of `methods.METHODS`; of the registration, as in :func:`nipype_quicksilver.register`.
     settings : Settings, optional
         Of the optimisation; default: those of the method.
     device : torch.device or str

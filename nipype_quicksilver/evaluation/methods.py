@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nipype_quicksilver import options
 from nipype_quicksilver.data import shipped_networks
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.methods import METHODS as REGISTRATION_METHODS
 from nipype_quicksilver.tools import PEERS, SIMPLEITK
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class OwnMethod:
     Attributes
     ----------
     method : str
-        A key of `options.METHODS`.
+        A key of `methods.METHODS`.
     corrections : int or None
         Number of corrections; None for the default.
     corrects_itself : bool
@@ -36,6 +37,16 @@ class OwnMethod:
     method: str
     corrections: int | None = None
     corrects_itself: bool = False
+
+    @property
+    def help(self) -> str:
+        """What it is to `quicksilver register`, such as ``correct, 2 corrections``."""
+        parts = [self.method]
+        if self.corrections is not None:
+            parts.append(f"{self.corrections} corrections")
+        if self.corrects_itself:
+            parts.append("by the prediction network")
+        return ", ".join(parts)
 
 
 #: The methods of this package.
@@ -127,7 +138,7 @@ def node_inputs(
     {'method': 'correct', 'corrections': 2}
     """
     own = OWN[name]
-    traits = options.METHODS[own.method]
+    traits = REGISTRATION_METHODS[own.method]
     inputs: dict[str, Any] = {"method": own.method}
     if own.corrections is not None:
         inputs["corrections"] = own.corrections

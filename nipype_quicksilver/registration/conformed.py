@@ -11,7 +11,8 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock, versions
-from nipype_quicksilver.options import RegistrationOptions, completed, method_that
+from nipype_quicksilver.methods import method_that
+from nipype_quicksilver.options import RegistrationOptions, completed
 from nipype_quicksilver.registration.fit import Fit, find_momentum, settings_of_initial
 from nipype_quicksilver.registration.method import Method, choose_method
 from nipype_quicksilver.registration.pair import Pair, Scan, ScanFiles, paths_of, read_pair

@@ -12,7 +12,7 @@ import numpy as np
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock, thread_counts
-from nipype_quicksilver.options import methods_that
+from nipype_quicksilver.methods import methods_that
 from nipype_quicksilver.registration.method import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import (

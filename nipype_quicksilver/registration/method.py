@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import METHODS, MethodTraits, RegistrationOptions, methods_that
+from nipype_quicksilver.methods import METHODS, MethodTraits, methods_that
+from nipype_quicksilver.options import RegistrationOptions
 
 if TYPE_CHECKING:
     from nipype_quicksilver.lddmm.settings import Settings
@@ -21,7 +22,7 @@ class Method:
     Attributes
     ----------
     name : str
-        A key of `options.METHODS`.
+        A key of `methods.METHODS`.
     settings : Settings
         Of the optimisation.
     predictor : Predictor or None

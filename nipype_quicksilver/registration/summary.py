@@ -109,7 +109,7 @@ class Parameters:
     Attributes
     ----------
     method : str
-        A key of `options.METHODS`.
+        A key of `methods.METHODS`.
     networks, corrections, samples
         Of the prediction; None without a prediction.
     stages, similarity, regularization, learning_rate, largest_step, tolerance

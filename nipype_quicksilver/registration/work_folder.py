@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -155,12 +155,17 @@ def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed
     if method.traits.optimizes:
         parts.append(asdict(method.settings))
     if method.predictor is not None:
-        seeds = [seed] if method.samples else []
         # The card contains the number of steps of a network, which changes the momentum.
         for file in method.predictor.files:
             parts += [Path(file), card_path(file)]
-        parts += [method.corrections, method.samples, *seeds]
-    return parts
+    numbers = [getattr(method, name) for name in _names_of_numbers(method)]
+    return [*parts, *numbers, *([seed] if method.samples else [])]
+
+
+def _names_of_numbers(method: Method) -> list[str]:
+    """Return the fields of a method that are not looked at one by one, also later ones."""
+    apart = ("name", "settings", "predictor")
+    return [field.name for field in fields(method) if field.name not in apart]
 
 
 def _marked(fit: Fit, *, reused: bool) -> Fit:

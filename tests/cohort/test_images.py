@@ -123,5 +123,7 @@ def test_a_lesion_mask_in_a_table(tmp_path):
     table.write_text("participant_id\timage\tlesion_mask\n01\ta.nii.gz\tlesion.nii.gz\n")
     assert find_images(table)[0].lesion_mask == tmp_path / "lesion.nii.gz"
     table.write_text("participant_id\timage\tlesion_mask\n01\ta.nii.gz\tnothing.nii.gz\n")
-    with pytest.raises(InputError, match=r"nothing\.nii\.gz: no such file; correct the lesion_mask"):
+    with pytest.raises(
+        InputError, match=r"nothing\.nii\.gz: no such file; correct the lesion_mask"
+    ):
         find_images(table)

@@ -11,7 +11,8 @@ import nipype_quicksilver
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.settings import REFINEMENT_STAGES, SCHEDULES, Settings, Stage
-from nipype_quicksilver.options import METHODS, completed
+from nipype_quicksilver.methods import METHODS, methods_that
+from nipype_quicksilver.options import completed
 from nipype_quicksilver.registration.conformed import optimize_files, predict_files
 from nipype_quicksilver.registration.method import choose_method, choose_settings
 from nipype_quicksilver.registration.pair import ScanFiles
@@ -74,7 +75,9 @@ def opposite(pair, tmp_path_factory):
 def test_a_method_has_what_it_uses():
     chosen = {name: choose_method(completed({"method": name})) for name in METHODS}
     corrections = {name: method.corrections for name, method in chosen.items() if method.predictor}
-    assert corrections == {"correct": 1, "predict": 0, "refine": 1}
+    assert corrections == {
+        name: int(traits.corrects) for name, traits in METHODS.items() if traits.predicts
+    }
     assert len(chosen["correct"].predictor.files) == 2
     assert len(chosen["predict"].predictor.files) == 1
     assert chosen["refine"].settings == SCHEDULES["refine"]
@@ -278,7 +281,9 @@ def test_options_that_do_not_fit_are_refused(register, tiny_networks, tmp_path):
         register(uncertainty_components=True)
     with pytest.raises(InputError, match=r"missing.safetensors: no such file"):
         register(prediction_network=tmp_path / "missing.safetensors")
-    with pytest.raises(InputError, match=r"does not use settings; .* choose refine or optimize"):
+    with pytest.raises(
+        InputError, match=f"does not use settings; .* choose {methods_that('optimizes')}"
+    ):
         register(settings=Settings(similarity="mind"))
     with pytest.raises(InputError, match="does not use prediction network"):
         register("optimize")
