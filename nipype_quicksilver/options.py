@@ -248,6 +248,21 @@ def completed(options: RegistrationOptions) -> RegistrationOptions:
     return cast(RegistrationOptions, chosen)
 
 
+def described(options: RegistrationOptions) -> dict[str, Any]:
+    """Return the options that are not None, as JSON can hold them.
+
+    Examples
+    --------
+    >>> described({"prediction_network": Path("a.safetensors"), "iterations": None})
+    {'prediction_network': 'a.safetensors'}
+    """
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
 def check_method(name: str, options: Mapping[str, Any]) -> None:
     """Raise an error if a method is unknown, or does not use one of the options.
 

@@ -16,7 +16,7 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import MNI152, OPTIONS, RegistrationOptions, completed
+from nipype_quicksilver.options import MNI152, OPTIONS, RegistrationOptions, completed, described
 
 #: Value of `CohortOptions.fixed` with which every image is registered to every other one.
 PAIRWISE = "pairwise"
@@ -95,11 +95,8 @@ class CohortOptions:
     def described(self) -> dict[str, Any]:
         """Return the options that are not None, as JSON can hold them."""
         own = {"fixed": self.fixed, "fixed_labels": self.fixed_labels}
-        return {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in (own | dict(self.registration)).items()
-            if value is not None
-        }
+        named = {name: value for name, value in own.items() if value is not None}
+        return {**named, **described(self.registration)}
 
     def files(self) -> list[Path]:
         """Return the files that the options name."""

@@ -11,7 +11,7 @@ from nipype_quicksilver.declarations import documents
 from nipype_quicksilver.execution.devices import select_device
 from nipype_quicksilver.execution.processes import return_freed_memory
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings, versions
-from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions, completed
+from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions, completed, described
 from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration.alignment import (
     Context,
@@ -139,6 +139,7 @@ def register(
         preprocessing=preprocessing,
         affine_matrix=pair.matrix.tolist(),
         sha256=inputs.hashes,
+        options=described(chosen),
         started=started.isoformat(timespec="seconds"),
         warnings=messages,
     )

@@ -276,6 +276,8 @@ class RegistrationSummary(MomentumSummary):
         4x4, maps fixed to moving points, RAS mm.
     sha256 : dict
         Of each input by name; a list for the networks.
+    options : dict
+        All options of the registration that are not None, by name.
     started : str
         When the registration started (UTC, ISO 8601).
     warnings : list of str
@@ -292,6 +294,7 @@ class RegistrationSummary(MomentumSummary):
     preprocessing: Preprocessing
     affine_matrix: list[list[float]]
     sha256: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
     started: str
     warnings: list[str]
     command: str | None = None

@@ -107,6 +107,7 @@ def _provenance(summary: RegistrationSummary) -> list[dict[str, Any]]:
     known = hashes.get("networks", [None] * len(networks))
     for file, digest in zip(networks, known, strict=False):
         rows.append(("Network", _file(file, digest)))
+    rows.append(("Options", [f"{name}: {value}" for name, value in summary.options.items()]))
     rows.append(("Parameters", [f"{name}: {value}" for name, value in parameters.items()]))
     rows.append(("Preprocessing", _preprocessing(summary.preprocessing)))
     grids = {"Working grid": summary.working_grid, "Velocity grid": summary.velocity_grid}
