@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.options import OPTIONS, SCAN_FILES
 
-DOORS = ("command", "Python", "node", "workflow", "cohort")
+INTERFACES = ("command", "Python", "node", "workflow", "cohort")
 HEADS = (
     "option",
     "`quicksilver register`",
@@ -55,8 +55,8 @@ RUNS = (
 )
 
 
-def doors() -> str:
-    """Return the table of the doors that know each option."""
+def interfaces() -> str:
+    """Return the table of the interfaces that have each option."""
     rows = [_option(option) for option in OPTIONS.values()]
     rows += [_file(option) for option in SCAN_FILES.values()]
     return _markdown(HEADS, [*rows, *RUNS])
@@ -81,7 +81,7 @@ def _meaning(option: Option) -> tuple[str, ...]:
         Kind.FLAG: ["yes or no"],
     }.get(option.kind, [f"`{name}`" for name in option.choices])
     values += ["a file"] if option.kind is Kind.NAME_OR_FILE else []
-    default = "" if option.default in (None, False) else f"`{option.default}`"
+    default = "" if option.default is None or option.default is False else f"`{option.default}`"
     return f"`{option.flag}`", ", ".join(values), default, option.help
 
 
@@ -93,7 +93,9 @@ def _option(option: Option) -> tuple[str, ...]:
         "workflow": option.name,
         "cohort": option.flag,
     }
-    return option.title, *(option.without.get(door) or f"`{names[door]}`" for door in DOORS)
+    return option.title, *(
+        option.without.get(interface) or f"`{names[interface]}`" for interface in INTERFACES
+    )
 
 
 def _file(option: Option) -> tuple[str, ...]:
@@ -105,4 +107,4 @@ def _file(option: Option) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    print(meanings(), doors(), sep="\n\n")
+    print(meanings(), interfaces(), sep="\n\n")

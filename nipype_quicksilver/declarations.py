@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from numbers import Integral
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from nipype_quicksilver.errors import InputError
+
+# Devices of torch; the choices of an option show them to users.
+_DEVICE = r"auto|cpu|cuda(:[0-9]+)?"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +28,7 @@ class Kind(Enum):
     COUNT = "a whole number"
     COUNTS = "whole numbers"
     FLAG = "yes or no"
+    DEVICE = "a device of torch"
 
 
 @dataclass(frozen=True)
@@ -90,16 +97,34 @@ class Option:
         Raises
         ------
         InputError
-            If the name is unknown or a number is too small; the message lists what is allowed.
+            If the value is of another kind, the name is unknown or a number is too small; the
+            message says what is allowed.
         """
         if value is None:
             return
-        if self.kind is Kind.NAME and value not in self.choices:
+        if self.kind is Kind.NAME:
+            self._check_name(value, value in self.choices)
+        elif self.kind is Kind.DEVICE:
+            self._check_name(value, re.fullmatch(_DEVICE, str(value)) is not None)
+        elif self.kind is Kind.COUNT:
+            self._check_number(value)
+        elif self.kind is Kind.COUNTS:
+            if not isinstance(value, (tuple, list)):
+                raise InputError(f"{self.title} {value!r}: give a whole number for each stage")
+            for number in value:
+                self._check_number(number)
+        elif self.kind is Kind.FLAG and not isinstance(value, bool):
+            raise InputError(f"{self.title} {value!r}: give True or False")
+
+    def _check_name(self, value: Any, allowed: bool) -> None:
+        if not allowed:
             raise InputError(f"{self.title} '{value}' is unknown; give {', '.join(self.choices)}")
-        numbers = {Kind.COUNT: (value,), Kind.COUNTS: value}.get(self.kind, ())
-        for number in numbers:
-            if number < self.least:
-                raise InputError(f"{self.title} {number}: give at least {self.least}")
+
+    def _check_number(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise InputError(f"{self.title} {value!r}: give a whole number")
+        if int(value) < self.least:
+            raise InputError(f"{self.title} {value}: give at least {self.least}")
 
     def is_name(self, value: object) -> bool:
         """Return whether a value of the kind `NAME_OR_FILE` is one of the names."""
@@ -139,6 +164,7 @@ def numpydoc(option: Option) -> str:
     names = f"{{{', '.join(map(repr, option.choices))}}}"
     types = {
         Kind.NAME: names,
+        Kind.DEVICE: "str or torch.device",
         Kind.FILE: "path-like",
         Kind.NAME_OR_FILE: f"{names} or path-like",
         Kind.COUNT: "int",
@@ -156,7 +182,9 @@ def numpydoc(option: Option) -> str:
 
 
 def documents(options: Mapping[str, Option]) -> Callable[[Function], Function]:
-    """Return a decorator that replaces ``{options}`` in a docstring by entries of options.
+    """Return a decorator that documents the options of a function that takes ``**options``.
+
+    They replace ``{options}`` in its docstring, and ``**options`` in its signature.
 
     Parameters
     ----------
@@ -173,6 +201,15 @@ def documents(options: Mapping[str, Option]) -> Callable[[Function], Function]:
         if function.__doc__:
             entries = "\n".join(numpydoc(option) for option in options.values())
             function.__doc__ = function.__doc__.replace("{options}", entries.strip())
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        parameters = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+            for name, option in options.items()
+        ]
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *parameters]
+        )
         return function
 
     return decorate

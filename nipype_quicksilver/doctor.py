@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 from nipype_quicksilver.data import data_file
+from nipype_quicksilver.options import DEVICE
 from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
     ANTS_BRAIN_EXTRACTION,
@@ -83,7 +84,7 @@ class Finding:
     state: str = GOOD
 
 
-def examine(work_dir: Path | None = None, device: str = "auto") -> list[Finding]:
+def examine(work_dir: Path | None = None, device: str = DEVICE.default) -> list[Finding]:
     """Check everything, and test shooting and registration.
 
     Parameters
@@ -212,21 +213,25 @@ def _space(folder: Path) -> list[Finding]:
 
 def _tools() -> list[Finding]:
     return [
-        *(_tool("external tools", tool.title, tool.program, tool.package) for tool in TOOLS),
-        *(_tool("optional", title, program=name) for title, name in OPTIONAL_PROGRAMS.items()),
-        *(_tool("optional", title, module=name) for title, name in OPTIONAL_MODULES.items()),
+        *map(_external_tool, TOOLS),
+        *(_optional(title, shutil.which(name), name) for title, name in OPTIONAL_PROGRAMS.items()),
+        *(_optional(title, find_spec(name), name) for title, name in OPTIONAL_MODULES.items()),
     ]
 
 
-def _tool(part: str, title: str, program: str = "", module: str = "") -> Finding:
-    """Return whether a program is on the PATH, or a Python module is installed."""
-    names = {program: program, module: f"{module} (Python)"}
-    names.pop("", None)
-    installed = [program] if program and shutil.which(program) is not None else []
-    installed += [names[module]] if module and find_spec(module) is not None else []
-    if installed:
-        return Finding(part, title, ", ".join(installed))
-    return Finding(part, title, f"not installed ({' or '.join(names.values())})", NOTE)
+def _external_tool(tool: ExternalTool) -> Finding:
+    """Return how a registration would run a tool, or how to install it."""
+    part, command = "external tools", tool.command()
+    if command is None:
+        return Finding(part, tool.title, f"not installed; {tool.install}", NOTE)
+    text = tool.program if len(command) == 1 else f"{tool.package} (Python)"
+    return Finding(part, tool.title, text)
+
+
+def _optional(title: str, found: object, name: str) -> Finding:
+    if found is None:
+        return Finding("optional", title, f"not installed ({name})", NOTE)
+    return Finding("optional", title, name)
 
 
 def _networks() -> list[Finding]:
@@ -322,3 +327,17 @@ def _test_registration(device: torch.device) -> tuple[bool, str]:
     error = (upsample(inverse, settings.velocity) - truth).norm(dim=1)[inside].mean()
     fraction = float(error / truth.norm(dim=1)[inside].mean())
     return fraction < _REMAINING, f"{100 * fraction:.0f}% of a known deformation remains"
+
+
+if __name__ == "__main__":  # a former name of the command
+    import runpy
+    import warnings
+
+    warnings.warn(
+        "python -m nipype_quicksilver.doctor is called python -m nipype_quicksilver doctor since "
+        "version 0.2; it goes with version 0.3",
+        DeprecationWarning,
+        stacklevel=1,
+    )
+    sys.argv.insert(1, "doctor")
+    runpy.run_module("nipype_quicksilver", run_name="__main__", alter_sys=True)

@@ -13,6 +13,8 @@ _PACKAGE = "nipype_quicksilver"
 #: Modules that the documentation of version 0.1 named, and where they are since version 0.2.
 MOVED = {
     "networks.processes": "training.distributed",
+    "networks.regression": "training.on_momenta",
+    "networks.training": "training.end_to_end",
     "registration.learning": "training.train",
     "registration.recipes": "training.recipes",
     "registration.training_files": "training.data",

@@ -141,7 +141,8 @@ class RegistrationOptions(TypedDict, total=False):
         int | None,
         Option(
             "number of momenta to draw from a probabilistic network, at least 2: their mean is "
-            "used, and their spread gives the uncertainty (default: a deterministic prediction)",
+            "used, and the uncertainty of the displacement is estimated (default: a deterministic "
+            "prediction)",
             kind=Kind.COUNT,
             least=2,
             node="n_samples",
@@ -289,16 +290,38 @@ def check_method(name: str, options: Mapping[str, Any]) -> None:
             )
 
 
+#: Options of `init_quicksilver_wf`, by name: its images are brains, in a space of their own.
+WORKFLOW_OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {name: option for name, option in OPTIONS.items() if "workflow" not in option.without}
+    | {"template": replace(OPTIONS["template"], default=NONE)}
+)
+#: Options that the images of a cohort share, by name: no file is the affine of all of them.
+COHORT_OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {name: option for name, option in OPTIONS.items() if "cohort" not in option.without}
+    | {
+        "affine": replace(
+            OPTIONS["affine"],
+            kind=Kind.NAME,
+            help="affine alignment of each image before the registration: simpleitk; an external "
+            f"tool, if it is installed ({_listed(AFFINE_TOOLS)}); none: the headers align the "
+            "images",
+        )
+    }
+)
+
+_MASK = "brain mask of the {side} image (default: {default})"
 _SCAN_FILES = {
-    "mask": "brain mask of the {side} image (default: it is estimated from the image)",
+    "mask": _MASK.replace("{default}", "it is estimated from the image"),
     "lesion_mask": "region of the {side} image without counterpart; excluded from the comparison",
-    "labels": "label map of the {side} image; moving labels are warped, and compared with fixed",
+    "labels": "label map of the {side} image",
 }
+# What is done with the labels of each side.
+_LABELS = {"fixed": "; the warped moving labels are compared with it", "moving": "; it is warped"}
 #: Files of each of the two images by their Python names: ``fixed_mask``, ``moving_mask``, ...
 SCAN_FILES: Mapping[str, Option] = MappingProxyType(
     {
         f"{side}_{kind}": Option(
-            text.format(side=side),
+            text.format(side=side) + (_LABELS[side] if kind == "labels" else ""),
             kind=Kind.FILE,
             node=f"{side}_image_mask" if kind == "mask" else "",
             needs="moving_labels" if (side, kind) == ("fixed", "labels") else "",
@@ -306,6 +329,19 @@ SCAN_FILES: Mapping[str, Option] = MappingProxyType(
         )
         for kind, text in _SCAN_FILES.items()
         for side in ("fixed", "moving")
+    }
+)
+
+#: Files of each of two images on a working grid, whose brains were extracted.
+CONFORMED_FILES: Mapping[str, Option] = MappingProxyType(
+    {
+        name: replace(
+            option, help=_MASK.format(side=name.split("_")[0], default="what is not zero")
+        )
+        if option.node
+        else option
+        for name, option in SCAN_FILES.items()
+        if not name.endswith("labels")
     }
 )
 
@@ -328,6 +364,14 @@ CORRECTIONS = replace(
     default=1,
     least=0,
     help="number of corrections of the prediction; 0 is the prediction alone",
+)
+#: Where networks and shooting are computed; no option of a registration, whose result it keeps.
+DEVICE = Option(
+    "device for networks and shooting; auto: a GPU if there is one",
+    default=AUTO,
+    kind=Kind.DEVICE,
+    choices=(AUTO, "cpu", "cuda", "cuda:N"),
+    name="device",
 )
 #: The schedule of an optimisation as a single step.
 SCHEDULE = Option(

@@ -33,6 +33,8 @@ class ExternalTool:
         Module of this package that runs `package` with the arguments of the program.
     dof : tuple of int
         Degrees of freedom of the affines that it estimates.
+    mem_gb : float
+        Memory that it takes for a head, GB.
     """
 
     title: str
@@ -42,6 +44,7 @@ class ExternalTool:
     package: str = ""
     stand_in: str = ""
     dof: tuple[int, ...] = ()
+    mem_gb: float = 2.0
 
     def command(self) -> tuple[str, ...] | None:
         """Return the command that starts the tool, as words; None if it is not installed."""
@@ -78,7 +81,11 @@ _ANTS = ExternalTool(
 BRAIN_EXTRACTION_TOOLS = {
     "bet": ExternalTool("FSL BET", "install FSL", "bet", program="bet"),
     "synthstrip": ExternalTool(
-        "SynthStrip", "install FreeSurfer 7.3 or newer", "synthstrip", program="mri_synthstrip"
+        "SynthStrip",
+        "install FreeSurfer 7.3 or newer",
+        "synthstrip",
+        program="mri_synthstrip",
+        mem_gb=8.0,
     ),
     "afni": ExternalTool("AFNI 3dSkullStrip", "install AFNI", "afni", program="3dSkullStrip"),
 }

@@ -33,3 +33,17 @@ def test_a_name_from_the_earlier_module():
 def test_a_module_that_never_was():
     with pytest.raises(ModuleNotFoundError, match=r"spatial\.nonsense"):
         importlib.import_module("nipype_quicksilver.spatial.nonsense")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "arguments", "output"),
+    [
+        ("nipype_quicksilver.cli", ["--version"], "quicksilver "),
+        ("nipype_quicksilver.doctor", ["--help"], "usage: quicksilver doctor"),
+    ],
+)
+def test_an_earlier_name_of_the_command(earlier, arguments, output):
+    words = [sys.executable, "-W", "always", "-m", earlier, *arguments]
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert run.stdout.startswith(output)
+    assert f"DeprecationWarning: python -m {earlier} is called" in run.stderr

@@ -12,7 +12,7 @@ from traits.api import TraitError
 
 import nipype_quicksilver
 from nipype_quicksilver import InputError, interfaces
-from nipype_quicksilver.cli import arguments
+from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.main import build_parser
 from nipype_quicksilver.declarations import Kind, Option, declared
 from nipype_quicksilver.interfaces.base import CommandInputSpec, QuicksilverCommand, spec_of
@@ -56,7 +56,7 @@ def test_every_option_is_an_argument_of_the_command(option):
     if option.kind is Kind.NAME:
         assert tuple(action.choices) == option.choices
     parser = argparse.ArgumentParser(exit_on_error=False)
-    arguments.add_option(parser, option)
+    common.add_option(parser, option)
     for word, value in values_of(option):
         assert parsed(parser, option, *([] if word is None else [word])) == value
     assert option.kind is not Kind.NAME_OR_FILE or all(
@@ -70,7 +70,7 @@ def test_wrong_words_are_refused_by_the_command(option):
     if option.kind not in wrong:
         return
     parser = argparse.ArgumentParser(exit_on_error=False)
-    arguments.add_option(parser, option)
+    common.add_option(parser, option)
     with pytest.raises(argparse.ArgumentError):
         parser.parse_args([f"{option.flag}={wrong[option.kind]}"])
 
@@ -164,9 +164,38 @@ def test_unknown_names_are_refused(pair):
         init_quicksilver_wf(omp_nthreads=1, smoothing=3)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": "two"}, "samples 'two': give a whole number"),
+        ({"samples": True}, "samples True: give a whole number"),
+        ({"seed": 0.5}, "seed 0.5: give a whole number"),
+        ({"seed": -1}, "seed -1: give at least 0"),
+        ({"method": "optimize", "iterations": 3}, "iterations 3: give a whole number for each"),
+        ({"method": "optimize", "iterations": (3, "2")}, "iterations '2': give a whole number"),
+        ({"samples": 2, "uncertainty_components": 1}, "uncertainty components 1: give True or"),
+    ],
+)
+def test_a_value_of_another_type(options, message):
+    with pytest.raises(InputError, match=message):
+        completed(options)
+    with pytest.raises(InputError, match=message):
+        init_quicksilver_wf(omp_nthreads=1, **options)
+
+
+def test_the_options_stand_in_the_signature():
+    parameters = inspect.signature(nipype_quicksilver.register).parameters
+    assert {name: parameters[name].default for name in OPTIONS} == {
+        name: option.default for name, option in OPTIONS.items()
+    }
+    assert inspect.signature(init_quicksilver_wf).parameters["template"].default == "none"
+
+
 @EVERY
 def test_the_workflow_has_every_option_it_has_a_use_for(option):
-    assert f"\n    {option.name} : " in init_quicksilver_wf.__doc__
+    documented = f"\n    {option.name} : " in init_quicksilver_wf.__doc__
+    assert documented == ("workflow" not in option.without)
+    assert documented == (option.name in inspect.signature(init_quicksilver_wf).parameters)
     value = values_of(option)[-1][1]
     if "workflow" in option.without:
         reason = f"{option.title}: init_quicksilver_wf {option.without['workflow']}"
@@ -299,7 +328,7 @@ def test_a_new_option_is_an_argument_and_a_trait():
     assert set(options) == {*OPTIONS, "smoothing", "passes"}
     parser = argparse.ArgumentParser(exit_on_error=False)
     for name in ("smoothing", "passes"):
-        arguments.add_option(parser, options[name])
+        common.add_option(parser, options[name])
     assert vars(parser.parse_args([])) == {"smoothing": "none", "passes": None}
     args = parser.parse_args(["--smoothing", "gauss", "--passes", "3"])
     assert vars(args) == {"smoothing": "gauss", "passes": 3}

@@ -13,7 +13,7 @@ from nipype_quicksilver.cohort.jobs import FIXED, CohortOptions, Job
 from nipype_quicksilver.cohort.node import SaveDerivatives
 from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationReport
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import NONE, OPTIONS
+from nipype_quicksilver.options import COHORT_OPTIONS, NONE
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.preprocessing import init_affine_wf, init_brain_extraction_wf
 
@@ -217,8 +217,7 @@ def _inputs(job: Job, chosen: CohortOptions) -> dict[str, Any]:
     options = chosen.registration
     inputs: dict[str, Any] = {
         option.trait: options[name]  # type: ignore[literal-required]
-        for name, option in OPTIONS.items()
-        if "cohort" not in option.without
+        for name, option in COHORT_OPTIONS.items()
     }
     fixed_labels = chosen.fixed_labels if job.fixed is None else job.fixed.labels
     inputs |= {

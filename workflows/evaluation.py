@@ -32,6 +32,7 @@ from nipype_quicksilver.interfaces import (
     TimePrediction,
 )
 from nipype_quicksilver.interfaces.peers import GreedyRegistration, SynRegistration
+from nipype_quicksilver.options import NONE
 from nipype_quicksilver.tools import SIMPLEITK
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ class _Builder:
         if self.has("affine"):
             align = Node(IdentityInterface(fields=["affine_transform"]), name="align")
             align.inputs.affine_transform = self.files("affine")
-        elif affine == "none":
+        elif affine == NONE:
             align = Node(
                 Function(function=write_identities, output_names=["affine_transform"]),
                 run_without_submitting=True,
@@ -249,7 +250,7 @@ class _Builder:
         fields = [f"{side}_image{suffix}" for side in SIDES for suffix in ("", "_mask")]
         register = self.node(
             f"register_{method}",
-            QuicksilverRegistration(**inputs, brain_extraction="none", use_gpu=self.use_gpu),
+            QuicksilverRegistration(**inputs, brain_extraction=NONE, use_gpu=self.use_gpu),
             [*fields, "initial_moving_transform"],
             n_procs=1 if self.use_gpu else self.threads,
             mem_gb=4.0,

@@ -13,6 +13,7 @@ from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction
 from nipype_quicksilver.options import AFFINE_ESTIMATION, BRAIN_EXTRACTION, DOF, NONE
 from nipype_quicksilver.tools import (
     ANTS_BRAIN_EXTRACTION,
+    BRAIN_EXTRACTION_TOOLS,
     check_dof,
     check_installed,
     check_tools,
@@ -103,10 +104,11 @@ def init_brain_extraction_wf(
         return workflow
     BRAIN_EXTRACTION.check(chosen)
     check_tools(chosen, NONE)
+    tool = BRAIN_EXTRACTION_TOOLS.get(chosen)
     extract = Node(
         BrainExtraction(brain_extraction=chosen, use_gpu=use_gpu),
         n_procs=1 if use_gpu else omp_nthreads,
-        mem_gb=8.0 if chosen == "synthstrip" else 2.0,
+        mem_gb=2.0 if tool is None else tool.mem_gb,
         name="extract",
     )
     workflow.connect([

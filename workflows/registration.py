@@ -21,7 +21,14 @@ from nipype_quicksilver.interfaces import (
 )
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.methods import METHODS
-from nipype_quicksilver.options import AUTO, NONE, OPTIONS, RegistrationOptions, completed
+from nipype_quicksilver.options import (
+    AUTO,
+    NONE,
+    OPTIONS,
+    WORKFLOW_OPTIONS,
+    RegistrationOptions,
+    completed,
+)
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.finishing import (
     connect_images,
@@ -59,7 +66,7 @@ deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilve
 """
 
 
-@documents(OPTIONS)
+@documents(WORKFLOW_OPTIONS)
 def init_quicksilver_wf(
     *,
     omp_nthreads: int,
@@ -106,8 +113,7 @@ def init_quicksilver_wf(
         Earlier name of `samples`; deprecated since version 0.2.
     {options}
 
-    The workflow does not use `brain_extraction` and `affine`. The default of `template` is
-    ``none``; it can also be a name in TemplateFlow, and must be without skull; ``auto`` is for
+    The template can also be a name in TemplateFlow, and must be without skull; ``auto`` is for
     heads.
 
     Returns
@@ -153,7 +159,8 @@ def init_quicksilver_wf(
     label_overlap
         Overlap of `warped_labels` with `fixed_labels` (JSON); with `labels` only.
     uncertainty
-        Standard deviation of the displacement, mm, on the fixed image's grid; with `samples` only.
+        Estimated error of the displacement, mm, from the spread of the samples and the difference
+        that remains between the images, on the fixed image's grid; with `samples` only.
     uncertainty_components
         Its variances along x, y and z, mm^2; with `uncertainty_components` only.
 
@@ -199,9 +206,9 @@ def init_quicksilver_wf(
 def _chosen(options: RegistrationOptions) -> RegistrationOptions:
     """Check and complete the options; raise an error for those that the workflow does not use."""
     for name, option in OPTIONS.items():
-        if name in options and "workflow" in option.without:
+        if name in options and name not in WORKFLOW_OPTIONS:
             raise InputError(f"{option.title}: init_quicksilver_wf {option.without['workflow']}")
-    chosen = completed({"template": NONE, **options})
+    chosen = completed({"template": WORKFLOW_OPTIONS["template"].default, **options})
     if str(chosen["template"]) == AUTO:
         raise InputError("template 'auto' is for heads; give a template, or none")
     return chosen

@@ -12,6 +12,7 @@ from nipype_quicksilver.interfaces import (
     OptimizeMomentum,
     TrainNetwork,
 )
+from nipype_quicksilver.options import ROLES
 
 #: Files of the recipes in the package, by name.
 RECIPES = {name: str(shipped_recipe(name)) for name in SHIPPED}
@@ -146,11 +147,7 @@ def init_training_wf(
     inputnode = Node(IdentityInterface(fields=["images", "template"]), name="inputnode")
     outputnode = Node(
         IdentityInterface(
-            fields=[
-                f"{role}{kind}"
-                for kind in ("", "_card", "_curve")
-                for role in ("prediction", "correction")
-            ]
+            fields=[f"{role}{kind}" for kind in ("", "_card", "_curve") for role in ROLES]
             + ["dataset"]
         ),
         name="outputnode",
@@ -182,7 +179,7 @@ def init_training_wf(
         (normalize, pairs, [("out_file", "images")]),
         (pairs, optimize, [("fixed_images", "fixed_image"), ("moving_images", "moving_image")]),
     ])  # fmt: skip
-    for role in ("prediction", "correction"):
+    for role in ROLES:
         _connect_network(workflow, role, recipe, seed, n_procs, use_gpu)
         train = workflow.get_node(f"train_{role}")
         workflow.connect([

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli import common
 from nipype_quicksilver.options import AFFINE_ESTIMATION, AFFINE_SUFFIXES, DOF, NONE
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help=f"degrees of freedom; {'; '.join(f'{n}: {text}' for n, text in sorted(DOF.items()))} "
         f"(default: {next(iter(DOF))})",
     )
-    arguments.add_option(parser, AFFINE_ESTIMATION)
+    common.add_option(parser, AFFINE_ESTIMATION)
     parser.add_argument(
         "--initial",
         type=Path,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from nipype_quicksilver.cli import common
-from nipype_quicksilver.declarations import Kind, Option
+from nipype_quicksilver.declarations import Option
 from nipype_quicksilver.errors import QuicksilverError
-from nipype_quicksilver.options import OPTIONS, SCAN_FILES, RegistrationOptions
+from nipype_quicksilver.options import OPTIONS, RegistrationOptions
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration.conformed import MomentumResult
@@ -21,50 +20,21 @@ if TYPE_CHECKING:
 
     Writer = Callable[[Path], object]
 
-_MAX_SHOWN = 6  # choices in the usage; longer lists are shown in the help only
 # Options that `common.add_command` adds to every command.
 _COMMON = ("seed",)
 
 _logger = logging.getLogger(__name__)
 
 
-def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
-    """Add a declared option as an argument.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser or group
-        To which the argument is added.
-    option : Option
-        Declaration.
-    """
-    if option.kind is Kind.FLAG:
-        parser.add_argument(option.flag, action="store_true", help=option.help)
-        return
-    text, keywords = option.help, dict[str, Any]()
-    if option.kind is Kind.NAME:
-        keywords["choices"] = option.choices
-        if len(option.choices) > _MAX_SHOWN:
-            keywords["metavar"] = "NAME"
-            text += ": " + ", ".join(option.choices)
-    elif option.kind is Kind.NAME_OR_FILE:
-        keywords["metavar"] = "|".join((*option.choices, "FILE"))
-    elif option.kind is Kind.FILE:
-        keywords |= {"type": Path, "metavar": "FILE"}
-    elif option.kind is Kind.COUNT:
-        keywords |= {"type": partial(common.number_from, least=option.least), "metavar": "N"}
-    elif option.kind is Kind.COUNTS:
-        keywords |= {"type": numbers_of_stages, "metavar": "AxBxC"}
-    if option.default is not None:
-        text += f" (default: {option.default})"
-    parser.add_argument(option.flag, default=option.default, help=text, **keywords)
-
-
-def add_options(parser: argparse._ActionsContainer, names: Iterable[str] = OPTIONS) -> None:
+def add_options(
+    parser: argparse._ActionsContainer,
+    names: Iterable[str] | None = None,
+    options: Mapping[str, Option] = OPTIONS,
+) -> None:
     """Add options of a registration by name, all of them by default."""
-    for name in names:
+    for name in options if names is None else names:
         if name not in _COMMON:
-            add_option(parser, OPTIONS[name])
+            common.add_option(parser, options[name])
 
 
 def chosen_options(args: argparse.Namespace, names: Iterable[str] = OPTIONS) -> RegistrationOptions:
@@ -72,9 +42,7 @@ def chosen_options(args: argparse.Namespace, names: Iterable[str] = OPTIONS) -> 
     return cast(RegistrationOptions, {name: getattr(args, name) for name in names})
 
 
-def add_images(
-    parser: argparse.ArgumentParser, note: str, files: Sequence[str] = ("mask", "lesion_mask")
-) -> None:
+def add_images(parser: argparse.ArgumentParser, note: str, files: Mapping[str, Option]) -> None:
     """Add `--fixed`, `--moving` and the files that belong to them.
 
     Parameters
@@ -83,15 +51,14 @@ def add_images(
         Parser of the command.
     note : str
         Description of the expected images, for the help.
-    files : sequence of str
-        Fields of `registration.pair.ScanFiles`, without the image.
+    files : mapping
+        Declarations of the files, `SCAN_FILES` or `CONFORMED_FILES`.
     """
     for side in ("fixed", "moving"):
         text = f"{side} image, {note}"
         parser.add_argument(f"--{side}", type=Path, required=True, metavar="FILE", help=text)
-    for kind in files:
-        for side in ("fixed", "moving"):
-            add_option(parser, SCAN_FILES[f"{side}_{kind}"])
+    for option in files.values():
+        common.add_option(parser, option)
 
 
 def scan_files(args: argparse.Namespace, side: str) -> ScanFiles:
@@ -101,16 +68,6 @@ def scan_files(args: argparse.Namespace, side: str) -> ScanFiles:
     names = ("mask", "lesion_mask", "labels")
     files = {name: getattr(args, f"{side}_{name}", None) for name in names}
     return ScanFiles(getattr(args, side), **files)
-
-
-def numbers_of_stages(text: str) -> tuple[int, ...]:
-    """Return the whole numbers of a text such as `20x15x25`."""
-    parts = text.split("x")
-    if not all(part.isascii() and part.isdigit() and int(part) < 10**6 for part in parts):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a number of iterations for each stage: give AxBxC"
-        )
-    return tuple(int(part) for part in parts)
 
 
 def add_momentum_outputs(parser: argparse.ArgumentParser) -> None:

@@ -20,17 +20,17 @@ from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, plan
 from nipype_quicksilver.cohort.validation import log_errors
 from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.execution.resources import PLUGINS, read_arguments
-from nipype_quicksilver.options import MNI152, OPTIONS
+from nipype_quicksilver.options import COHORT_OPTIONS, MNI152
 
 if TYPE_CHECKING:
     from nipype_quicksilver.cohort.failures import Failure
     from nipype_quicksilver.cohort.running import RunOptions
 
 LEVELS = ("participant", "group")
-# Options of a registration that all images share.
-_OPTIONS = tuple(name for name, option in OPTIONS.items() if "cohort" not in option.without)
-# Those of them that may be files.
-_FILES = tuple(name for name in _OPTIONS if OPTIONS[name].kind in (Kind.FILE, Kind.NAME_OR_FILE))
+# Options that may be files.
+_FILES = tuple(
+    name for name, option in COHORT_OPTIONS.items() if option.kind in (Kind.FILE, Kind.NAME_OR_FILE)
+)
 
 _DESCRIPTION = """\
 Register all T1-weighted (or T2-weighted) images of a BIDS data set to a template, to an image, or
@@ -64,12 +64,12 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "bids_dir", type=Path, metavar="BIDS_DIR", help="BIDS data set, or a table of images (.tsv)"
     )
     parser.add_argument(
-        "output_dir", type=Path, metavar="OUT", help="folder of the derivatives; made if needed"
+        "output_dir", type=Path, metavar="OUT", help="folder of the derivatives; created if needed"
     )
     parser.add_argument(
         "level",
         choices=LEVELS,
-        help="participant: register the images; group: summarize the registrations",
+        help="participant: register the images; group: summarise the registrations",
     )
     _add_images(parser)
     _add_registration(parser)
@@ -121,7 +121,7 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
 
 def _add_registration(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("registration, as in 'quicksilver register'")
-    arguments.add_options(group, _OPTIONS)
+    arguments.add_options(group, options=COHORT_OPTIONS)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -210,7 +210,7 @@ def _chosen(args: argparse.Namespace) -> CohortOptions:
     """Return the options, with absolute paths: jobs run in other folders."""
     from nipype_quicksilver.cohort.request import default_similarity
 
-    options = arguments.chosen_options(args, _OPTIONS)
+    options = arguments.chosen_options(args, COHORT_OPTIONS)
     fixed = str(args.fixed)
     if options["similarity"] is None:
         options["similarity"] = default_similarity(options["method"], fixed, args.suffix)
@@ -224,7 +224,7 @@ def _chosen(args: argparse.Namespace) -> CohortOptions:
 
 
 def _absolute(name: str, value: str | Path | None) -> str | None:
-    if value is None or OPTIONS[name].is_name(value):
+    if value is None or COHORT_OPTIONS[name].is_name(value):
         return value if value is None else str(value)
     return str(Path(value).absolute())
 

@@ -15,17 +15,21 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
 from nipype_quicksilver.execution.processes import end_with_parent, keep_freed_memory
+from nipype_quicksilver.options import DEVICE, OPTIONS
 
 if TYPE_CHECKING:
     import torch
 
 PROGRAM = "quicksilver"
+_MAX_SHOWN = 6  # choices in the usage; longer lists are shown in the help only
 
 #: Parent of every logger of the package.
 logger = logging.getLogger("nipype_quicksilver")
@@ -113,20 +117,8 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of threads (default: the CPUs that this process may use)",
     )
-    group.add_argument(
-        "--device",
-        type=device_name,
-        default="auto",
-        metavar="auto|cpu|cuda[:N]",
-        help="device for networks and shooting (default: a GPU if there is one)",
-    )
-    group.add_argument(
-        "--seed",
-        type=whole_number,
-        default=0,
-        metavar="N",
-        help="seed of the random numbers (default: 0)",
-    )
+    add_option(group, DEVICE)
+    add_option(group, OPTIONS["seed"])
     group.add_argument(
         "--work-dir",
         type=Path,
@@ -134,6 +126,40 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         help="folder in which intermediate files are kept (default: a temporary folder)",
     )
     add_version(group)
+
+
+def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
+    """Add a declared option as an argument.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser or group
+        To which the argument is added.
+    option : Option
+        Declaration.
+    """
+    if option.kind is Kind.FLAG:
+        parser.add_argument(option.flag, action="store_true", help=option.help)
+        return
+    text, keywords = option.help, dict[str, Any]()
+    if option.kind is Kind.DEVICE:
+        keywords |= {"type": partial(_checked, option), "metavar": "|".join(option.choices)}
+    elif option.kind is Kind.NAME:
+        keywords["choices"] = option.choices
+        if len(option.choices) > _MAX_SHOWN:
+            keywords["metavar"] = "NAME"
+            text += ": " + ", ".join(option.choices)
+    elif option.kind is Kind.NAME_OR_FILE:
+        keywords["metavar"] = "|".join((*option.choices, "FILE"))
+    elif option.kind is Kind.FILE:
+        keywords |= {"type": Path, "metavar": "FILE"}
+    elif option.kind is Kind.COUNT:
+        keywords |= {"type": partial(number_from, least=option.least), "metavar": "N"}
+    elif option.kind is Kind.COUNTS:
+        keywords |= {"type": numbers_of_stages, "metavar": "AxBxC"}
+    if option.default is not None:
+        text += f" (default: {option.default})"
+    parser.add_argument(option.flag, default=option.default, help=text, **keywords)
 
 
 # Types of options; the text of an ArgumentTypeError becomes part of a usage error.
@@ -156,12 +182,22 @@ def number_from(text: str, *, least: int) -> int:
     return int(text)
 
 
-def device_name(text: str) -> str:
-    """Return `text` if it names a device: `auto`, `cpu`, `cuda` or `cuda:N`."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
+def numbers_of_stages(text: str) -> tuple[int, ...]:
+    """Return the whole numbers of a text such as `20x15x25`."""
+    parts = text.split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) < 10**6 for part in parts):
         raise argparse.ArgumentTypeError(
-            f"'{text}' is not a device: give auto, cpu, cuda or cuda:N"
+            f"'{text}' is not a number of iterations for each stage: give AxBxC"
         )
+    return tuple(int(part) for part in parts)
+
+
+def _checked(option: Option, text: str) -> str:
+    """Return `text` if the option allows it."""
+    try:
+        option.check(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return text
 
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import BRAIN_EXTRACTION, NONE
 
@@ -53,7 +53,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         metavar="FILE",
         help="existing brain mask, on any grid, to use instead of an extraction",
     )
-    arguments.add_option(parser, BRAIN_EXTRACTION)
+    common.add_option(parser, BRAIN_EXTRACTION)
     _add_mask_options(parser)
     parser.add_argument(
         "--output-json", type=Path, metavar="FILE", help="summary with the volume (.json)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.progress import registration_progress
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import CORRECTIONS
+from nipype_quicksilver.options import CONFORMED_FILES, CORRECTIONS
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration.conformed import MomentumResult
@@ -40,9 +40,9 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    arguments.add_images(parser, "on the working grid, normalised")
+    arguments.add_images(parser, "on the working grid, normalised", CONFORMED_FILES)
     arguments.add_momentum_outputs(parser)
-    arguments.add_option(parser, CORRECTIONS)
+    common.add_option(parser, CORRECTIONS)
     arguments.add_options(parser, _OPTIONS)
     for option, text in (
         ("--output-uncertainty", "also write the uncertainty, in mm, on the working grid"),

@@ -38,8 +38,8 @@ Files in the output folder (all of them, or none if the run fails):
   momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
   summary.json                          versions, parameters, measures, seconds
   warped_labels.nii.gz                  with --moving-labels
-  uncertainty.nii.gz                    with --samples: standard deviation of the displacement, mm
-  uncertainty_components.nii.gz         with --uncertainty-components: variances along x, y, z, mm^2
+  uncertainty.nii.gz                    with --samples: estimated error of the displacement, mm
+  uncertainty_components.nii.gz         with --uncertainty-components: its squares along x, y, z
 """
 
 
@@ -53,7 +53,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         epilog=_EPILOG,
     )
     note = "a head or a brain (NIfTI, MGH), or MNI152 for the template"
-    arguments.add_images(parser, note, ("mask", "lesion_mask", "labels"))
+    arguments.add_images(parser, note, SCAN_FILES)
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder, created if needed"
     )

@@ -16,7 +16,14 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import MNI152, OPTIONS, RegistrationOptions, completed, described
+from nipype_quicksilver.options import (
+    COHORT_OPTIONS,
+    MNI152,
+    OPTIONS,
+    RegistrationOptions,
+    completed,
+    described,
+)
 
 #: Value of `CohortOptions.fixed` with which every image is registered to every other one.
 PAIRWISE = "pairwise"
@@ -62,7 +69,9 @@ class CohortOptions:
             If a value is not allowed, or the method does not use the option.
         """
         for name, option in OPTIONS.items():
-            if options.get(name) and "cohort" in option.without:
+            if name in COHORT_OPTIONS:
+                COHORT_OPTIONS[name].check(options.get(name))
+            elif options.get(name):
                 raise InputError(
                     f"{option.title}: a cohort {option.without['cohort']}; leave it out"
                 )

@@ -12,12 +12,12 @@ from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.resources import LOCAL, visible_gpus
 from nipype_quicksilver.methods import METHODS
-from nipype_quicksilver.options import MNI152, OPTIONS
+from nipype_quicksilver.options import MNI152
 from nipype_quicksilver.preprocessing.templates import find_template, is_template
 from nipype_quicksilver.registration.method import choose_settings
 from nipype_quicksilver.spatial.files import check_readable
 from nipype_quicksilver.spatial.folders import check_output_dir
-from nipype_quicksilver.tools import check_tools
+from nipype_quicksilver.tools import DEEPBET, check_tools
 
 
 def default_similarity(method: str, fixed: str, suffix: str) -> str | None:
@@ -97,7 +97,7 @@ def choose_images(
     if chosen.fixed == PAIRWISE and len(images) < 2:
         raise InputError(f"{source}: has one image; pairwise needs two")
     unmasked = [image for image in images if image.mask is None and image.suffix != "T1w"]
-    if unmasked and chosen.registration["brain_extraction"] == OPTIONS["brain_extraction"].default:
+    if unmasked and chosen.registration["brain_extraction"] == DEEPBET:
         raise InputError(
             f"{unmasked[0].path}: deepbet extracts brains from T1w images only; give masks in a "
             "table, another --brain-extraction, or none for images without skull"
@@ -162,11 +162,8 @@ def check_options(chosen: CohortOptions, images: Sequence[CohortImage]) -> None:
     InputError
         If an external tool, a file or a template is missing.
     """
-    options, affine = chosen.registration, OPTIONS["affine"]
+    options = chosen.registration
     check_tools(options["brain_extraction"], options["affine"])
-    if not affine.is_name(options["affine"]):
-        names = ", ".join(affine.choices)
-        raise InputError(f"--affine {options['affine']}: a cohort has no single one; give {names}")
     choose_settings(
         METHODS[options["method"]].schedule, options["similarity"], options["iterations"]
     )

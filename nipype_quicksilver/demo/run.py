@@ -11,7 +11,7 @@ from nibabel.affines import apply_affine
 from nipype_quicksilver.demo.outcome import Distances, LargestError, Numbers, Outcome
 from nipype_quicksilver.demo.phantom import TISSUES, Pair
 from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.options import NONE, OPTIONS
+from nipype_quicksilver.options import DEVICE, NONE, OPTIONS
 from nipype_quicksilver.registration import register
 from nipype_quicksilver.registration.summary import with_total
 from nipype_quicksilver.spatial.grids import Grid
@@ -30,7 +30,7 @@ def run_demo(
     *,
     method: str = OPTIONS["method"].default,
     settings: Settings | None = None,
-    device: torch.device | str = "auto",
+    device: torch.device | str = DEVICE.default,
     seed: int = 0,
     progress: Progress | None = None,
     clock: Clock | None = None,

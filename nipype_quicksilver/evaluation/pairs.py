@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 from nipype_quicksilver.errors import InputError
 
@@ -244,3 +245,13 @@ def with_orientations(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
             read_affine(pair.affine)
         result.append(replace(pair, **changed))
     return result
+
+
+def with_worlds(pairs: Sequence[Pair], folder: PathLike) -> list[Pair]:
+    """Call :func:`with_orientations`, as it is called since version 0.2."""
+    warn(
+        "with_worlds is called with_orientations since version 0.2; it goes with version 0.3",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return with_orientations(pairs, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.options import DEVICE
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ def select_device(name: str | torch.device) -> torch.device:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if str(name) == "auto":
+    if str(name) == DEVICE.default:
         return torch.device("cuda" if count else "cpu")
     try:
         device = torch.device(name)

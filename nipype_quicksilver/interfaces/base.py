@@ -32,6 +32,7 @@ from nipype_quicksilver.options import OPTIONS, SCAN_FILES
 
 _PROGRAM = "quicksilver"
 OPTIONS_AND_FILES = {**OPTIONS, **SCAN_FILES}
+_KINDS = {option.trait: option.kind for option in OPTIONS_AND_FILES.values()}
 
 
 def trait_of(option: Option, **metadata: Any) -> Any:
@@ -138,7 +139,7 @@ class QuicksilverCommand(CommandLine):
     def _format_arg(self, name: str, trait_spec: Any, value: Any) -> Any:
         if name == "use_gpu":
             return trait_spec.argstr % ("cuda" if value else "cpu")
-        if isinstance(value, list) and name == "iterations":
+        if isinstance(value, list) and _KINDS.get(name) is Kind.COUNTS:
             return trait_spec.argstr % "x".join(map(str, value))
         if isinstance(value, list):
             value = [shlex.quote(str(item)) for item in value]  # Nipype quotes single files only

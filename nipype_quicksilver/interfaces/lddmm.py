@@ -15,12 +15,12 @@ from nipype_quicksilver.interfaces.base import (
     spec_of,
     trait_of,
 )
-from nipype_quicksilver.options import CORRECTIONS, OPTIONS, ROLES, SCAN_FILES, SCHEDULE
+from nipype_quicksilver.options import CONFORMED_FILES, CORRECTIONS, OPTIONS, ROLES, SCHEDULE
 
 _MasksInputSpec: Any = spec_of(
     "_MasksInputSpec",
     (SeededInputSpec,),
-    (option for name, option in SCAN_FILES.items() if not name.endswith("labels")),
+    CONFORMED_FILES.values(),
 )
 _NetworksInputSpec: Any = spec_of(
     "_NetworksInputSpec",

@@ -27,6 +27,8 @@ from nipype_quicksilver.spatial.interchange import read_matrix
 from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
     BRAIN_EXTRACTION_TOOLS,
+    DEEPBET,
+    SIMPLEITK,
     ExternalTool,
     check_dof,
     check_installed,
@@ -34,8 +36,6 @@ from nipype_quicksilver.tools import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-from nipype_quicksilver.tools import DEEPBET, SIMPLEITK
 
 LAST_LINES = 5  # lines of the output of a tool that failed, in the error message
 

@@ -120,7 +120,8 @@ def finish(
             overlaps = _compare_labels(pair, fixed.labels, labels)
     uncertainty = components = spread = None
     if fit.variance is not None:
-        uncertainty, components = _uncertainty(pair, prepared, fit.variance)
+        both = options["uncertainty_components"]
+        uncertainty, components = _uncertainty(pair, prepared, fit.variance, both)
         spread = Spread.of(uncertainty[brain].astype(float))
     return Warped(
         warped=warped,
@@ -136,7 +137,7 @@ def finish(
         inverse_consistency=consistency,
         overlaps=overlaps,
         uncertainty=uncertainty,
-        uncertainty_components=components if options["uncertainty_components"] else None,
+        uncertainty_components=components,
         uncertainty_spread=spread,
     )
 
@@ -160,9 +161,11 @@ def _transforms(fit: Fit, pair: Pair) -> tuple[Composite, Composite]:
 
 
 def _uncertainty(
-    pair: Pair, prepared: Prepared, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the uncertainty, mm, and the variances of its components on the fixed image's grid.
+    pair: Pair, prepared: Prepared, variance: np.ndarray, both: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the uncertainty, mm, and, if asked for, the variances of its components.
+
+    Both are on the fixed image's grid.
 
     The components are those along the axes of the working grid, also on other grids.
     """
@@ -171,8 +174,10 @@ def _uncertainty(
     variance = variance * abs(np.linalg.det(pair.to_fixed[:3, :3])) ** (2 / 3)
     to_working = affine_transform(np.linalg.inv(pair.to_fixed))
     whole = nifti(standard_deviation(variance), prepared.grid.affine)
-    components = nifti(variance, prepared.grid.affine)
-    return resample(whole, grid, to_working), resample(components, grid, to_working)
+    uncertainty = resample(whole, grid, to_working)
+    if not both:
+        return uncertainty, None
+    return uncertainty, resample(nifti(variance, prepared.grid.affine), grid, to_working)
 
 
 def _warp_labels(pair: Pair, displacement: np.ndarray) -> np.ndarray | None:

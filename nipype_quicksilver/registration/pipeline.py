@@ -11,7 +11,14 @@ from nipype_quicksilver.declarations import documents
 from nipype_quicksilver.execution.devices import select_device
 from nipype_quicksilver.execution.processes import return_freed_memory
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings, versions
-from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions, completed, described
+from nipype_quicksilver.options import (
+    DEVICE,
+    NONE,
+    OPTIONS,
+    RegistrationOptions,
+    completed,
+    described,
+)
 from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration.alignment import (
     Context,
@@ -51,7 +58,7 @@ def register(
     fixed_labels: PathLike | None = None,
     moving_labels: PathLike | None = None,
     settings: Settings | None = None,
-    device: str | torch.device = "auto",
+    device: str | torch.device = DEVICE.default,
     progress: Progress | None = None,
     work_dir: PathLike | None = None,
     **options: Unpack[RegistrationOptions],

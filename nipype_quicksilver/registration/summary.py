@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from warnings import warn
 
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.jacobians import JacobianSummary
 from nipype_quicksilver.spatial.measures import OverlapSummary, Spread
+from nipype_quicksilver.spatial.records import as_json
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,16 @@ class RegistrationSummary(MomentumSummary):
     started: str
     warnings: list[str]
     command: str | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a value as in ``summary.json``; the summary was a dictionary in version 0.1."""
+        warn(
+            f"the summary has attributes since version 0.2: use summary.{name} instead of "
+            f"summary['{name}'], which goes with version 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return as_json(self)[name]
 
 
 def with_total(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import LABEL_INTERPOLATIONS
+from nipype_quicksilver.options import LABEL_INTERPOLATIONS, LABEL_PRESERVING
 from nipype_quicksilver.spatial import images, resampling, transforms
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid
@@ -84,7 +84,7 @@ def apply_to_image(
     series = images.read_series(source, what="input")
     if interpolation in LABEL_INTERPOLATIONS and series.get_data_dtype().kind == "f":
         series = images.read_labels(source, what="input")  # whole numbers stored as floats
-    if interpolation in resampling.LABEL_PRESERVING:
+    if interpolation in LABEL_PRESERVING:
         _check_default_value(default_value, series.get_data_dtype(), source)
     resampled = resampling.resample(
         series,

@@ -6,15 +6,13 @@ from nibabel.spatialimages import SpatialImage
 from scipy.ndimage import gaussian_filter
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import APPLY_INTERPOLATIONS, LABEL_INTERPOLATIONS
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS, LABEL_INTERPOLATIONS, LABEL_PRESERVING
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.transforms import affine_transform
 
 # Names in ITK where they differ from those in ANTs. "GenericLabel" interpolates each label linearly
 # and takes the label with the largest value.
 _ITK_NAMES = {"GenericLabel": "LabelLinear", "MultiLabel": "LabelGaussian"}
-#: Interpolations that keep the values and the type of label maps.
-LABEL_PRESERVING = ("NearestNeighbor", *LABEL_INTERPOLATIONS)
 
 _FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in sigma
 

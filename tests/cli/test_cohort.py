@@ -184,6 +184,7 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
         (["--method", "predict"], "does not use iterations"),
         (["--iterations", "1x2"], "the schedule has 4 stages"),
         (["--prediction-network", "x.safetensors"], "does not use prediction network"),
+        (["--affine", "a.mat"], "invalid choice: 'a.mat'"),
         (["--affine", "flirt"], "flirt is not on the PATH"),
         (["--plugin-args", "nothing.json"], "nothing.json: cannot be read"),
         (["--mem-gb", "0.5"], "--mem-gb 0.5: register needs 4 GB"),

@@ -73,7 +73,7 @@ def test_every_command_has_the_common_options():
         (["evaluate", "--num-threads", "two"], "'two' is not a whole number"),
         (["evaluate", "--seed", "-1"], "--seed"),
         (["evaluate", "--seed", "1.5"], "'1.5' is not a whole number"),
-        (["evaluate", "--device", "gpu"], "give auto, cpu, cuda or cuda:N"),
+        (["evaluate", "--device", "gpu"], "give auto, cpu, cuda, cuda:N"),
         (["evaluate", "--num-thread", "1"], "--num-thread"),
     ],
 )

@@ -11,5 +11,5 @@ def test_the_tables_are_those_of_the_declarations():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     page = (DOCS / "options.md").read_text(encoding="utf-8")
-    for table in (module.meanings(), module.doors()):
+    for table in (module.meanings(), module.interfaces()):
         assert f"\n\n{table}\n" in page, "take the tables of: python docs/option_table.py"

@@ -109,7 +109,7 @@ def test_uncertainty_is_in_millimetres_of_the_fixed_image(pair):
     framed = replace(scans, frame=Frame(grid, to_fixed))
     variance = np.full((*fixed.shape, 3), 3.0, np.float32)  # 3 mm there, over all components
     prepared = SimpleNamespace(grid=grid)
-    uncertainty, components = finishing._uncertainty(framed, prepared, variance)
+    uncertainty, components = finishing._uncertainty(framed, prepared, variance, True)
     inside = np.asanyarray(brain.dataobj) > 0
     np.testing.assert_allclose(uncertainty[inside], 1.5, rtol=1e-5)
     np.testing.assert_allclose(components[inside], 0.75, rtol=1e-5)

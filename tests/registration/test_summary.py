@@ -44,6 +44,12 @@ def test_optional_parts_are_left_out():
     assert with_command == {**content, "command": "quicksilver register"}
 
 
+def test_the_keys_of_version_0_1():
+    summary = read(summary_content())
+    with pytest.warns(DeprecationWarning, match="use summary.similarity instead"):
+        assert summary["similarity"] == summary_content()["similarity"]
+
+
 def test_keys_of_later_versions_are_ignored():
     content = summary_content()
     content["mood"] = "good"

@@ -8,7 +8,7 @@ from nibabel.eulerangles import euler2mat
 from scipy.ndimage import map_coordinates
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import APPLY_INTERPOLATIONS
+from nipype_quicksilver.options import APPLY_INTERPOLATIONS, LABEL_PRESERVING
 from nipype_quicksilver.spatial import resampling, transforms
 from nipype_quicksilver.spatial.grids import Grid
 
@@ -72,7 +72,7 @@ def test_every_interpolation_runs(name):
     image = nib.Nifti1Image(data, np.eye(4))
     grid = Grid((12, 12, 12), from_matvec(np.eye(3), [0.3, 0, 0]))
     result = resampling.resample(image, grid, interpolation=name)
-    label = name in resampling.LABEL_PRESERVING
+    label = name in LABEL_PRESERVING
     assert result.dtype == (np.int16 if label else np.float32)
     # Deep inside and far outside every method agrees, up to a sinc's ripple.
     assert abs(result[5, 5, 5] - 100) < 10 and abs(result[0, 0, 0]) < 10
