@@ -15,11 +15,27 @@ from nipype_quicksilver import InputError, interfaces
 from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.main import build_parser
 from nipype_quicksilver.declarations import Kind, Option, declared
+from nipype_quicksilver.evaluation.methods import AFFINES
 from nipype_quicksilver.interfaces.base import CommandInputSpec, QuicksilverCommand, spec_of
 from nipype_quicksilver.methods import METHODS, method_that, methods_that
-from nipype_quicksilver.options import DOF, OPTIONS, SCAN_FILES, RegistrationOptions, completed
+from nipype_quicksilver.options import (
+    AFFINE_ESTIMATION,
+    BRAIN_EXTRACTION,
+    DOF,
+    FUSIONS,
+    OPTIONS,
+    SCAN_FILES,
+    RegistrationOptions,
+    completed,
+)
 from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS
-from nipype_quicksilver.workflows import init_quicksilver_wf
+from nipype_quicksilver.workflows import (
+    init_affine_wf,
+    init_brain_extraction_wf,
+    init_evaluation_wf,
+    init_label_propagation_wf,
+    init_quicksilver_wf,
+)
 
 EVERY = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 #: A value of each kind that is no default, as words of a command and in Python.
@@ -162,6 +178,19 @@ def test_unknown_names_are_refused(pair):
         nipype_quicksilver.register(pair.fixed, pair.moving, n_samples=3)
     with pytest.raises(TypeError, match="unknown option 'smoothing'"):
         init_quicksilver_wf(omp_nthreads=1, smoothing=3)
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "choices"),
+    [
+        (init_brain_extraction_wf, "brain_extraction", (*BRAIN_EXTRACTION.choices, "ants")),
+        (init_affine_wf, "affine", AFFINE_ESTIMATION.choices),
+        (init_evaluation_wf, "affine", AFFINES),
+        (init_label_propagation_wf, "fusion", tuple(FUSIONS)),
+    ],
+)
+def test_docstrings_list_the_choices(build, name, choices):
+    assert f"    {name} : {{{', '.join(map(repr, choices))}}}\n" in build.__doc__
 
 
 @pytest.mark.parametrize(
