@@ -264,6 +264,6 @@ def test_the_command_reports_a_stripped_brain(fixed, tmp_path, capsys):
     json, output = tmp_path / "b.json", tmp_path / "out.nii.gz"
     options = ["--output", str(output), "--output-json", str(json)]
     assert main(["extract-brain", "--input", str(path), *options]) == 0
-    assert "has no skull already" in capsys.readouterr().err
+    assert "has no skull, and is not changed" in capsys.readouterr().err
     np.testing.assert_allclose(read_image(output).dataobj, fixed.dataobj)
     assert '"how": "stripped"' in json.read_text()

@@ -65,7 +65,7 @@ def test_external_tools_are_known_by_name(heads, network, monkeypatch):
     monkeypatch.setattr(ExternalTool, "command", lambda _: None)
     with pytest.raises(InputError, match="'bet': bet is not on the PATH; install FSL"):
         nipype_quicksilver.register(*heads, brain_extraction="bet")
-    with pytest.raises(InputError, match="'greedy': neither greedy is on the PATH nor"):
+    with pytest.raises(InputError, match="'greedy': greedy is not on the PATH, and"):
         nipype_quicksilver.register(*heads, affine="greedy")
     seen = {}
 

@@ -249,7 +249,7 @@ def test_resources(labels, use_gpu, samples):
 def test_arguments_are_keywords():
     parameters = inspect.signature(init_quicksilver_wf).parameters.values()
     kinds = {parameter.kind for parameter in parameters}
-    assert kinds == {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
 
 
 def test_inside_a_host(pair):

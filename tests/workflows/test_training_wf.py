@@ -17,7 +17,7 @@ def test_pairs_are_of_two_images_and_come_once():
     assert sample_pairs(images, 12, 3) == (fixed, moving) != sample_pairs(images, 12, 4)
     everything = set(zip(*sample_pairs(images, 100, 0), strict=True))
     assert everything == {(a, b) for a in images for b in images if a != b}
-    with pytest.raises(ValueError, match="need two images"):
+    with pytest.raises(ValueError, match="a pair needs two images"):
         sample_pairs(["a"], 1, 0)
 
 
