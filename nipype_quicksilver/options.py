@@ -203,7 +203,9 @@ class RegistrationOptions(TypedDict, total=False):
 OPTIONS: Mapping[str, Option] = MappingProxyType(declared(RegistrationOptions))
 
 
-def completed(options: RegistrationOptions) -> RegistrationOptions:
+def completed(
+    options: RegistrationOptions, declarations: Mapping[str, Option] = OPTIONS
+) -> RegistrationOptions:
     """Check options, and complete them with defaults.
 
     Parameters
@@ -211,6 +213,9 @@ def completed(options: RegistrationOptions) -> RegistrationOptions:
     options : RegistrationOptions
         Options of the user. None stands for ``none`` if that is a choice of the option, and for
         the default otherwise.
+    declarations : mapping
+        Declarations of an interface by name, :data:`WORKFLOW_OPTIONS` or :data:`COHORT_OPTIONS`;
+        they replace those of :data:`OPTIONS`.
 
     Returns
     -------
@@ -233,15 +238,16 @@ def completed(options: RegistrationOptions) -> RegistrationOptions:
     ...
     nipype_quicksilver.errors.InputError: method 'predict' does not use corrections; leave ...
     """
-    chosen: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
+    known = {**OPTIONS, **declarations}
+    chosen: dict[str, Any] = {name: option.default for name, option in known.items()}
     for name, value in options.items():
-        if name not in OPTIONS:
-            raise TypeError(f"unknown option '{name}'; the options are {', '.join(OPTIONS)}")
+        if name not in known:
+            raise TypeError(f"unknown option '{name}'; the options are {', '.join(known)}")
         if value is not None:
             chosen[name] = value
-        elif NONE in OPTIONS[name].choices:
+        elif NONE in known[name].choices:
             chosen[name] = NONE
-    for name, option in OPTIONS.items():
+    for name, option in known.items():
         option.check(chosen[name])
         if option.needs and chosen[name] and chosen[option.needs] is None:
             raise InputError(f"{option.title}: needs {option.needs}; give both, or leave both out")
@@ -309,39 +315,47 @@ COHORT_OPTIONS: Mapping[str, Option] = MappingProxyType(
     }
 )
 
+_SIDES = ("fixed", "moving")
 _MASK = "brain mask of the {side} image (default: {default})"
-_SCAN_FILES = {
-    "mask": _MASK.replace("{default}", "it is estimated from the image"),
-    "lesion_mask": "region of the {side} image without counterpart; excluded from the comparison",
-    "labels": "label map of the {side} image",
-}
-# What is done with the labels of each side.
-_LABELS = {"fixed": "; the warped moving labels are compared with it", "moving": "; it is warped"}
+_LESION = "region of the {side} image without counterpart; excluded from the comparison"
 #: Files of each of the two images by their Python names: ``fixed_mask``, ``moving_mask``, ...
 SCAN_FILES: Mapping[str, Option] = MappingProxyType(
     {
-        f"{side}_{kind}": Option(
-            text.format(side=side) + (_LABELS[side] if kind == "labels" else ""),
-            kind=Kind.FILE,
-            node=f"{side}_image_mask" if kind == "mask" else "",
-            needs="moving_labels" if (side, kind) == ("fixed", "labels") else "",
-            name=f"{side}_{kind}",
+        option.name: option
+        for option in (
+            *(
+                Option(
+                    _MASK.format(side=side, default="it is estimated from the image"),
+                    kind=Kind.FILE,
+                    node=f"{side}_image_mask",
+                    name=f"{side}_mask",
+                )
+                for side in _SIDES
+            ),
+            *(
+                Option(_LESION.format(side=side), kind=Kind.FILE, name=f"{side}_lesion_mask")
+                for side in _SIDES
+            ),
+            Option(
+                "label map of the fixed image; the warped moving labels are compared with it",
+                kind=Kind.FILE,
+                needs="moving_labels",
+                name="fixed_labels",
+            ),
+            Option(
+                "label map of the moving image; it is warped", kind=Kind.FILE, name="moving_labels"
+            ),
         )
-        for kind, text in _SCAN_FILES.items()
-        for side in ("fixed", "moving")
     }
 )
-
 #: Files of each of two images on a working grid, whose brains were extracted.
 CONFORMED_FILES: Mapping[str, Option] = MappingProxyType(
-    {
-        name: replace(
-            option, help=_MASK.format(side=name.split("_")[0], default="what is not zero")
+    {name: option for name, option in SCAN_FILES.items() if not name.endswith("labels")}
+    | {
+        f"{side}_mask": replace(
+            SCAN_FILES[f"{side}_mask"], help=_MASK.format(side=side, default="what is not zero")
         )
-        if option.node
-        else option
-        for name, option in SCAN_FILES.items()
-        if not name.endswith("labels")
+        for side in _SIDES
     }
 )
 

@@ -208,7 +208,7 @@ def _chosen(options: RegistrationOptions) -> RegistrationOptions:
     for name, option in OPTIONS.items():
         if name in options and name not in WORKFLOW_OPTIONS:
             raise InputError(f"{option.title}: init_quicksilver_wf {option.without['workflow']}")
-    chosen = completed({"template": WORKFLOW_OPTIONS["template"].default, **options})
+    chosen = completed(options, WORKFLOW_OPTIONS)
     if str(chosen["template"]) == AUTO:
         raise InputError("template 'auto' is for heads; give a template, or none")
     return chosen

@@ -69,13 +69,11 @@ class CohortOptions:
             If a value is not allowed, or the method does not use the option.
         """
         for name, option in OPTIONS.items():
-            if name in COHORT_OPTIONS:
-                COHORT_OPTIONS[name].check(options.get(name))
-            elif options.get(name):
+            if options.get(name) and name not in COHORT_OPTIONS:
                 raise InputError(
                     f"{option.title}: a cohort {option.without['cohort']}; leave it out"
                 )
-        return cls(fixed, fixed_labels, completed(options))
+        return cls(fixed, fixed_labels, completed(options, COHORT_OPTIONS))
 
     @property
     def fixed_file(self) -> Path | None:

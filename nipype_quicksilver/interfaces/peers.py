@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from nipype.interfaces.base import (
@@ -57,7 +58,7 @@ class PeerOutputSpec(TraitedSpec):
     summary = File(exists=True, desc="seconds (JSON)")
 
 
-class _Peer(CommandLine):
+class _Peer(CommandLine, ABC):
     """An external tool that writes a displacement field, which is composed with the affine.
 
     The images are linked into the working folder under names that every tool can parse.
@@ -79,15 +80,17 @@ class _Peer(CommandLine):
         """Command with its arguments."""
         return f"{self.cmd} {shlex.join(self._arguments())}"
 
+    @abstractmethod
     def _arguments(self) -> list[str]:
-        raise NotImplementedError
+        """Return the arguments of the program."""
 
     def _image(self, side: str) -> str:
         """Return the name of an image in the working folder."""
         return side + split_filename(getattr(self.inputs, f"{side}_image"))[2]
 
+    @abstractmethod
     def _write_affine(self, path: str) -> None:
-        raise NotImplementedError
+        """Write the affine as the program reads it."""
 
     def _run_interface(self, runtime: Any) -> Any:
         for side in ("fixed", "moving"):
