@@ -159,3 +159,23 @@ def registered(pair, tiny_networks, tmp_path_factory):
 def anything_goes(monkeypatch):
     """Predictions of untrained networks are taken whole, whatever they do to the images."""
     monkeypatch.setattr("nipype_quicksilver.networks.predictor._similarity", lambda *_: 1.0)
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """A folder of programs, first on the PATH, whose name has a space."""
+    folder = tmp_path / "my programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return folder
+
+
+@pytest.fixture
+def install(programs):
+    """A function that installs a program."""
+
+    def install(name, text):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+
+    return install

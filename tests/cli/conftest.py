@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from nipype_quicksilver.spatial.grids import Grid
+from tests.helpers.balls import ALONE, ball, write
 
 
 @pytest.fixture
@@ -47,3 +48,14 @@ def refused(capsys, tmp_path):
         assert sorted(tmp_path.rglob("*")) == before
 
     return refused
+
+
+@pytest.fixture
+def good(tmp_path):
+    """Arguments of a registration that would work, by option."""
+    return {
+        "--fixed": write(tmp_path / "fixed.nii.gz", ball()),
+        "--moving": write(tmp_path / "moving.nii.gz", ball((0.55, 0.5, 0.5))),
+        "--output-dir": tmp_path / "out",
+        **ALONE,
+    }

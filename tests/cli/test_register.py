@@ -1,4 +1,4 @@
-"""The commands that register: what they refuse, what they write, what they print."""
+"""`quicksilver register`: what it refuses, what it writes, what it prints."""
 
 import errno
 import gzip
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -17,30 +16,12 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.lddmm.settings import Settings
 from nipype_quicksilver.options import SCAN_FILES
 from nipype_quicksilver.registration.results import FILES
-from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.momentum import Momentum, write_momentum
 from nipype_quicksilver.spatial.transforms import write_affine
+from tests.helpers.balls import ALONE, GRID, ball, listed, write
 
 STAGES = len(Settings().stages)
 QUICK = ("--iterations", "x".join("1" * STAGES), "--num-threads", "1", "--method", "optimize")
-# The images are far smaller than heads: they have no skull, and are aligned.
-ALONE = {"--brain-extraction": "none", "--affine": "none"}
-GRID = Grid((12, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
 MASKS = [option.flag for name, option in SCAN_FILES.items() if name.endswith("mask")]
-
-
-def ball(center=(0.5, 0.5, 0.5)):
-    index = np.moveaxis(np.indices(GRID.shape), 0, -1) / (np.array(GRID.shape) - 1)
-    distance = np.linalg.norm(index - center, axis=-1)
-    return (np.where(distance < 0.4, 100 - 50 * distance, 0)).astype(np.float32)
-
-
-def save(path, data, affine=GRID.affine, code=1):
-    image = nib.Nifti1Image(data, affine, dtype=data.dtype)
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    nib.save(image, path)
-    return path
 
 
 def patched(path, offset, values):
@@ -49,21 +30,6 @@ def patched(path, offset, values):
     raw[offset : offset + values.nbytes] = values.tobytes()
     path.write_bytes(raw)
     return path
-
-
-@pytest.fixture
-def good(tmp_path):
-    """Arguments of a registration that would work, by option."""
-    return {
-        "--fixed": save(tmp_path / "fixed.nii.gz", ball()),
-        "--moving": save(tmp_path / "moving.nii.gz", ball((0.55, 0.5, 0.5))),
-        "--output-dir": tmp_path / "out",
-        **ALONE,
-    }
-
-
-def listed(arguments):
-    return [item for pair in arguments.items() for item in pair]
 
 
 def bad_missing(folder):
@@ -76,7 +42,7 @@ def bad_folder(folder):
 
 
 def bad_truncated(folder):
-    path = save(folder / "bad.nii.gz", np.random.default_rng(1).random(GRID.shape))
+    path = write(folder / "bad.nii.gz", np.random.default_rng(1).random(GRID.shape))
     path.write_bytes(path.read_bytes()[:3000])
     return path
 
@@ -88,37 +54,37 @@ def bad_text(folder):
 
 
 def bad_dimensions(folder):
-    return save(folder / "bad.nii.gz", ball()[:, :, 0])
+    return write(folder / "bad.nii.gz", ball()[:, :, 0])
 
 
 def bad_series(folder):
-    return save(folder / "bad.nii.gz", np.stack([ball()] * 3, axis=-1))
+    return write(folder / "bad.nii.gz", np.stack([ball()] * 3, axis=-1))
 
 
 def bad_rgb(folder):
-    return save(folder / "bad.nii.gz", np.zeros(GRID.shape, [(c, "u1") for c in "RGB"]))
+    return write(folder / "bad.nii.gz", np.zeros(GRID.shape, [(c, "u1") for c in "RGB"]))
 
 
 def bad_zero(folder):
-    return save(folder / "bad.nii.gz", np.zeros(GRID.shape, np.float32))
+    return write(folder / "bad.nii.gz", np.zeros(GRID.shape, np.float32))
 
 
 def bad_nan(folder):
-    return save(folder / "bad.nii.gz", np.full(GRID.shape, np.nan, np.float32))
+    return write(folder / "bad.nii.gz", np.full(GRID.shape, np.nan, np.float32))
 
 
 def bad_constant(folder):
-    return save(folder / "bad.nii.gz", np.full(GRID.shape, 7, np.int16))
+    return write(folder / "bad.nii.gz", np.full(GRID.shape, 7, np.int16))
 
 
 def bad_infinite(folder):
     data = ball()
     data[6, 7, 5] = np.inf
-    return save(folder / "bad.nii.gz", data)
+    return write(folder / "bad.nii.gz", data)
 
 
 def bad_zero_spacing(folder):
-    path = save(folder / "bad.nii", ball(), code=0)
+    path = write(folder / "bad.nii", ball(), code=0)
     path = patched(path, 252, np.array([1, 0], "<i2"))  # qform only, so that pixdim counts
     return patched(path, 80, np.array([0, 2, 2], "<f4"))
 
@@ -129,7 +95,7 @@ def bad_nan_spacing(folder):
 
 
 def bad_singular(folder):
-    path = save(folder / "bad.nii", ball())
+    path = write(folder / "bad.nii", ball())
     path = patched(path, 252, np.array([0, 1], "<i2"))
     return patched(path, 280, np.array([[2, 0, 0, 0], [2, 0, 0, 0], [0, 0, 2, 0]], "<f4"))
 
@@ -159,22 +125,22 @@ def test_the_other_commands_refuse_missing_files(command, good, tmp_path, refuse
 def test_images_that_do_not_meet_are_refused(good, tmp_path, refused):
     affine = GRID.affine.copy()
     affine[0, 3] = 500
-    far = save(tmp_path / "far.nii.gz", ball(), affine)
+    far = write(tmp_path / "far.nii.gz", ball(), affine)
     refused("register", *listed({**good, "--moving": far}), message=f"{far}: does not overlap")
 
 
 @pytest.mark.parametrize("side", ["fixed", "moving"])
 def test_labels_on_another_grid_are_refused(side, good, tmp_path, refused):
-    labels = save(tmp_path / "labels.nii.gz", (ball() > 0).astype(np.uint8))
+    labels = write(tmp_path / "labels.nii.gz", (ball() > 0).astype(np.uint8))
     affine = GRID.affine.copy()
     affine[0, 3] = 1
-    moved = save(tmp_path / "moved.nii.gz", (ball() > 0).astype(np.uint8), affine)
+    moved = write(tmp_path / "moved.nii.gz", (ball() > 0).astype(np.uint8), affine)
     given = {"--fixed-labels": labels, "--moving-labels": labels, f"--{side}-labels": moved}
     refused("register", *listed({**good, **given}), message=f"{moved}: not on the grid of")
 
 
 def test_fixed_labels_alone_are_refused(good, tmp_path, refused):
-    labels = save(tmp_path / "labels.nii.gz", (ball() > 0).astype(np.uint8))
+    labels = write(tmp_path / "labels.nii.gz", (ball() > 0).astype(np.uint8))
     refused(
         "register", *listed({**good, "--fixed-labels": labels}), message="give moving labels too"
     )
@@ -182,11 +148,11 @@ def test_fixed_labels_alone_are_refused(good, tmp_path, refused):
 
 @pytest.mark.parametrize("option", MASKS)
 def test_masks_that_are_empty_or_elsewhere_are_refused(option, good, tmp_path, refused):
-    empty = save(tmp_path / "empty.nii.gz", np.zeros(GRID.shape, np.uint8))
+    empty = write(tmp_path / "empty.nii.gz", np.zeros(GRID.shape, np.uint8))
     refused("register", *listed({**good, option: empty}), message=f"{empty}: ")
     affine = GRID.affine.copy()
     affine[2, 3] = 300
-    elsewhere = save(tmp_path / "elsewhere.nii.gz", np.ones(GRID.shape, np.uint8), affine)
+    elsewhere = write(tmp_path / "elsewhere.nii.gz", np.ones(GRID.shape, np.uint8), affine)
     refused(
         "register", *listed({**good, option: elsewhere}), message=f"{elsewhere}: does not overlap"
     )
@@ -195,7 +161,7 @@ def test_masks_that_are_empty_or_elsewhere_are_refused(option, good, tmp_path, r
 def test_a_brain_mask_over_nothing_is_refused(good, tmp_path, refused):
     corner = np.zeros(GRID.shape, np.uint8)
     corner[0, 0, 0] = 1
-    mask = save(tmp_path / "mask.nii.gz", corner)
+    mask = write(tmp_path / "mask.nii.gz", corner)
     refused(
         "register", *listed({**good, "--fixed-mask": mask}), message=f"{mask}: does not overlap"
     )
@@ -204,14 +170,14 @@ def test_a_brain_mask_over_nothing_is_refused(good, tmp_path, refused):
 def test_a_lesion_of_the_whole_brain_is_refused(good, tmp_path, refused):
     affine = GRID.affine.copy()
     affine[:3, 3] = -20
-    wide = save(tmp_path / "wide.nii.gz", np.ones((34, 34, 34), np.uint8), affine)
+    wide = write(tmp_path / "wide.nii.gz", np.ones((34, 34, 34), np.uint8), affine)
     message = "covers the whole brain"
     refused("register", *listed({**good, "--fixed-lesion-mask": wide}), message=message)
 
 
 def test_absurd_voxel_sizes_are_refused(good, tmp_path, refused):
     for name in ("fixed", "moving"):
-        save(tmp_path / f"{name}.nii.gz", ball(), np.diag([100.0, 100, 100, 1]))
+        write(tmp_path / f"{name}.nii.gz", ball(), np.diag([100.0, 100, 100, 1]))
     refused("register", *listed(good), message="check the voxel sizes")
 
 
@@ -307,43 +273,6 @@ def test_required_options(refused):
         refused(command, message="required")
 
 
-def test_optimize_refuses_images_that_are_not_conformed(good, tmp_path, refused):
-    for option in ("--output-dir", *ALONE):
-        good.pop(option)
-    good["--output"] = tmp_path / "momentum.nii.gz"
-    refused("optimize", *listed(good), message="normalise its intensities first")
-    for name in ("fixed", "moving"):
-        save(tmp_path / f"{name}.nii.gz", ball() / 100)
-    refused("optimize", *listed(good), message="is not a multiple of 8")
-    for name in ("fixed", "moving"):
-        save(tmp_path / f"{name}.nii.gz", ball() / 100, np.diag([-2.0, 2, 2, 1]))
-    refused("optimize", *listed(good), message="is not isotropic and RAS")
-    save(tmp_path / "fixed.nii.gz", ball() / 100)
-    refused("optimize", *listed(good), message="not on the grid of")
-
-
-def test_a_momentum_that_blows_up_is_refused(tmp_path, refused):
-    grid = Grid((32, 32, 32), np.diag([2.0, 2, 2, 1]))
-    pair = {}
-    for name, shift in (("fixed", 0), ("moving", 1)):
-        index = np.indices(grid.shape) - np.array([16 + shift, 16, 16])[:, None, None, None]
-        data = np.clip(1.5 - np.linalg.norm(index, axis=0) / 12, 0, 1).astype(np.float32)
-        pair[f"--{name}"] = save(tmp_path / f"{name}.nii.gz", data, grid.affine)
-    coarse = grid.subsampled(2)
-    noise = 1e4 * np.random.default_rng(0).standard_normal((*coarse.shape, 3))
-    momentum = Momentum(noise.astype(np.float32), coarse, Settings().kernel.as_dict(), 3, grid)
-    path = write_momentum(tmp_path / "wild.nii.gz", momentum)
-    message = f"{path}: its geodesic diverges"
-    refused("shoot", "--momentum", path, "--output-dir", tmp_path / "out", message=message)
-    start = ("--initial-momentum", path, "--output", tmp_path / "m.nii.gz")
-    refused("optimize", *listed(pair), *start, message=message)
-
-
-def test_shoot_refuses_an_image_that_is_not_a_momentum(good, tmp_path, refused):
-    options = {"--momentum": good["--fixed"], "--output-dir": tmp_path / "out"}
-    refused("shoot", *listed(options), message="is not a momentum")
-
-
 def test_a_missing_file_ends_a_process_with_one_line(good, tmp_path):
     missing = tmp_path / "missing.nii.gz"
     program = "import sys; from nipype_quicksilver.cli.main import main; sys.exit(main())"
@@ -384,7 +313,7 @@ def test_a_full_disk_leaves_nothing_behind(exists, good, tmp_path, monkeypatch, 
 def test_some_nan_are_a_warning(good, tmp_path, capsys):
     data = ball()
     data[0, 0, :3] = np.nan
-    save(good["--moving"], data)
+    write(good["--moving"], data)
     assert main(["register", "--quiet", *QUICK, *map(str, listed(good))]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""

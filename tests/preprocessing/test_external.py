@@ -12,12 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nibabel.affines import from_matvec
-from scipy import ndimage
 
-from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.preprocessing.external import align_brains, extract_mask
-from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti, read_image, write_image
 from nipype_quicksilver.spatial.transforms import write_affine
 from nipype_quicksilver.tools import (
@@ -26,7 +23,7 @@ from nipype_quicksilver.tools import (
     check_dof,
     check_tools,
 )
-from tests.preprocessing.conftest import brain
+from tests.helpers.programs import FAILING
 
 # A program that records how it was called, and copies prepared files into its folder.
 STAND_IN = """#!{python}
@@ -39,37 +36,12 @@ with open({record!r}, "w") as file:
 for name in os.listdir({results!r}):
     shutil.copy(os.path.join({results!r}, name), name)
 """
-FAILING = """#!/bin/sh
-for number in 1 2 3 4 5; do echo "step $number"; done
-echo 'no licence was found' >&2
-exit 3
-"""
 AFFINE = np.diag([-2.0, 2, 2, 1])
 INSIDE = np.zeros((6, 7, 8), np.uint8)
 INSIDE[1:5, 2:6, 2:7] = 1
 HEAD = nifti(100 * INSIDE.astype(np.float32), AFFINE)
 MASK = nifti(INSIDE, AFFINE)
 SHIFT = from_matvec(np.eye(3), [4, -2, 6])
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder of programs, first on the PATH, whose name has a space."""
-    folder = tmp_path / "my programs"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder), prepend=":")
-    return folder
-
-
-@pytest.fixture
-def install(folder):
-    """A function that installs a program."""
-
-    def install(name, text):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-
-    return install
 
 
 @pytest.fixture
@@ -369,66 +341,3 @@ def test_stand_ins_import_nothing_without_their_package():
     for tool in AFFINE_TOOLS.values():
         if tool.stand_in:
             subprocess.run([sys.executable, "-c", f"import {tool.stand_in}"], check=True)
-
-
-# The command: `bet` that extracts everything except the scalp, and `greedy` that moves by 4 mm.
-BET = """#!{python}
-import sys
-import nibabel as nib
-import numpy as np
-image = nib.load(sys.argv[1])
-data = image.get_fdata()
-inside = (data > 90) & (data < 900)
-nib.save(nib.Nifti1Image(data * inside, image.affine), sys.argv[2])
-mask = sys.argv[2].replace(".nii.gz", "_mask.nii.gz")
-nib.save(nib.Nifti1Image(inside.astype(np.uint8), image.affine), mask)
-"""
-SHIFTING = """#!/bin/sh
-printf '1 0 0 4\\n0 1 0 0\\n0 0 1 0\\n0 0 0 1\\n' > affine.mat
-"""
-
-
-@pytest.fixture
-def heads(tmp_path):
-    """Arguments of a registration of two coarse heads with a bright scalp."""
-    grid = Grid((40, 44, 36), from_matvec(np.eye(3) * 5, [-98, -108, -88]))
-    command = ["register", "--output-dir", str(tmp_path / "out"), "--method", "optimize"]
-    command += ["--iterations", "1x0x0x0"]
-    for side, shift in (("fixed", 0), ("moving", 4)):
-        data = brain(grid.coordinates() - np.array([shift, 0, 0]))
-        out = ndimage.distance_transform_edt(data == 0, sampling=5)
-        data = np.where((out > 10) & (out <= 20), 900, np.where((out > 0) & (out <= 10), 30, data))
-        file = write_image(tmp_path / f"{side} head.nii.gz", data.astype(np.float32), grid.affine)
-        command += [f"--{side}", str(file)]
-    return command
-
-
-def test_a_registration_with_external_tools(heads, install, tmp_path):
-    install("bet", BET.format(python=sys.executable))
-    install("greedy", SHIFTING)
-    assert main([*heads, "--brain-extraction", "bet", "--affine", "greedy"]) == 0
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())["preprocessing"]
-    assert summary["fixed_brain"]["how"] == summary["moving_brain"]["how"] == "bet"
-    assert summary["affine"]["how"] == "greedy"
-    assert summary["affine"]["scales"] == [1, 1, 1]
-
-
-def test_a_registration_without_the_tools(heads, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert main([*heads, "--affine", "flirt"]) == 2
-    assert "flirt is not on the PATH; install FSL, or choose simpleitk" in capsys.readouterr().err
-    assert main([*heads, "--brain-extraction", "synthstrip"]) == 2
-    assert "install FreeSurfer" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("work", [True, False])
-def test_a_registration_with_a_tool_that_fails(work, heads, install, tmp_path, capsys):
-    install("bet", FAILING)
-    options = ["--work-dir", str(tmp_path / "work")] if work else []
-    assert main([*heads, *options, "--brain-extraction", "bet"]) == 1
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "bet failed: step 2 / " in message
-    log = message.split("the whole log is ")[1].rstrip(")")
-    assert (str(tmp_path / "work") in log) == work
-    assert "no licence was found" in Path(log).read_text()
-    assert not (tmp_path / "out").exists()
