@@ -23,7 +23,7 @@ init_quicksilver_wf(omp_nthreads=2, seed="one")
 """
 
 
-@pytest.mark.parametrize("folder", ["nipype_quicksilver", "workflows"])
+@pytest.mark.parametrize("folder", ["benchmarks", "nipype_quicksilver", "tests", "workflows"])
 def test_no_module_is_too_large(folder):
     lines = {
         path.relative_to(ROOT): path.read_text(encoding="utf-8").count("\n")
