@@ -61,7 +61,7 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as temporary:
-        work = args.work_dir or Path(temporary)
+        work = (args.work_dir or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         for name in args.names or BENCHMARKS:
             figures = BENCHMARKS[name](work, args.runs, args.threads)

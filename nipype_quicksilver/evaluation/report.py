@@ -26,13 +26,14 @@ def write_report(
         ``device``, ``threads`` and ``seconds`` of predictions.
     """
     measures, histograms = tables.measure_rows(measured), tables.histogram_rows(measured)
+    errors = tables.error_rows(measured)
     rows_of = {
         "measures": measures,
         "labels": tables.label_rows(measured),
         "jacobians": histograms,
-        "errors": tables.error_rows(measured),
+        "errors": errors,
         "times": times,
-        "summary": tables.summary_rows(measured),
+        "summary": tables.summary_rows(measured, errors),
     }
     with staged_folder(folder) as stage:
         for name, rows in rows_of.items():
@@ -48,7 +49,7 @@ def write_report(
                 "versions": versions(),
                 "reference": REFERENCE,
                 "methods": rows_of["summary"],
-                "errors": rows_of["errors"],
+                "errors": errors,
                 "times": list(times),
             },
         )

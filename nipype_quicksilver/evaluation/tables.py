@@ -114,16 +114,24 @@ def histogram_rows(measured: Sequence[Measured]) -> list[Row]:
     return rows
 
 
-def summary_rows(measured: Sequence[Measured]) -> list[Row]:
-    """Return the summary of each method in each label set."""
-    errors = {(row["label_set"], row["method"]): row for row in error_rows(measured)}
+def summary_rows(measured: Sequence[Measured], errors: Sequence[Row]) -> list[Row]:
+    """Return the summary of each method in each label set.
+
+    Parameters
+    ----------
+    measured : sequence of Measured
+        Measures of every method on every pair.
+    errors : sequence of dict
+        Their :func:`error_rows`.
+    """
+    errors_of = {(row["label_set"], row["method"]): row for row in errors}
     rows = []
     for label_set, method, group in _groups(measured):
         measures = measure_rows(group)
         overlap = np.array([row["target_overlap"] for row in measures])
         quartiles = np.percentile(overlap, (25, 50, 75))
         folds = [row["folded_percent"] for row in measures]
-        error = errors.get((label_set, method), {})
+        error = errors_of.get((label_set, method), {})
         rows.append(
             {
                 "label_set": label_set,

@@ -146,9 +146,55 @@ def align(
         ),
         directions_apart_mm=round(difference, 4),
     )
-    for warning in plausibility_warnings(summary, matrix):
-        warnings.warn(f"{image_name(moving)}: {warning}", UserWarning, stacklevel=2)
-    return Alignment(matrix, summary)
+    return _checked(Alignment(matrix, summary), moving)
+
+
+def align_by(
+    tool: str,
+    fixed: Nifti1Image,
+    moving: Nifti1Image,
+    *,
+    fixed_mask: Nifti1Image | None = None,
+    moving_mask: Nifti1Image | None = None,
+    dof: int = 12,
+    num_threads: int = 1,
+    log_dir: PathLike | None = None,
+) -> Alignment:
+    """Estimate the affine that maps fixed to moving points by an external tool.
+
+    Parameters
+    ----------
+    tool, fixed, moving, fixed_mask, moving_mask, dof, num_threads, log_dir
+        As for `external.align_brains`, which also raises the errors.
+
+    Returns
+    -------
+    Alignment
+        Matrix, rotation and scales.
+
+    Warns
+    -----
+    UserWarning
+        If the result is implausible for two human heads.
+    """
+    matrix = align_brains(
+        tool,
+        fixed,
+        moving,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        dof=dof,
+        num_threads=num_threads,
+        log_dir=log_dir,
+    )
+    return _checked(Alignment(matrix, replace(describe(matrix), how=tool, dof=dof)), moving)
+
+
+def _checked(alignment: Alignment, moving: Nifti1Image) -> Alignment:
+    """Warn if an affine is implausible; return it."""
+    for warning in plausibility_warnings(alignment.summary, alignment.matrix):
+        warnings.warn(f"{image_name(moving)}: {warning}", UserWarning, stacklevel=3)
+    return alignment
 
 
 @dataclass(frozen=True)
@@ -198,6 +244,11 @@ def align_files(
     ------
     InputError
         If a file cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        If the affine is not better than the start, or implausible for two human heads.
     """
     target = read_image(fixed, what="fixed image")
     source = read_image(moving, what="moving image")
@@ -221,7 +272,7 @@ def align_files(
         raise InputError(
             f"{initial}: '{by}' does not use an initial affine; leave it out, or choose simpleitk"
         )
-    matrix = align_brains(
+    alignment = align_by(
         by,
         target,
         source,
@@ -231,7 +282,7 @@ def align_files(
         num_threads=num_threads,
         log_dir=log_dir,
     )
-    return Aligned(target, source, Alignment(matrix, replace(describe(matrix), how=by, dof=dof)))
+    return Aligned(target, source, alignment)
 
 
 def _search(pair: Pair, dof: int, pool: ThreadPoolExecutor) -> np.ndarray:

@@ -75,8 +75,9 @@ def extract_mask(
         run(_EXTRACTIONS[name](num_threads))
         # AFNI writes the brain, with other intensities, instead of a mask.
         files = (run.folder / "brain_mask.nii.gz", run.folder / "brain.nii.gz")
-        mask = read_mask(next((file for file in files if file.exists()), files[0]))
-        return np.asanyarray(mask_on_image(mask, image))
+        with run.result():
+            mask = read_mask(next((file for file in files if file.exists()), files[0]))
+            return np.asanyarray(mask_on_image(mask, image))
 
 
 def align_brains(
@@ -130,7 +131,8 @@ def align_brains(
         command = _ALIGNMENTS[name](dof, num_threads, *masks)
         run(command.arguments)
         images = (run.folder / "fixed.nii.gz", run.folder / "moving.nii.gz")
-        return read_matrix(run.folder / command.output, command.form, *images)
+        with run.result():
+            return read_matrix(run.folder / command.output, command.form, *images)
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,17 @@ class _Run:
             report = f"Command: {' '.join(words)}\nExit code: {process.returncode}\n\n{printed}"
             raise _failure(self.name, report, printed, self.log_dir)
 
+    @contextmanager
+    def result(self) -> Iterator[None]:
+        """Read a result: where that is impossible, it is an error of the tool."""
+        try:
+            yield
+        except InputError as error:
+            message = str(error).replace(f"{self.folder}/", "")  # unknown to the user
+            raise QuicksilverError(
+                f"{self.name} failed: its result cannot be read: {message}"
+            ) from error
+
 
 @contextmanager
 def _run(
@@ -184,20 +197,12 @@ def _run(
     num_threads: int,
     log_dir: PathLike | None,
 ) -> Iterator[_Run]:
-    """Yield a tool in a temporary folder; a result that cannot be read is an error of the tool."""
+    """Yield a tool in a temporary folder."""
     check_installed(name, tools, default)
     command = tools[name].command()
     assert command is not None
     with tempfile.TemporaryDirectory(prefix="quicksilver-") as folder:
-        try:
-            yield _Run(name, command, Path(folder), num_threads, log_dir)
-        except InputError as error:  # a file in the temporary folder, unknown to the user
-            if folder not in str(error):
-                raise
-            message = str(error).replace(f"{folder}/", "")
-            raise QuicksilverError(
-                f"{name} failed: its result cannot be read: {message}"
-            ) from error
+        yield _Run(name, command, Path(folder), num_threads, log_dir)
 
 
 def _failure(name: str, report: str, printed: str, log_dir: PathLike | None) -> QuicksilverError:

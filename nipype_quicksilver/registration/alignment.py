@@ -16,7 +16,6 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions
 from nipype_quicksilver.preprocessing.brain import BrainSummary
-from nipype_quicksilver.preprocessing.external import align_brains
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
 from nipype_quicksilver.registration.pair import Pair, Scan
@@ -220,9 +219,8 @@ def estimate_affine(
     summary : AffineSummary
         How it was estimated.
     """
-    from nipype_quicksilver.preprocessing.affine import align
+    from nipype_quicksilver.preprocessing.affine import align, align_by
     from nipype_quicksilver.preprocessing.brain import masked
-    from nipype_quicksilver.preprocessing.matrices import describe
 
     by = str(context.options["affine"])
     num_threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -230,15 +228,15 @@ def estimate_affine(
     def compute() -> tuple[np.ndarray, AffineSummary]:
         if by in AFFINE_TOOLS:
             brains = (masked(s.image, native_brain(s.image, s.mask)) for s in (fixed, moving))
-            matrix = align_brains(by, *brains, num_threads=num_threads, log_dir=context.work.folder)
-            return matrix, replace(describe(matrix), how=by)
-        alignment = align(
-            fixed.image,
-            moving.image,
-            fixed_mask=fixed.mask,
-            moving_mask=moving.mask,
-            num_threads=num_threads,
-        )
+            alignment = align_by(by, *brains, num_threads=num_threads, log_dir=context.work.folder)
+        else:
+            alignment = align(
+                fixed.image,
+                moving.image,
+                fixed_mask=fixed.mask,
+                moving_mask=moving.mask,
+                num_threads=num_threads,
+            )
         return alignment.matrix, alignment.summary
 
     images = [fixed.image, moving.image, fixed.mask, moving.mask]

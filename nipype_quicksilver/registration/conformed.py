@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,9 +167,11 @@ def predict_files(
 
 
 def _result(fit: Fit, files: dict[str, str | None], clock: Clock) -> MomentumResult:
-    parts = {field.name: getattr(fit.summary, field.name) for field in fields(fit.summary)}
     summary = MomentumSummary(
-        **parts, versions=versions(), inputs=files, seconds=with_total(clock.seconds)
+        **vars(fit.summary),
+        versions=versions(),
+        inputs=files,
+        seconds=with_total(clock.seconds),
     )
     return MomentumResult(fit.momentum, summary, fit.variance)
 

@@ -256,7 +256,7 @@ def _describe_method(method: Method, settings: Settings) -> dict[str, Any]:
         }
     if method.traits.optimizes:
         described |= asdict(settings)
-        described["stages"] = [asdict(stage) for stage in settings.stages]
+        described["stages"] = list(described["stages"])
     return described
 
 

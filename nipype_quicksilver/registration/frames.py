@@ -90,9 +90,9 @@ def to_frame(
             scan, brain = extract_brain(scan, context)
     left_to_headers = str(context.options["affine"]) == NONE or bool(small_images(pair))
     if not left_to_headers and not _is_same(template, pair.fixed.image):
-        with context.clock.part("align"), warnings.catch_warnings():
-            if optional:  # an implausible affine is a reason not to use the template, see below
-                warnings.simplefilter("ignore", UserWarning)
+        # An implausible affine is a reason not to use an optional template, see below. The work
+        # folder keeps the warning for registrations that must use it.
+        with context.clock.part("align"), warnings.catch_warnings(record=optional):
             matrix, affine = estimate_affine(scan, pair.fixed, context)
         reasons += plausibility_warnings(affine, matrix)
     grid = working_grid(native_brain(template, scan.mask))

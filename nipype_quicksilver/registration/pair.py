@@ -106,7 +106,7 @@ class Pair:
     @property
     def to_moving(self) -> np.ndarray:
         """4x4, maps points of the working grid to moving points, RAS mm."""
-        return self.matrix @ self.to_fixed if self.frame is not None else self.matrix
+        return self.matrix @ self.to_fixed
 
 
 def read_pair(fixed: ScanFiles, moving: ScanFiles, affine: PathLike | None = None) -> Pair:

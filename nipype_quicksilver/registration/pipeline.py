@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -131,10 +131,9 @@ def register(
         )
         return_freed_memory()  # far more than the next steps need
         warped = finish(pair, prepared, fit, chosen, clock)
-    parts = {field.name: getattr(fit.summary, field.name) for field in fields(fit.summary)}
-    parts["parameters"] = replace(fit.summary.parameters, interpolation=chosen["interpolation"])
+    parameters = replace(fit.summary.parameters, interpolation=chosen["interpolation"])
     summary = RegistrationSummary(
-        **parts,
+        **vars(replace(fit.summary, parameters=parameters)),
         versions=versions(),
         inputs=inputs.paths,
         jacobian=warped.jacobian,

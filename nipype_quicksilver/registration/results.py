@@ -52,8 +52,9 @@ class Registration:
         (X, Y, Z), with the data type of the moving labels, on the fixed image's grid; None
         without moving labels.
     composite : SimpleITK.CompositeTransform
-        Maps fixed native points to moving native points, in LPS: the displacement on the
-        working grid first, then the affine.
+        Maps fixed native points to moving native points, in LPS: the affine to the template, if
+        images are compared on its grid, then the displacement, then the affine to the moving
+        image.
     inverse_composite : SimpleITK.CompositeTransform
         Its inverse.
     displacement : ndarray

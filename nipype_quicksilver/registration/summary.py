@@ -106,7 +106,7 @@ class StageSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Parameters of the estimate of a momentum.
+    """Parameters of the estimate of a momentum; if it is reused, those of the earlier run.
 
     Attributes
     ----------

@@ -164,7 +164,7 @@ def _preparation(summary: RegistrationSummary) -> list[str]:
         sentences.append("Brain masks were given.")
     sentences.append(_alignment(summary))
     if preprocessing.template is not None and preprocessing.template.used:
-        sentences.append(_template(preprocessing.template))
+        sentences.append(_template(preprocessing.template, summary))
     return sentences
 
 
@@ -174,18 +174,30 @@ def _alignment(summary: RegistrationSummary) -> str:
         return "The images were aligned by an affine transformation that was given."
     if affine is None or affine.how == "headers":
         return "The headers of the images aligned them; no affine was estimated."
+    return f"The images were aligned by {_estimated(affine, summary)}."
+
+
+def _estimated(affine: AffineSummary, summary: RegistrationSummary) -> str:
+    """Describe how an affine was estimated."""
     if affine.how in _AFFINES:
-        return f"The images were aligned by an affine estimated with {_AFFINES[affine.how]}."
+        return f"an affine estimated with {_AFFINES[affine.how]}"
     return (
-        f"The images were aligned by a transformation with {affine.dof} degrees of freedom that "
-        "maximised mutual information [mattes], estimated in both directions with SimpleITK "
-        f"{summary.versions['SimpleITK']} [simpleitk]."
+        f"a transformation with {affine.dof} degrees of freedom that maximised mutual information "
+        "[mattes], estimated in both directions with SimpleITK "
+        f"{summary.versions['SimpleITK']} [simpleitk]"
     )
 
 
-def _template(template: TemplateSummary) -> str:
+def _template(template: TemplateSummary, summary: RegistrationSummary) -> str:
     name = "MNI152 [mni152]" if template.file == MNI152 else Path(template.file).name
-    aligned = ", to which the fixed image was aligned in the same way" if template.affine else ""
+    aligned = ""
+    if template.affine is not None:
+        between = summary.preprocessing.affine
+        tool, same = _AFFINES.get(template.affine.how or ""), False
+        if between is not None and between.how != "headers":
+            same = _AFFINES.get(between.how or "") == tool
+        how = "in the same way" if same else f"by {_estimated(template.affine, summary)}"
+        aligned = f", to which the fixed image was aligned {how}"
     return f"They were compared on the grid of the template {name}{aligned}."
 
 

@@ -272,6 +272,17 @@ def test_empty_masks_are_an_error_of_the_tool(stand_in):
         extract_mask("bet", HEAD)
 
 
+def test_a_full_disk_is_no_failure_of_the_tool(stand_in, record, monkeypatch):
+    def full(*_):
+        raise InputError("head.nii.gz: no space left to write it")
+
+    stand_in(BRAIN_EXTRACTION_TOOLS["bet"])
+    monkeypatch.setattr("nipype_quicksilver.preprocessing.external.write_image", full)
+    with pytest.raises(InputError, match=r"^head.nii.gz: no space left"):
+        extract_mask("bet", HEAD)
+    assert record() is None
+
+
 # What stands for the Python packages of greedy and ANTs; `run` is defined in the test.
 PACKAGES = {
     "greedy": (

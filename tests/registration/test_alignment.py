@@ -12,7 +12,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.lddmm.settings import Settings, Stage
 from nipype_quicksilver.options import completed
-from nipype_quicksilver.preprocessing import brain
+from nipype_quicksilver.preprocessing import affine, brain
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.preprocessing.templates import template_file
 from nipype_quicksilver.registration import alignment
@@ -81,7 +81,7 @@ def test_external_tools_are_known_by_name(heads, network, monkeypatch):
         return from_matvec(np.eye(3), SHIFT)
 
     monkeypatch.setattr(brain, "extract_mask", extract_mask)
-    monkeypatch.setattr(alignment, "align_brains", align_brains)
+    monkeypatch.setattr(affine, "align_brains", align_brains)
     pair, preprocessing = aligned(heads, brain_extraction="bet", affine="greedy")
     assert seen == {"brain_extraction": "bet", "affine": "greedy"}
     assert preprocessing.fixed_brain.how == "bet" and preprocessing.affine.how == "greedy"

@@ -10,6 +10,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.lddmm.settings import Settings, Stage
 from nipype_quicksilver.options import completed
+from nipype_quicksilver.preprocessing import affine as affine_module
 from nipype_quicksilver.preprocessing.matrices import describe
 from nipype_quicksilver.preprocessing.templates import template_file
 from nipype_quicksilver.registration import frames
@@ -115,6 +116,29 @@ def test_brains_that_do_not_fit_the_template_stay_in_their_world(
     # A template that is asked for is used.
     framed, summary = to_frame("MNI152")
     assert framed.frame is not None and summary.used
+
+
+def test_a_warning_that_an_optional_template_hides_is_kept_for_the_next_run(
+    heads, coarse_template, monkeypatch, tmp_path
+):
+    """An external tool found an implausible affine, which the work folder keeps."""
+    matrix = np.diag([2.0, 2, 2, 1])
+    monkeypatch.setattr(affine_module, "align_brains", lambda *_, **__: matrix)
+    pair = read_pair(ScanFiles(coarse_template), ScanFiles(coarse_template))
+    template = read_image(heads[0])
+
+    def to_frame(name):
+        options = completed({"brain_extraction": "none", "affine": "flirt", "template": name})
+        context = Context(options, WorkFolder(tmp_path), torch.device("cpu"), Clock())
+        return frames.to_frame(pair, template, "MNI152", context)
+
+    with pytest.warns(UserWarning) as warned:
+        to_frame("auto")
+    assert len(warned) == 1 and "does not fit the template" in str(warned[0].message)
+    with pytest.warns(UserWarning) as warned:
+        _, summary = to_frame("MNI152")
+    assert summary.affine.reused
+    assert len(warned) == 1 and "implausible for human heads" in str(warned[0].message)
 
 
 def test_an_unknown_template_file_is_refused(pair):

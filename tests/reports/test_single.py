@@ -219,6 +219,26 @@ def test_methods_of_the_preprocessing(steps, text, summary):
     assert "(Fonov et al., 2011)" in paragraph.text
 
 
+@pytest.mark.parametrize(
+    ("affine", "between", "text"),
+    [
+        (None, AffineSummary(dof=12), "aligned in the same way"),
+        (None, AffineSummary("simpleitk", dof=12), "aligned in the same way"),
+        (None, AffineSummary("greedy", dof=12), "fixed image was aligned by a transformation with"),
+        ("given.mat", None, "fixed image was aligned by a transformation with 12 degrees"),
+    ],
+)
+def test_methods_say_how_the_template_was_aligned(affine, between, text, summary):
+    """A given affine does not align the template."""
+    template = TemplateSummary("MNI152", used=True, affine=AffineSummary(dof=12))
+    steps = Preprocessing(affine=between, template=template)
+    paragraph = methods(
+        replace(summary, preprocessing=steps, inputs={**summary.inputs, "affine": affine})
+    )
+    assert text in paragraph.text
+    assert "(Mattes et al., 2003)" in paragraph.text
+
+
 def test_methods_know_every_external_tool_and_similarity(summary):
     assert SIMILARITIES.keys() == set(MEASURES)
     for name, tool in BRAIN_EXTRACTION_TOOLS.items():
