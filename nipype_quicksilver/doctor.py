@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 from nipype_quicksilver.data import data_file
-from nipype_quicksilver.options import DEVICE
+from nipype_quicksilver.steps import DEVICE
 from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
     ANTS_BRAIN_EXTRACTION,

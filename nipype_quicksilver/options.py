@@ -15,14 +15,14 @@ from typing import Annotated, Any, TypedDict, cast
 
 from nipype_quicksilver.declarations import Kind, Option, declared
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.settings import MEASURES, SCHEDULES, Settings
+from nipype_quicksilver.lddmm.settings import MEASURES, Settings
 from nipype_quicksilver.methods import METHODS, methods_that
 from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
     BRAIN_EXTRACTION_TOOLS,
     DEEPBET,
     SIMPLEITK,
-    ExternalTool,
+    listed,
 )
 
 #: Interpolations of images, named as in ANTs.
@@ -56,13 +56,6 @@ AUTO, NONE = "auto", "none"
 #: Name of the template that is installed with nilearn.
 MNI152 = "MNI152"
 
-
-def _listed(tools: Mapping[str, ExternalTool]) -> str:
-    return ", ".join(
-        name if name == tool.title else f"{name}: {tool.title}" for name, tool in tools.items()
-    )
-
-
 _EXTRACTS = {"workflow": "takes brains; `init_preprocessing_wf` extracts and aligns them"}
 
 
@@ -73,7 +66,7 @@ class RegistrationOptions(TypedDict, total=False):
         str,
         Option(
             "tool that extracts the brains of images without a mask: deepbet; an external tool, if "
-            f"it is installed ({_listed(BRAIN_EXTRACTION_TOOLS)}); none: all nonzero voxels are "
+            f"it is installed ({listed(BRAIN_EXTRACTION_TOOLS)}); none: all nonzero voxels are "
             "brain. Images without skull are not changed",
             default=DEEPBET,
             choices=(DEEPBET, *BRAIN_EXTRACTION_TOOLS, NONE),
@@ -84,7 +77,7 @@ class RegistrationOptions(TypedDict, total=False):
         str | Path,
         Option(
             "affine alignment before the registration: simpleitk; an external tool, if it is "
-            f"installed ({_listed(AFFINE_TOOLS)}); none: the headers align the images; or the file "
+            f"installed ({listed(AFFINE_TOOLS)}); none: the headers align the images; or the file "
             "of an ITK affine that maps fixed to moving points",
             default=SIMPLEITK,
             kind=Kind.NAME_OR_FILE,
@@ -299,7 +292,15 @@ def check_method(name: str, options: Mapping[str, Any]) -> None:
 #: Options of `init_quicksilver_wf`, by name: its images are brains, in a space of their own.
 WORKFLOW_OPTIONS: Mapping[str, Option] = MappingProxyType(
     {name: option for name, option in OPTIONS.items() if "workflow" not in option.without}
-    | {"template": replace(OPTIONS["template"], default=NONE)}
+    | {
+        "template": replace(
+            OPTIONS["template"],
+            default=NONE,
+            choices=(MNI152, NONE),
+            help="template without skull on whose 1 mm grid the images are compared: MNI152, a "
+            "file, or a name in TemplateFlow; none: a grid in the world space of the fixed image",
+        )
+    }
 )
 #: Options that the images of a cohort share, by name: no file is the affine of all of them.
 COHORT_OPTIONS: Mapping[str, Option] = MappingProxyType(
@@ -308,15 +309,16 @@ COHORT_OPTIONS: Mapping[str, Option] = MappingProxyType(
         "affine": replace(
             OPTIONS["affine"],
             kind=Kind.NAME,
-            help="affine alignment of each image before the registration: simpleitk; an external "
-            f"tool, if it is installed ({_listed(AFFINE_TOOLS)}); none: the headers align the "
-            "images",
+            help="affine alignment before the registration: simpleitk; an external tool, if it is "
+            f"installed ({listed(AFFINE_TOOLS)}); none: the headers align the images",
         )
     }
 )
 
-_SIDES = ("fixed", "moving")
-_MASK = "brain mask of the {side} image (default: {default})"
+#: The two images of a registration.
+SIDES = ("fixed", "moving")
+#: Help of a mask, with its side and its default in braces.
+MASK = "brain mask of the {side} image (default: {default})"
 _LESION = "region of the {side} image without counterpart; excluded from the comparison"
 #: Files of each of the two images by their Python names: ``fixed_mask``, ``moving_mask``, ...
 SCAN_FILES: Mapping[str, Option] = MappingProxyType(
@@ -325,16 +327,16 @@ SCAN_FILES: Mapping[str, Option] = MappingProxyType(
         for option in (
             *(
                 Option(
-                    _MASK.format(side=side, default="it is estimated from the image"),
+                    MASK.format(side=side, default="it is estimated from the image"),
                     kind=Kind.FILE,
                     node=f"{side}_image_mask",
                     name=f"{side}_mask",
                 )
-                for side in _SIDES
+                for side in SIDES
             ),
             *(
                 Option(_LESION.format(side=side), kind=Kind.FILE, name=f"{side}_lesion_mask")
-                for side in _SIDES
+                for side in SIDES
             ),
             Option(
                 "label map of the fixed image; the warped moving labels are compared with it",
@@ -347,51 +349,4 @@ SCAN_FILES: Mapping[str, Option] = MappingProxyType(
             ),
         )
     }
-)
-#: Files of each of two images on a working grid, whose brains were extracted.
-CONFORMED_FILES: Mapping[str, Option] = MappingProxyType(
-    {name: option for name, option in SCAN_FILES.items() if not name.endswith("labels")}
-    | {
-        f"{side}_mask": replace(
-            SCAN_FILES[f"{side}_mask"], help=_MASK.format(side=side, default="what is not zero")
-        )
-        for side in _SIDES
-    }
-)
-
-#: Options of single steps: of a brain extraction, an affine registration and a prediction.
-BRAIN_EXTRACTION = replace(
-    OPTIONS["brain_extraction"],
-    choices=tuple(name for name in OPTIONS["brain_extraction"].choices if name != NONE),
-    help="tool that extracts the brain: deepbet, or an external tool "
-    f"({_listed(BRAIN_EXTRACTION_TOOLS)})",
-)
-AFFINE_ESTIMATION = replace(
-    OPTIONS["affine"],
-    kind=Kind.NAME,
-    choices=tuple(name for name in OPTIONS["affine"].choices if name != NONE),
-    help="tool that estimates the affine: simpleitk, or an external tool "
-    f"({_listed(AFFINE_TOOLS)})",
-)
-CORRECTIONS = replace(
-    OPTIONS["corrections"],
-    default=1,
-    least=0,
-    help="number of corrections of the prediction; 0 is the prediction alone",
-)
-#: Where networks and shooting are computed; no option of a registration, whose result it keeps.
-DEVICE = Option(
-    "device for networks and shooting; auto: a GPU if there is one",
-    default=AUTO,
-    kind=Kind.DEVICE,
-    choices=(AUTO, "cpu", "cuda", "cuda:N"),
-    name="device",
-)
-#: The schedule of an optimisation as a single step.
-SCHEDULE = Option(
-    "stages of the optimisation; full: from coarse to fine; refine: a few fine iterations from a "
-    "predicted momentum",
-    default=next(iter(SCHEDULES)),
-    choices=tuple(SCHEDULES),
-    name="schedule",
 )

@@ -106,6 +106,19 @@ AFFINE_TOOLS = {
 PEERS = {"greedy": _GREEDY, "SyN": _ANTS}
 
 
+def listed(tools: Mapping[str, ExternalTool]) -> str:
+    """Return the names of tools, with their full names where these differ.
+
+    Examples
+    --------
+    >>> listed({"bet": BRAIN_EXTRACTION_TOOLS["bet"], "greedy": AFFINE_TOOLS["greedy"]})
+    'bet: FSL BET, greedy'
+    """
+    return ", ".join(
+        name if name == tool.title else f"{name}: {tool.title}" for name, tool in tools.items()
+    )
+
+
 def check_installed(name: str, tools: Mapping[str, ExternalTool], default: str) -> None:
     """Raise an error if an external tool is not installed.
 

@@ -10,7 +10,8 @@ from nipype.pipeline.engine import Node, Workflow
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction
-from nipype_quicksilver.options import AFFINE_ESTIMATION, BRAIN_EXTRACTION, DOF, NONE
+from nipype_quicksilver.options import DOF, NONE
+from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_EXTRACTION
 from nipype_quicksilver.tools import (
     ANTS_BRAIN_EXTRACTION,
     BRAIN_EXTRACTION_TOOLS,

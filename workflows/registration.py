@@ -113,9 +113,6 @@ def init_quicksilver_wf(
         Earlier name of `samples`; deprecated since version 0.2.
     {options}
 
-    The template can also be a name in TemplateFlow, and must be without skull; ``auto`` is for
-    heads.
-
     Returns
     -------
     Workflow
@@ -235,7 +232,7 @@ def _connect_preparation(
         (conform_fixed, normalize_fixed, conformed),
         (conform_moving, normalize_moving, conformed),
     ])  # fmt: skip
-    if template is not None and str(template) != NONE:
+    if str(template) != NONE:
         _connect_template(workflow, inputnode, omp_nthreads, str(template))
         return
     workflow.connect([

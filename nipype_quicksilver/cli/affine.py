@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import common
-from nipype_quicksilver.options import AFFINE_ESTIMATION, AFFINE_SUFFIXES, DOF, NONE
+from nipype_quicksilver.options import AFFINE_SUFFIXES, DOF, NONE, SIDES
+from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_FILES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.preprocessing.affine import Aligned
@@ -48,13 +49,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.add_argument(
         "--moving", type=Path, required=True, metavar="FILE", help="moving image, a brain"
     )
-    for side in ("fixed", "moving"):
-        parser.add_argument(
-            f"--{side}-mask",
-            type=Path,
-            metavar="FILE",
-            help=f"brain mask of the {side} image (default: nonzero voxels)",
-        )
+    for side in SIDES:
+        common.add_option(parser, BRAIN_FILES[f"{side}_mask"])
     parser.add_argument(
         "--output",
         type=Path,

@@ -52,7 +52,7 @@ def add_images(parser: argparse.ArgumentParser, note: str, files: Mapping[str, O
     note : str
         Description of the expected images, for the help.
     files : mapping
-        Declarations of the files, `SCAN_FILES` or `CONFORMED_FILES`.
+        Declarations of the files, `SCAN_FILES` or `BRAIN_FILES`.
     """
     for side in ("fixed", "moving"):
         text = f"{side} image, {note}"

@@ -23,7 +23,7 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
 from nipype_quicksilver.execution.processes import end_with_parent, keep_freed_memory
-from nipype_quicksilver.options import DEVICE, OPTIONS
+from nipype_quicksilver.steps import DEVICE, SEED
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,7 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         help="number of threads (default: the CPUs that this process may use)",
     )
     add_option(group, DEVICE)
-    add_option(group, OPTIONS["seed"])
+    add_option(group, SEED)
     group.add_argument(
         "--work-dir",
         type=Path,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import BRAIN_EXTRACTION, NONE
+from nipype_quicksilver.options import NONE
+from nipype_quicksilver.steps import BRAIN_EXTRACTION
 
 _DESCRIPTION = """\
 Extract the brain from a T1-weighted image of a head, of any orientation and resolution, by deepbet,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.progress import registration_progress
-from nipype_quicksilver.options import CONFORMED_FILES, SCHEDULE
+from nipype_quicksilver.steps import BRAIN_FILES, SCHEDULE
 
 _DESCRIPTION = """\
 Optimise the initial momentum of the geodesic that warps a moving image onto a fixed image. Both
@@ -31,7 +31,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    arguments.add_images(parser, "on the working grid, normalised", CONFORMED_FILES)
+    arguments.add_images(parser, "on the working grid, normalised", BRAIN_FILES)
     arguments.add_momentum_outputs(parser)
     parser.add_argument(
         "--initial-momentum",

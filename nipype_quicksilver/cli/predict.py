@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nipype_quicksilver.cli import arguments, common
 from nipype_quicksilver.cli.progress import registration_progress
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import CONFORMED_FILES, CORRECTIONS
+from nipype_quicksilver.steps import BRAIN_FILES, CORRECTIONS
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration.conformed import MomentumResult
@@ -40,7 +40,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    arguments.add_images(parser, "on the working grid, normalised", CONFORMED_FILES)
+    arguments.add_images(parser, "on the working grid, normalised", BRAIN_FILES)
     arguments.add_momentum_outputs(parser)
     common.add_option(parser, CORRECTIONS)
     arguments.add_options(parser, _OPTIONS)

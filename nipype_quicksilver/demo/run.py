@@ -11,11 +11,12 @@ from nibabel.affines import apply_affine
 from nipype_quicksilver.demo.outcome import Distances, LargestError, Numbers, Outcome
 from nipype_quicksilver.demo.phantom import TISSUES, Pair
 from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.options import DEVICE, NONE, OPTIONS
+from nipype_quicksilver.options import NONE, OPTIONS
 from nipype_quicksilver.registration import register
 from nipype_quicksilver.registration.summary import with_total
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.transforms import displacement_on_grid
+from nipype_quicksilver.steps import DEVICE
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.options import DEVICE
+from nipype_quicksilver.steps import DEVICE
 
 if TYPE_CHECKING:
     import torch

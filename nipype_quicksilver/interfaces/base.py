@@ -29,10 +29,10 @@ from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.execution import gpus
 from nipype_quicksilver.execution.processes import PARENT
 from nipype_quicksilver.options import OPTIONS, SCAN_FILES
+from nipype_quicksilver.steps import SEED
 
 _PROGRAM = "quicksilver"
 OPTIONS_AND_FILES = {**OPTIONS, **SCAN_FILES}
-_KINDS = {option.trait: option.kind for option in OPTIONS_AND_FILES.values()}
 
 
 def trait_of(option: Option, **metadata: Any) -> Any:
@@ -54,7 +54,7 @@ def trait_of(option: Option, **metadata: Any) -> Any:
     metadata = {
         "argstr": forms.get(option.kind, f"{option.flag} %s"),
         "desc": option.help,
-        **({"requires": [OPTIONS_AND_FILES[option.needs].trait]} if option.needs else {}),
+        **_requirement(option),
         **metadata,
     }
     if option.kind is Kind.NAME and option.default is None:
@@ -66,12 +66,22 @@ def trait_of(option: Option, **metadata: Any) -> Any:
     if option.kind is Kind.FILE:
         return File(exists=True, **metadata)
     if option.kind is Kind.COUNTS:
-        return traits.List(traits.Range(low=option.least), minlen=1, **metadata)
+        return traits.List(traits.Range(low=option.least), minlen=1, sep="x", **metadata)
     if option.kind is Kind.FLAG:
         return traits.Bool(**metadata)
     if option.default is None:
         return traits.Range(low=option.least, **metadata)
     return traits.Range(low=option.least, value=option.default, usedefault=True, **metadata)
+
+
+def _requirement(option: Option) -> dict[str, list[str]]:
+    """Return the metadata of an option that needs another one.
+
+    Nipype would refuse a flag that is False, too; there the command checks it.
+    """
+    if not option.needs or option.kind is Kind.FLAG:
+        return {}
+    return {"requires": [OPTIONS_AND_FILES[option.needs].trait]}
 
 
 def spec_of(name: str, bases: tuple[type, ...], options: Iterable[Option]) -> Any:
@@ -118,7 +128,7 @@ class CommandInputSpec(CommandLineInputSpec):
 
 
 #: Inputs of the nodes whose result may depend on random numbers.
-SeededInputSpec: Any = spec_of("SeededInputSpec", (CommandInputSpec,), (OPTIONS["seed"],))
+SeededInputSpec: Any = spec_of("SeededInputSpec", (CommandInputSpec,), (SEED,))
 
 
 class QuicksilverCommand(CommandLine):
@@ -139,8 +149,6 @@ class QuicksilverCommand(CommandLine):
     def _format_arg(self, name: str, trait_spec: Any, value: Any) -> Any:
         if name == "use_gpu":
             return trait_spec.argstr % ("cuda" if value else "cpu")
-        if isinstance(value, list) and _KINDS.get(name) is Kind.COUNTS:
-            return trait_spec.argstr % "x".join(map(str, value))
         if isinstance(value, list):
             value = [shlex.quote(str(item)) for item in value]  # Nipype quotes single files only
         elif isinstance(value, str) and name != "args" and not trait_spec.is_trait_type(BasePath):

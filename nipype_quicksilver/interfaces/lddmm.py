@@ -15,12 +15,13 @@ from nipype_quicksilver.interfaces.base import (
     spec_of,
     trait_of,
 )
-from nipype_quicksilver.options import CONFORMED_FILES, CORRECTIONS, OPTIONS, ROLES, SCHEDULE
+from nipype_quicksilver.options import OPTIONS, ROLES
+from nipype_quicksilver.steps import BRAIN_FILES, CORRECTIONS, SCHEDULE
 
 _MasksInputSpec: Any = spec_of(
     "_MasksInputSpec",
     (SeededInputSpec,),
-    CONFORMED_FILES.values(),
+    BRAIN_FILES.values(),
 )
 _NetworksInputSpec: Any = spec_of(
     "_NetworksInputSpec",

@@ -14,7 +14,8 @@ from nipype_quicksilver.interfaces.base import (
     output_name,
     trait_of,
 )
-from nipype_quicksilver.options import AFFINE_ESTIMATION, AFFINE_FORMATS, BRAIN_EXTRACTION, DOF
+from nipype_quicksilver.options import AFFINE_FORMATS, DOF
+from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_EXTRACTION, BRAIN_FILES
 
 
 def _output_name(source: str, template: str, output: str, argstr: str, desc: str) -> Any:
@@ -38,12 +39,8 @@ class AffineRegistrationInputSpec(CommandInputSpec):
     moving_image = File(
         exists=True, mandatory=True, argstr="--moving %s", desc="moving image, a brain"
     )
-    fixed_image_mask = File(
-        exists=True, argstr="--fixed-mask %s", desc="its brain mask (default: nonzero voxels)"
-    )
-    moving_image_mask = File(
-        exists=True, argstr="--moving-mask %s", desc="its brain mask (default: nonzero voxels)"
-    )
+    fixed_image_mask = trait_of(BRAIN_FILES["fixed_mask"])
+    moving_image_mask = trait_of(BRAIN_FILES["moving_mask"])
     initial_moving_transform = File(
         exists=True,
         argstr="--initial %s",

@@ -8,10 +8,9 @@ from typing import Any
 
 from nipype.interfaces.base import Directory, File, TraitedSpec, isdefined, traits
 
-from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.interfaces.base import QuicksilverCommand, spec_of, trait_of
 from nipype_quicksilver.interfaces.lddmm import NetworksInputSpec
-from nipype_quicksilver.options import OPTIONS, SCAN_FILES
+from nipype_quicksilver.options import COHORT_OPTIONS, OPTIONS, SCAN_FILES
 
 # Files of outputs, in the folder of the outputs.
 _FILES = {
@@ -40,7 +39,7 @@ class QuicksilverRegistrationInputSpec(_DeclaredInputSpec):
     )
     # As in nipype.interfaces.ants, the file of an affine has a trait of its own.
     affine = trait_of(
-        replace(OPTIONS["affine"], kind=Kind.NAME, default=None), xor=["initial_moving_transform"]
+        replace(COHORT_OPTIONS["affine"], default=None), xor=["initial_moving_transform"]
     )
     initial_moving_transform = File(
         exists=True,

@@ -11,14 +11,7 @@ from nipype_quicksilver.declarations import documents
 from nipype_quicksilver.execution.devices import select_device
 from nipype_quicksilver.execution.processes import return_freed_memory
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings, versions
-from nipype_quicksilver.options import (
-    DEVICE,
-    NONE,
-    OPTIONS,
-    RegistrationOptions,
-    completed,
-    described,
-)
+from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions, completed, described
 from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration.alignment import (
     Context,
@@ -36,6 +29,7 @@ from nipype_quicksilver.registration.summary import RegistrationSummary, with_to
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.files import PathLike, sha256_of
 from nipype_quicksilver.spatial.images import read_image
+from nipype_quicksilver.steps import DEVICE
 from nipype_quicksilver.tools import check_tools
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype_quicksilver import workflows
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.interfaces import ConvertAffine
-from nipype_quicksilver.options import AFFINE_ESTIMATION, BRAIN_EXTRACTION
 from nipype_quicksilver.spatial import transforms
+from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_EXTRACTION
 from nipype_quicksilver.tools import AFFINE_TOOLS, ANTS_BRAIN_EXTRACTION, BRAIN_EXTRACTION_TOOLS
 
 BUILDERS = {
