@@ -126,6 +126,12 @@ class Option:
         if int(value) < self.least:
             raise InputError(f"{self.title} {value}: give at least {self.least}")
 
+    def is_file(self, value: object) -> bool:
+        """Return whether a value is a file."""
+        if value is None or self.kind not in (Kind.FILE, Kind.NAME_OR_FILE):
+            return False
+        return not self.is_name(value)
+
     def is_name(self, value: object) -> bool:
         """Return whether a value of the kind `NAME_OR_FILE` is one of the names."""
         return isinstance(value, str) and value in self.choices

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 from nipype_quicksilver.data import data_file
+from nipype_quicksilver.execution.resources import available_cpus
 from nipype_quicksilver.steps import DEVICE
 from nipype_quicksilver.tools import (
     AFFINE_TOOLS,
@@ -152,8 +153,7 @@ def _devices() -> list[Finding]:
     import torch
 
     part = "devices"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cpus = f"{os.cpu_count()}, of which this process may use {usable}"
+    cpus = f"{os.cpu_count()}, of which this process may use {available_cpus()}"
     settings = {
         name: os.environ[name]
         for name in (

@@ -116,13 +116,13 @@ class _Sources:
         """Return the workflow that extracts the brain of an image; None if it needs none."""
         if image.mask is not None or self._chosen.registration["brain_extraction"] == NONE:
             return None
-        if image.stem not in self._known:
-            part = Workflow(name=image.stem)
+        if image.name not in self._known:
+            part = Workflow(name=image.name)
             extraction_wf = self._extraction()
             extraction_wf.inputs.inputnode.in_file = str(image.path)
             part.add_nodes([extraction_wf])
             self._keep(part)
-        return self._known[image.stem]
+        return self._known[image.name]
 
     def of_fixed(self) -> Workflow:
         """Return the workflow that selects the fixed image and extracts its brain."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,7 +104,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--default-value",
-        type=finite_float,
+        type=partial(common.number, allowed=math.isfinite, what="a finite number"),
         metavar="VALUE",
         help="for images: value outside the input (default: 0)",
     )
@@ -124,17 +126,6 @@ def transform_option(text: str) -> TransformOption:
     if not text.endswith("]") or not file.strip() or flag.strip() not in ("0", "1"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a transform: give FILE or '[FILE,1]'")
     return TransformOption(Path(file.strip()), invert=flag.strip() == "1")
-
-
-def finite_float(text: str) -> float:
-    """Return the number in `text`, which must be finite."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a finite number")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -191,20 +182,15 @@ def _apply_to_surface(args: argparse.Namespace, transform: sitk.Transform) -> No
 
 def _copy_label_table(args: argparse.Namespace) -> None:
     """Copy the table of names that is next to a label map."""
-    from nipype_quicksilver.spatial.files import staged
+    from nipype_quicksilver.spatial.files import label_table, staged
 
     if args.interpolation not in LABEL_PRESERVING:
         return
-    table, copy = (_label_table(path) for path in (args.input, args.output))
+    table, copy = (label_table(path) for path in (args.input, args.output))
     if table.is_file() and table != copy and not copy.exists():
         with staged(copy) as temporary:
             temporary.write_bytes(table.read_bytes())
         _logger.info("wrote %s", copy)
-
-
-def _label_table(path: Path) -> Path:
-    """Return the path of the table of a label map."""
-    return path.parent / f"{path.name.split('.nii')[0].split('.mg')[0]}.tsv"
 
 
 def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,11 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     group.add_argument(
         "--dropout",
-        type=fraction,
+        type=partial(
+            common.number,
+            allowed=lambda value: 0 <= value < 1,
+            what="a number from 0 to less than 1",
+        ),
         metavar="P",
         help="fraction of values to drop: 0.2 for the probabilistic network (default: 0)",
     )
@@ -67,17 +72,6 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     group.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card")
     parser.set_defaults(run=run)
-
-
-def fraction(text: str) -> float:
-    """Return the number in `text`, which must be from 0 to less than 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to less than 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,8 +18,7 @@ from nipype_quicksilver.cli.progress import cohort_progress
 from nipype_quicksilver.cohort.images import SUFFIXES
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, plan
 from nipype_quicksilver.cohort.validation import log_errors
-from nipype_quicksilver.declarations import Kind
-from nipype_quicksilver.execution.resources import PLUGINS, read_arguments
+from nipype_quicksilver.execution.resources import PLUGINS, available_cpus, read_arguments
 from nipype_quicksilver.options import COHORT_OPTIONS, MNI152
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from nipype_quicksilver.cohort.running import RunOptions
 
 LEVELS = ("participant", "group")
-# Options that may be files.
-_FILES = tuple(
-    name for name, option in COHORT_OPTIONS.items() if option.kind in (Kind.FILE, Kind.NAME_OR_FILE)
-)
 
 _DESCRIPTION = """\
 Register all T1-weighted (or T2-weighted) images of a BIDS data set to a template, to an image, or
@@ -47,6 +42,10 @@ Examples:
 Instead of a BIDS data set, a table (.tsv) may list the images: its columns are participant_id and
 image, and optionally session_id, mask, labels and lesion_mask.
 """
+
+_POSITIVE = partial(
+    common.number, allowed=lambda value: 0 < value < math.inf, what="a number above 0"
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -147,7 +146,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--mem-gb",
-        type=_positive,
+        type=_POSITIVE,
         metavar="G",
         help="memory of all nodes together, GB (default: nine tenths of this machine's)",
     )
@@ -158,17 +157,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="GPUs of all nodes together; in a batch system, a number above 0 requests one for "
         "each registration (default: all of this machine that torch can use; 0 in a batch system)",
     )
-
-
-def _positive(text: str) -> float:
-    """Return the number above 0 that `text` holds."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -214,8 +202,9 @@ def _chosen(args: argparse.Namespace) -> CohortOptions:
     fixed = str(args.fixed)
     if options["similarity"] is None:
         options["similarity"] = default_similarity(options["method"], fixed, args.suffix)
-    for name in _FILES:
-        options[name] = _absolute(name, options[name])  # type: ignore[literal-required]
+    for name, option in COHORT_OPTIONS.items():
+        if option.is_file(options[name]):  # type: ignore[literal-required]
+            options[name] = _absolute(options[name])  # type: ignore[literal-required]
     chosen = CohortOptions.of(fixed, **options)
     if chosen.fixed_file is not None:
         fixed = str(chosen.fixed_file.absolute())
@@ -223,10 +212,8 @@ def _chosen(args: argparse.Namespace) -> CohortOptions:
     return replace(chosen, fixed=fixed, fixed_labels=labels)
 
 
-def _absolute(name: str, value: str | Path | None) -> str | None:
-    if value is None or COHORT_OPTIONS[name].is_name(value):
-        return value if value is None else str(value)
-    return str(Path(value).absolute())
+def _absolute(file: str | Path) -> str:
+    return str(Path(file).absolute())
 
 
 def _run_options(args: argparse.Namespace) -> RunOptions:
@@ -240,7 +227,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         work_dir=output / WORK if args.work_dir is None else args.work_dir.absolute(),
         crash_dir=output / LOGS,
         plugin_args=read_arguments(args.plugin_args, args.plugin),
-        n_procs=args.n_procs or common.available_cpus(),
+        n_procs=args.n_procs or available_cpus(),
         mem_gb=args.mem_gb,
         n_gpus=choose_gpus(args.device, args.plugin, args.n_gpus),
         verbose=args.verbose,
@@ -262,10 +249,11 @@ def _report(args: argparse.Namespace, jobs: Sequence[Job], failures: dict[str, F
 
 def _group(args: argparse.Namespace) -> int:
     """Write the table and the page on all registrations."""
-    from nipype_quicksilver.cohort.group import TABLE, write_page, write_table
+    from nipype_quicksilver.cohort.group import TABLE, read_records, write_page, write_table
 
-    rows = write_table(args.output_dir)
-    page = write_page(args.output_dir)
+    records = read_records(args.output_dir)
+    rows = write_table(records, args.output_dir)
+    page = write_page(records, args.output_dir)
     log_errors(args.output_dir)
     if not args.quiet:
         _print_table(rows)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +24,7 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
 from nipype_quicksilver.execution.processes import end_with_parent, keep_freed_memory
+from nipype_quicksilver.execution.resources import available_cpus
 from nipype_quicksilver.steps import DEVICE, SEED
 
 if TYPE_CHECKING:
@@ -182,6 +184,17 @@ def number_from(text: str, *, least: int) -> int:
     return int(text)
 
 
+def number(text: str, *, allowed: Callable[[float], bool], what: str) -> float:
+    """Return the number in `text`, which must be allowed; `what` describes such numbers."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+    return value
+
+
 def numbers_of_stages(text: str) -> tuple[int, ...]:
     """Return the whole numbers of a text such as `20x15x25`."""
     parts = text.split("x")
@@ -199,13 +212,6 @@ def _checked(option: Option, text: str) -> str:
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def start_torch(args: argparse.Namespace) -> torch.device:
@@ -323,7 +329,8 @@ def session(args: argparse.Namespace) -> Iterator[None]:
     end_with_parent()
     keep_freed_memory()
     if args.num_threads is None:
-        args.num_threads = available_cpus()
+        # No node may use more threads than all nodes together.
+        args.num_threads = min(available_cpus(), getattr(args, "n_procs", None) or available_cpus())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(keep_traceback=args.verbose))
     before = logger.level, logger.propagate

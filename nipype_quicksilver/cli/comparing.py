@@ -16,6 +16,7 @@ from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.evaluation.datasets import DATASETS
 from nipype_quicksilver.evaluation.methods import AFFINES, DEFAULT, METHODS, OWN
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
+from nipype_quicksilver.execution.resources import available_cpus
 from nipype_quicksilver.options import ROLES
 from nipype_quicksilver.tools import PEERS
 
@@ -131,7 +132,7 @@ def _check_usage(args: argparse.Namespace) -> None:
             f"--device {args.device}: an evaluation may use several GPUs; give --device cuda and "
             "choose them with CUDA_VISIBLE_DEVICES"
         )
-    args.n_procs = args.n_procs or max(common.available_cpus(), args.num_threads)
+    args.n_procs = args.n_procs or max(available_cpus(), args.num_threads)
     if args.num_threads > args.n_procs:
         raise InputError(
             f"--num-threads {args.num_threads}: a registration cannot use more threads than "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 
 from nipype_quicksilver.cli import common
@@ -66,7 +67,7 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
     """Add `--threshold` and `--n-dilate`."""
     parser.add_argument(
         "--threshold",
-        type=probability,
+        type=partial(common.number, allowed=lambda value: 0 < value < 1, what="between 0 and 1"),
         default=0.5,
         metavar="P",
         help="smallest probability of a brain voxel; lower gives a larger mask (default: 0.5)",
@@ -78,17 +79,6 @@ def _add_mask_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="layers of voxels to add to the mask, or to remove if negative (default: 0)",
     )
-
-
-def probability(text: str) -> float:
-    """Return the number in `text`, which must be between 0 and 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, digest
+from nipype_quicksilver.spatial.files import label_table
 
 #: Folder of Nipype's crash files.
 LOGS = "logs"
@@ -250,7 +251,7 @@ def _label_table(job: Job) -> Path | None:
     """Return the table of an image's labels, if there is one next to the label map."""
     if job.moving.labels is None:
         return None
-    table = job.moving.labels.with_name(job.moving.labels.name.split(".")[0] + ".tsv")
+    table = label_table(job.moving.labels)
     return table if table.exists() else None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from nipype_quicksilver.cohort.derivatives import read_record, write_text
@@ -118,11 +119,13 @@ def read_records(output_dir: Path) -> list[Record]:
     return records
 
 
-def write_table(output_dir: Path) -> list[dict[str, Any]]:
+def write_table(records: Sequence[Record], output_dir: Path) -> list[dict[str, Any]]:
     """Write the measures of all registrations as a table, with its description as JSON.
 
     Parameters
     ----------
+    records : sequence of Record
+        Result of :func:`read_records`.
     output_dir : Path
         Folder of the derivatives.
 
@@ -134,9 +137,9 @@ def write_table(output_dir: Path) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        If there are no registrations, or the table cannot be written.
+        If the table cannot be written.
     """
-    rows = [row_of(record) for record in read_records(output_dir)]
+    rows = [row_of(record) for record in records]
     columns = [name for name in (*_NAMES, *_MEASURES) if any(row[name] is not None for row in rows)]
     write_text(output_dir / TABLE, _as_text(rows, columns))
     descriptions = {name: _describe(name, rows) for name in columns}
@@ -145,11 +148,13 @@ def write_table(output_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_page(output_dir: Path) -> Path:
+def write_page(records: Sequence[Record], output_dir: Path) -> Path:
     """Write the page on all registrations, with links to the pages on single ones.
 
     Parameters
     ----------
+    records : sequence of Record
+        Result of :func:`read_records`.
     output_dir : Path
         Folder of the derivatives.
 
@@ -161,11 +166,11 @@ def write_page(output_dir: Path) -> Path:
     Raises
     ------
     InputError
-        If there are no registrations, or the page cannot be written.
+        If the page cannot be written.
     """
     from nipype_quicksilver.reports import write_group_report  # matplotlib takes a second
 
-    named = {str(record.job["name"]): record.file for record in read_records(output_dir)}
+    named = {str(record.job["name"]): record.file for record in records}
     pages = {name: output_dir / f"{name}.html" for name in named}
     return write_group_report(named, output_dir / PAGE, reports=pages)
 
@@ -200,8 +205,5 @@ def _describe(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     column: dict[str, Any] = {"Description": measure.description}
     if measure.units:
         column["Units"] = measure.units
-    values = sorted(row[name] for row in rows if row[name] is not None)
-    if values:
-        middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        column |= {"Median": middle, "Minimum": values[0], "Maximum": values[-1]}
-    return column
+    values = [row[name] for row in rows if row[name] is not None]
+    return {**column, "Median": median(values), "Minimum": min(values), "Maximum": max(values)}

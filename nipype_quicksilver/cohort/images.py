@@ -58,6 +58,11 @@ class CohortImage:
         return [self.path, *(file for file in optional if file is not None)]
 
     @property
+    def name(self) -> str:
+        """Unique name among the images of both contrasts, also of its workflow."""
+        return self.stem if self.suffix == "T1w" else f"{self.stem}_{self.suffix}"
+
+    @property
     def label(self) -> str:
         """The entities with letters and digits only, for use as a BIDS label."""
         return "".join(_LABEL.findall(self.stem))

@@ -14,7 +14,6 @@ from typing import Any, Unpack
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.images import CohortImage
-from nipype_quicksilver.declarations import Kind
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import (
     COHORT_OPTIONS,
@@ -108,10 +107,7 @@ class CohortOptions:
     def files(self) -> list[Path]:
         """Return the files that the options name."""
         values = dict(self.registration)
-        named = [values[name] for name in OPTIONS if OPTIONS[name].kind is Kind.FILE]
-        template = values["template"]
-        if not OPTIONS["template"].is_name(template):
-            named.append(template)
+        named = (values[o.name] for o in COHORT_OPTIONS.values() if o.is_file(values[o.name]))
         files = (self.fixed_file, self.fixed_labels, *named)
         return [Path(str(file)) for file in files if file is not None]
 
@@ -137,13 +133,13 @@ class Job:
     @property
     def name(self) -> str:
         """Unique name among the jobs of a cohort, also of its workflow."""
-        return f"{self.moving.stem}{self._contrast('_')}_to-{self.space}"
+        return f"{self.moving.name}_to-{self.space}"
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the workflows that it depends on: those of its images, and its own."""
         images = [self.moving] if self.fixed is None else [self.moving, self.fixed]
-        return (FIXED, *(image.stem for image in images), self.name)
+        return (FIXED, *(image.name for image in images), self.name)
 
     @property
     def transform(self) -> str:
@@ -158,17 +154,13 @@ class Job:
     def _transform(self, start: str, end: str) -> str:
         return f"{self.moving.stem}_from-{start}_to-{end}_mode-image"
 
-    def _contrast(self, prefix: str = "") -> str:
-        """Return the suffix of the image, for names of files; empty for T1w."""
-        return "" if self.moving.suffix == "T1w" else prefix + self.moving.suffix
-
     def in_space(self, ending: str) -> str:
         """Return the name of a file in the space of the fixed image."""
         return f"{self.moving.stem}_space-{self.space}_{ending}"
 
     def files(self) -> dict[str, str]:
         """Return the file name of each derivative, by the name of the node's output."""
-        contrast = self._contrast()
+        contrast = "" if self.moving.suffix == "T1w" else self.moving.suffix
         return {
             "composite_transform": f"{self.transform}_xfm.h5",
             "inverse_composite_transform": f"{self.inverse_transform}_xfm.h5",

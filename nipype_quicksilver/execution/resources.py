@@ -6,7 +6,6 @@ import getpass
 import json
 import math
 import os
-import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,12 +107,18 @@ def _known_arguments(plugin: str) -> tuple[str, ...]:
 
 def _check_request(path: Path, name: str, request: str) -> None:
     known = _request_values(1, 1.0)
+    if not isinstance(request, str):
+        raise InputError(f"{path}: {name} is {request}; give a text")
     try:
-        fields = {field for _, field, _, _ in string.Formatter().parse(request) if field}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {name} is not a valid template ({error})") from error
-    for field in fields - known.keys():
-        raise InputError(f"{path}: {name} has {{{field}}}; give {', '.join(known)} in braces")
+        request.format(**known)
+    except KeyError as error:
+        raise InputError(
+            f"{path}: {name} has {{{error.args[0]}}}; give {', '.join(known)} in braces"
+        ) from error
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: {name} is not a valid template ({error}); give {', '.join(known)} in braces"
+        ) from error
 
 
 def _request_values(n_procs: int, mem_gb: float) -> dict[str, int]:
@@ -171,13 +176,13 @@ def set_job_arguments(
     system = BATCH_SYSTEMS[plugin]
     for node in nodes:
         on_gpu = node.is_gpu_node()
-        parts = [always, user_arguments.get("request", system.request)]
+        requests = [user_arguments.get("request", system.request)]
         if on_gpu:
-            parts.append(user_arguments.get("gpu_request", system.gpu_request))
-        parts.append(user_arguments.get("gpu_args" if on_gpu else "cpu_args", ""))
+            requests.append(user_arguments.get("gpu_request", system.gpu_request))
         numbers = _request_values(node.n_procs, node.mem_gb)
-        text = " ".join(part for part in parts if part).format(**numbers)
-        node.plugin_args = {system.arguments: text}
+        more = user_arguments.get("gpu_args" if on_gpu else "cpu_args", "")
+        parts = [always, *(request.format(**numbers) for request in requests), more]
+        node.plugin_args = {system.arguments: " ".join(part for part in parts if part)}
 
 
 def check_limits(nodes: Iterable[Any], *, n_procs: int, mem_gb: float | None) -> None:
@@ -205,6 +210,13 @@ def check_limits(nodes: Iterable[Any], *, n_procs: int, mem_gb: float | None) ->
             raise InputError(
                 f"--mem-gb {mem_gb:g}: {node.name} needs {node.mem_gb:g} GB; give at least as much"
             )
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

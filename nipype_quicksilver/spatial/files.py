@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,18 @@ PathLike = str | os.PathLike[str]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _USER_CAN_FIX = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENAMETOOLONG)
+
+
+def label_table(label_map: PathLike) -> Path:
+    """Return the path of the table that names the labels of a label map, as in BIDS.
+
+    Examples
+    --------
+    >>> label_table("sub-01/aparc.a2009s+aseg.nii.gz").name
+    'aparc.a2009s+aseg.tsv'
+    """
+    path = Path(label_map)
+    return path.with_name(re.sub(r"\.(nii|mgh|mgz)(\.gz)?$", "", path.name) + ".tsv")
 
 
 def check_readable(path: PathLike, what: str) -> None:

@@ -31,7 +31,7 @@ def test_a_data_set_and_again(tmp_path, networks, capsys):
     root, work, out = tmp_path / "CUMC12", tmp_path / "work", tmp_path / "out"
     trees.cumc12(root, numbers=(1, 2))
     run = ["evaluate", "--dataset", "CUMC12", str(root), "--max-pairs=2", "--device=cpu"]
-    run += ["--affine=none", "--num-threads=1", "--n-procs=1", *networks]
+    run += ["--affine=none", "--n-procs=1", *networks]
     run += [f"--output-dir={out}", f"--work-dir={work}"]
     assert main([*run, "--methods", "LP"]) == 0
     captured = capsys.readouterr()

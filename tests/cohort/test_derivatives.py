@@ -154,10 +154,12 @@ def test_files_of_an_earlier_set_that_are_not_written_again_are_removed(
     assert is_complete(job, settings, place.output_dir)
 
 
-def test_a_label_table_goes_with_the_labels(job, settings, place, outputs, tmp_path):
-    labels = tmp_path / "data" / "sub-01_dseg.nii.gz"
+@pytest.mark.parametrize("stem", ["sub-01_dseg", "aparc.a2009s+aseg"])
+def test_a_label_table_goes_with_the_labels(stem, job, settings, place, outputs, tmp_path):
+    labels = tmp_path / "data" / f"{stem}.nii.gz"
     labels.touch()
-    labels.with_name("sub-01_dseg.tsv").write_text("index\tname\n1\tbrain\n")
+    labels.with_name("aparc.tsv").write_text("index\tname\n1\tanother\n")
+    labels.with_name(f"{stem}.tsv").write_text("index\tname\n1\tbrain\n")
     job = replace(job, moving=replace(job.moving, labels=labels))
     save(job, settings, place, {**outputs, "warped_labels": outputs["warped_image"]})
     table = place.output_dir / job.moving.folder / job.in_space("dseg.tsv")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nipype_quicksilver.cohort.derivatives import Place, save
-from nipype_quicksilver.cohort.group import write_table
+from nipype_quicksilver.cohort.group import read_records, write_table
 from nipype_quicksilver.cohort.jobs import plan
 from nipype_quicksilver.errors import InputError
 
@@ -15,7 +15,7 @@ def test_a_row_for_each_registration(cohort, settings, outputs, tmp_path):
     place = Place(tmp_path / "out")
     for job in plan(cohort, settings)[:2]:
         save(job, settings, place, outputs)
-    assert len(write_table(place.output_dir)) == 2
+    assert len(write_table(read_records(place.output_dir), place.output_dir)) == 2
     with open(place.output_dir / "group_registration.tsv", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [row["participant_id"] for row in rows] == ["sub-01", "sub-02"]
@@ -38,9 +38,9 @@ def test_an_incomplete_record(job, settings, outputs, tmp_path):
     with pytest.raises(
         InputError, match=f"{record}: .*similarity; run the participant level again"
     ):
-        write_table(place.output_dir)
+        write_table(read_records(place.output_dir), place.output_dir)
 
 
 def test_a_folder_without_registrations(tmp_path):
     with pytest.raises(InputError, match="run the participant level first"):
-        write_table(tmp_path)
+        read_records(tmp_path)

@@ -6,7 +6,8 @@ import pytest
 from nipype import Function, Node, Workflow
 
 from nipype_quicksilver.cohort import running
-from nipype_quicksilver.cohort.jobs import plan
+from nipype_quicksilver.cohort.images import CohortImage
+from nipype_quicksilver.cohort.jobs import Job, plan
 from nipype_quicksilver.cohort.plugins import make_plugin
 from nipype_quicksilver.cohort.progress import Progress
 
@@ -48,16 +49,22 @@ def test_large_cohorts_are_run_in_batches(options, expected, run, cohort, settin
     assert run(jobs, **options)[0] == expected
 
 
-def test_images_are_finished_one_after_the_other(tmp_path):
+@pytest.mark.parametrize("suffix", ["T1w", "T2w"])
+def test_images_are_finished_one_after_the_other(suffix, tmp_path):
+    images = [
+        CohortImage(tmp_path / f"{n}.nii.gz", f"0{n}", None, f"sub-0{n}", suffix) for n in (1, 2, 3)
+    ]
+    jobs = [Job(image, "X") for image in images]
     workflow = Workflow(name="cohort_wf", base_dir=tmp_path)
     fixed = Workflow(name="fixed")
     source = Node(Function([], ["out"], begin), name="select_template")
     fixed.add_nodes([source])
-    for part in ("sub-01_to-X", "sub-02_to-X", "sub-03_to-X"):
-        inner = Workflow(name=part)
-        steps = [Node(Function(["x"], ["out"], increase), name=f"step_{n}") for n in (1, 2)]
-        inner.connect(steps[0], "out", steps[1], "x")
-        workflow.connect(fixed, "select_template.out", inner, "step_1.x")
+    for job in jobs:
+        parts = [Workflow(name=name) for name in job.parts[1:]]
+        for part in parts:
+            part.add_nodes([Node(Function(["x"], ["out"], increase), name="step")])
+        workflow.connect(fixed, "select_template.out", parts[0], "step.x")
+        workflow.connect(parts[0], "step.out", parts[1], "step.x")
     events = []
     workflow.config["execution"] = {"poll_sleep_duration": "0.05"}
     arguments = {"n_procs": 1, "status_callback": lambda node, event: events.append((node, event))}
@@ -65,8 +72,7 @@ def test_images_are_finished_one_after_the_other(tmp_path):
     ended = [node.fullname for node, event in events if event == "end"]
     assert ended[0] == "cohort_wf.fixed.select_template"
     parts = [name.split(".")[1] for name in ended[1:]]
-    assert parts == sorted(parts)
-    assert len(parts) == 6
+    assert parts == [name for job in jobs for name in job.parts[1:]]
 
 
 def begin():

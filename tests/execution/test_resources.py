@@ -71,6 +71,13 @@ def test_other_batch_systems(plugin, name, expected, nodes):
     assert by_name["register"].plugin_args == {name: "-x 4:1024"}
 
 
+def test_braces_of_other_arguments_are_kept(nodes):
+    by_name = nodes()
+    arguments = {"cpu_args": "--export=ALL,DATA=${HOME}/data"}
+    resources.set_job_arguments(by_name.values(), "SLURM", arguments)
+    assert by_name["register"].plugin_args["sbatch_args"].endswith(arguments["cpu_args"])
+
+
 def test_a_gpu_node_takes_one_slot(nodes):
     by_name = nodes(use_gpu=True)
     on_gpu = [node.name for node in by_name.values() if node.is_gpu_node()]
@@ -102,6 +109,10 @@ def test_arguments_of_plugins(monkeypatch):
         ("Linear", {"n_procs": 1}, "plugin Linear has no 'n_procs'"),
         ("SGE", {"request": "-pe {cpus}"}, r"request has \{cpus\}; give n_procs"),
         ("SGE", {"request": "-pe {"}, "is not a valid template"),
+        ("SGE", {"request": "-pe {}"}, "is not a valid template"),
+        ("SGE", {"request": "-pe {n_procs:Q}"}, "is not a valid template"),
+        ("SGE", {"gpu_request": "{mem_mb.real.x}"}, "is not a valid template"),
+        ("SGE", {"request": 4}, "request is 4; give a text"),
     ],
 )
 def test_files_of_arguments_that_cannot_be_used(plugin, text, message, tmp_path):
