@@ -21,6 +21,7 @@ from benchmarks import (
     repeatability,
     restarts,
     shooting,
+    sizes,
     uncertainty,
 )
 from nipype_quicksilver.spatial.files import write_json
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "extraction": extraction.measure,
     "affine": affine.measure,
     "heads": heads.measure,
+    "sizes": sizes.measure,
     "multiatlas": multiatlas.measure,
     "cohort": cohort.measure,
     "restarts": restarts.measure,
