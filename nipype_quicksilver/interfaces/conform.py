@@ -84,7 +84,7 @@ class ConformToGrid(LightInterface):
 
     Without `reference_image`, a new grid is made: 1 mm, RAS, around the brain, and around the brain
     of `include_image` if it is set. Brains much smaller than human ones, such as those of animals,
-    are enlarged to human size on it, and `out_affine` reduces them again. With `reference_image`,
+    are enlarged to the size of a newborn's on it, and `out_affine` reduces them again. With `reference_image`,
     the image is resampled onto the grid of that image, through `affine` if it is set.
 
     Examples

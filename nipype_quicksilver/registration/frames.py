@@ -140,7 +140,7 @@ def in_own_frame(pair: Pair) -> Pair:
     Returns
     -------
     Pair
-        With a frame in which the fixed brain has the size of a human brain; unchanged if it has
+        With a frame in which the fixed brain has the size of the smallest human brains; unchanged if it has
         it in its own world.
     """
     factor = magnification(pair.fixed.image, pair.fixed.mask)
@@ -151,7 +151,7 @@ def in_own_frame(pair: Pair) -> Pair:
     )
     grid = joint_grid(fixed, moving, scaling(factor) @ pair.matrix @ scaling(1 / factor))
     _logger.info(
-        "%s: its brain is compared at human size, %g times as large",
+        "%s: its brain is enlarged %g times to be compared",
         image_name(pair.fixed.image),
         factor,
     )

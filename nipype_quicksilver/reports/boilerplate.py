@@ -206,7 +206,7 @@ def _enlargement(factor: float) -> list[str]:
     if factor == 1:
         return []
     return [
-        f"Brains were enlarged {factor:g} times to human size for it, so that a millimetre of "
+        f"Brains were enlarged {factor:g} times for it, so that a millimetre of "
         f"these grids is {1 / factor:.2g} mm of the images."
     ]
 

@@ -1,4 +1,4 @@
-"""Brains of any size, enlarged to the size of a human brain.
+"""Brains of any size, enlarged to the size of the smallest human brains.
 
 The networks, the affine registration and the working grid are made for human brains. Smaller
 brains, such as those of animals, are given to them with an enlarged world: voxels stay, and
@@ -12,18 +12,18 @@ from nibabel.nifti1 import Nifti1Image
 from nipype_quicksilver.spatial.images import image_name, nifti
 from nipype_quicksilver.spatial.intensity import foreground
 
-#: Volumes, mm^3: of a brain after enlargement, and of the smallest that is not enlarged, which is
-#: that of a newborn.
-HUMAN_VOLUME = 1e6
+#: Volume of the brain of a newborn, mm^3, to which smaller ones are enlarged. On mouse brains of .6
+#: ml, volumes of 200, 300, 640 and 1000 ml gave Dice of 37 labels of .873, .875, .875 and .876 for
+#: two wild-type mice, and .830, .827, .761 and .710 for one with atrophy: on a grid that is coarser
+#: relative to the brain, large deformations are found.
 SMALLEST_HUMAN_VOLUME = 3e5
-# Finer working grids than half a voxel only cost time. On mouse brains of 0.15 mm, factors of 5, 7,
-# 10 and 13.5 gave Dice of 37 labels of .861, .870, .875 and .876.
+# Working grids finer than half a voxel would only cost time.
 COARSEST_VOXEL = 2.0  # mm, after enlargement
 SMALLEST_FACTOR = 1.2  # smaller ones would change little
 
 
 def magnification(image: Nifti1Image, mask: Nifti1Image | None = None) -> float:
-    """Return the factor that enlarges a brain to the size of a human brain.
+    """Return the factor that enlarges a brain to the size of the smallest human brains.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ def magnification(image: Nifti1Image, mask: Nifti1Image | None = None) -> float:
     --------
     >>> cube = np.ones((40, 40, 40), np.float32)
     >>> magnification(Nifti1Image(cube, np.diag([0.2, 0.2, 0.2, 1])))
-    10.0
+    8.4
     >>> magnification(Nifti1Image(cube, np.diag([2.0, 2.0, 2.0, 1])))
     1.0
     """
     volume = brain_volume(image, mask)
-    if not 0 < volume < SMALLEST_HUMAN_VOLUME:
+    if volume == 0:
         return 1.0
     voxel = abs(np.linalg.det(image.affine[:3, :3])) ** (1 / 3)
-    factor = min((HUMAN_VOLUME / volume) ** (1 / 3), COARSEST_VOXEL / voxel)
+    factor = min((SMALLEST_HUMAN_VOLUME / volume) ** (1 / 3), COARSEST_VOXEL / voxel)
     # Two digits, so that factors are the same for slightly different masks, and easy to read.
     return float(f"{factor:.2g}") if factor >= SMALLEST_FACTOR else 1.0
 
