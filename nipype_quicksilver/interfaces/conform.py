@@ -83,9 +83,10 @@ class ConformToGrid(LightInterface):
     """Resample an image and its masks onto the working grid, each once.
 
     Without `reference_image`, a new grid is made: 1 mm, RAS, around the brain, and around the brain
-    of `include_image` if it is set. Brains much smaller than human ones, such as those of animals,
-    are enlarged to the size of a newborn's on it, and `out_affine` reduces them again. With `reference_image`,
-    the image is resampled onto the grid of that image, through `affine` if it is set.
+    of `include_image` if it is set. Brains smaller than any human one, such as those of animals,
+    are enlarged to the size of a newborn's on it, and `out_affine` reduces them again. With
+    `reference_image`, the image is resampled onto the grid of that image, through `affine` if it is
+    set.
 
     Examples
     --------

@@ -202,7 +202,7 @@ def _template(template: TemplateSummary, summary: RegistrationSummary) -> str:
 
 
 def _enlargement(factor: float) -> list[str]:
-    """Describe that brains were compared at human size."""
+    """Describe that brains were enlarged."""
     if factor == 1:
         return []
     return [
