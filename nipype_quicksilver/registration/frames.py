@@ -140,8 +140,8 @@ def in_own_frame(pair: Pair) -> Pair:
     Returns
     -------
     Pair
-        With a frame in which the fixed brain has the size of the smallest human brains; unchanged if it has
-        it in its own world.
+        With a frame in which the fixed brain has the size of the smallest human brains; unchanged
+        if it is not smaller.
     """
     factor = magnification(pair.fixed.image, pair.fixed.mask)
     if factor == 1:
