@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import MNI152
-from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.images import write_image
+
+if TYPE_CHECKING:
+    from nipype_quicksilver.spatial.files import PathLike
 
 #: Templates that nilearn contains; MNI152 is ICBM 152 nonlinear symmetric 2009a, 1 mm, brain only.
 TEMPLATES = (MNI152,)
@@ -50,8 +51,10 @@ def template_file(name: PathLike, folder: PathLike) -> Path:
         return Path(name)
     path = Path(folder) / f"{name}_brain.nii.gz"
     if not path.exists():
-        # nilearn takes seconds to import.
+        # These take seconds to import.
         from nilearn.datasets import load_mni152_template
+
+        from nipype_quicksilver.spatial.images import write_image
 
         template = load_mni152_template(resolution=1)
         data = np.asarray(template.dataobj, dtype=np.float32)

@@ -15,7 +15,7 @@ from nipype_quicksilver.preprocessing.templates import (
     template_file,
 )
 
-#: Names as in TemplateFlow, where resolutions, cohorts, T2w images and masks are not a matter of course.
+#: Names as in TemplateFlow, where not all templates have resolutions, T2w images and masks.
 NAMES = (
     "Adult/tpl-Adult_res-01_T1w",
     "Adult/tpl-Adult_res-01_desc-brain_T1w",
