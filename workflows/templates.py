@@ -41,9 +41,10 @@ def init_template_registration_wf(
     templates : list of str
         ``MNI152``, files, or names in TemplateFlow with specifications after colons.
     sloppy : bool
-        Use templates of 2 mm and predictions without correction, for tests of a pipeline.
+        Use templates of resolution 2 and predictions without correction, for tests of a pipeline.
     image_type : {'T1w', 'T2w'}
-        Contrast of the moving image; brains of other contrasts than T1w need masks.
+        Contrast of the moving image; brains of other contrasts than T1w need masks. Where there is
+        no T2w template, the T1w template is used.
     use_gpu : bool
         Register on a GPU.
     name : str

@@ -53,7 +53,9 @@ def init_host(folder, spaces, *, freesurfer=False, t1w="sub-1_T1w.nii.gz", preco
     from niworkflows.utils.spaces import Reference, SpatialReferences
     from smriprep.workflows.anatomical import init_anat_fit_wf
 
-    references = SpatialReferences([each for text in spaces for each in Reference.from_string(text)])
+    references = SpatialReferences(
+        [each for text in spaces for each in Reference.from_string(text)]
+    )
     references.checkpoint()
     return init_anat_fit_wf(
         bids_root=str(folder),
@@ -95,9 +97,9 @@ def connections(host):
 
 
 @pytest.mark.parametrize("freesurfer", [False, True])
-def test_every_connection_is_kept(small_templates, tmp_path, freesurfer):
+def test_every_connection_is_kept(small_templates, pair, tmp_path, freesurfer):
     host = init_host(tmp_path, SPACES, freesurfer=freesurfer)
-    host.inputs.inputnode.roi = "roi.nii.gz"  # otherwise nothing passes through the node
+    host.inputs.inputnode.roi = str(pair.fixed_mask)  # otherwise nothing passes through the node
     before = connections(host)
     assert len([each for each in before if f".{PART}." in repr(each)]) == 7
     assert splice(host) == TEMPLATES
@@ -154,9 +156,7 @@ def test_the_spliced_part_runs(small_templates, pair, tmp_path):
     lesion = nib.Nifti1Image((np.asanyarray(roi.dataobj) == 2).astype(np.uint8), roi.affine)
     lesion = nib.as_closest_canonical(lesion)  # other axes than the image
     nib.save(lesion, tmp_path / "roi.nii.gz")
-    host = init_host(
-        tmp_path, TEMPLATES, t1w=t1w, precomputed=precomputed(t1w, pair.moving_mask)
-    )
+    host = init_host(tmp_path, TEMPLATES, t1w=t1w, precomputed=precomputed(t1w, pair.moving_mask))
     splice(host)
     host.get_node(f"{PART}.register").inputs.affine = "none"  # the small pair is aligned
     host.inputs.inputnode.roi = str(tmp_path / "roi.nii.gz")
@@ -191,9 +191,7 @@ def test_a_real_head(tmp_path):
     shutil.copy(Path(os.environ["QUICKSILVER_DATA"]) / "heads/head-c_2mm_T1w.nii.gz", t1w)
     mask = tmp_path / "mask.nii.gz"
     assert main(["extract-brain", "--input", str(t1w), "--output-mask", str(mask), "--quiet"]) == 0
-    host = init_host(
-        tmp_path, ["MNI152NLin6Asym"], t1w=t1w, precomputed=precomputed(t1w, mask)
-    )
+    host = init_host(tmp_path, ["MNI152NLin6Asym"], t1w=t1w, precomputed=precomputed(t1w, mask))
     splice(host)
     saved = run(host, tmp_path)
     path = saved["from-T1w_to-MNI152NLin6Asym_mode-image_xfm.h5"]
