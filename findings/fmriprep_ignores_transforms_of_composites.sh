@@ -16,7 +16,7 @@ python3 -m venv "$folder/venv"
 pip() {
     "$folder/venv/bin/pip" install --quiet --disable-pip-version-check "$@" 2>/dev/null
 }
-pip nitransforms==25.1.0 SimpleITK==2.5.2
+pip nitransforms==25.1.0 transforms3d==0.4.2 SimpleITK==2.5.2
 pip --no-deps fmriprep==24.1.1 # reading transforms needs none of its other dependencies
 
 "$folder/venv/bin/python" - "$folder/composite.h5" <<'PYTHON'

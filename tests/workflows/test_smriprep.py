@@ -99,7 +99,7 @@ def connections(host):
 @pytest.mark.parametrize("freesurfer", [False, True])
 def test_every_connection_is_kept(small_templates, pair, tmp_path, freesurfer):
     host = init_host(tmp_path, SPACES, freesurfer=freesurfer)
-    host.inputs.inputnode.roi = str(pair.fixed_mask)  # otherwise nothing passes through the node
+    host.inputs.inputnode.roi = str(pair.fixed_mask)
     before = connections(host)
     assert len([each for each in before if f".{PART}." in repr(each)]) == 7
     assert splice(host) == TEMPLATES
@@ -113,8 +113,9 @@ def test_every_connection_is_kept(small_templates, pair, tmp_path, freesurfer):
             for _, _, data in expanded.in_edges(node, data=True)
             for _, field in data["connect"]
         }
-        images = {"moving_image", "moving_image_mask", "moving_lesion_mask"}
-        assert received == images | {"fixed_image", "fixed_image_mask"}
+        images = {"moving_image", "moving_image_mask", "fixed_image", "fixed_image_mask"}
+        assert received == images
+        assert node.inputs.moving_lesion_mask == str(pair.fixed_mask)
 
 
 def test_the_host_describes_the_registration(small_templates, tmp_path):
