@@ -30,6 +30,7 @@ from nipype_quicksilver.options import (
     completed,
 )
 from nipype_quicksilver.workflows.deprecation import renamed
+from nipype_quicksilver.workflows.description import described_workflow
 from nipype_quicksilver.workflows.finishing import (
     connect_images,
     connect_labels,
@@ -176,8 +177,7 @@ def init_quicksilver_wf(
     """
     samples = renamed("n_samples", n_samples, "samples", options.get("samples"))
     chosen = _chosen({**options, "samples": samples})
-    workflow = Workflow(name=name)
-    workflow.__desc__ = _DESCRIPTION
+    workflow = described_workflow(name, _DESCRIPTION)
     inputnode = Node(
         IdentityInterface(
             fields=_INPUTS + (_INPUTS_OF_LABELS if labels else []), mandatory_inputs=False
