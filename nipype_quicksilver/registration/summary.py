@@ -286,6 +286,8 @@ class RegistrationSummary(MomentumSummary):
         Messages of all warnings.
     command : str or None
         Command line; None for a registration by the Python API.
+    files : dict or None
+        Bytes of the other files of the folder by name: what a later run may replace or remove.
     """
 
     jacobian: JacobianSummary
@@ -300,6 +302,7 @@ class RegistrationSummary(MomentumSummary):
     started: str
     warnings: list[str]
     command: str | None = None
+    files: dict[str, int] | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return a value as in ``summary.json``; the summary was a dictionary in version 0.1."""

@@ -69,7 +69,7 @@ def test_disk_full_while_writing(folder, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_really_full_disk(folder, monkeypatch):
     # The temporary name leads to a device on which every write fails.
-    monkeypatch.setattr("secrets.token_hex", lambda _: "t")
+    monkeypatch.setattr(files, "temporary_name", lambda: "t")
     (folder / ".t.json").symlink_to("/dev/full")
     with pytest.raises(InputError, match="no space left"):
         files.write_json(folder / "x.json", {"a": 1})
