@@ -65,7 +65,7 @@ def _writes(args: argparse.Namespace) -> list[Path]:
     """Return the reports in the folders of their registrations."""
     if args.output is not None or args.output_group is not None:
         return []
-    return [folder / "report.html" for folder in args.folders]
+    return [folder / "report.html" for folder in dict.fromkeys(args.folders)]
 
 
 def run(args: argparse.Namespace) -> int:
