@@ -23,6 +23,7 @@ from benchmarks import (
     shooting,
     uncertainty,
 )
+from benchmarks.faults import moves
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "restarts": restarts.measure,
     "plugins": plugins.measure,
     "gpu": gpu.measure,
+    "faults": moves.measure,
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import SoftFileLease, Timeout
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.execution.signals import deferred
 
 #: Name of the lock file, and of the file that says what its holder does.
 LOCK = ".quicksilver-lock"
@@ -94,9 +95,14 @@ def locked(folder: str | os.PathLike[str], *, waits: bool = True) -> Iterator[Lo
     try:
         lease = _acquire(folder, waits, created)
         try:
+            if lease.lock_counter == 1:
+                with contextlib.suppress(OSError):
+                    text = json.dumps(_description()) + "\n"
+                    (folder / HOLDER).write_text(text, encoding="utf-8")
             yield Lock(folder, lease)
         finally:
-            _release(folder, lease)
+            with deferred():
+                _release(folder, lease)
     finally:
         for path in reversed(created):
             with contextlib.suppress(OSError):  # it has files
@@ -124,9 +130,6 @@ def _acquire(folder: Path, waits: bool, created: list[Path]) -> SoftFileLease:
                 ) from error
             _logger.warning("%s: %s; waiting until it has ended", folder, _holder(folder, lease))
             timeout = -1.0  # without end
-    if lease.lock_counter == 1:
-        with contextlib.suppress(OSError):
-            (folder / HOLDER).write_text(json.dumps(_description()) + "\n", encoding="utf-8")
     return lease
 
 

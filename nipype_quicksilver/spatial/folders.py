@@ -143,7 +143,8 @@ def staged_folder(
         finally:
             _in_use.discard(space.name)
             if not (space / _JOURNAL).exists():  # else the next run completes it
-                shutil.rmtree(space, ignore_errors=True)
+                with deferred():
+                    shutil.rmtree(space, ignore_errors=True)
 
 
 def _existing(path: Path) -> Path:
