@@ -104,7 +104,7 @@ class _Two:
     def end_at_every_step(self) -> Outcome:
         """End savings before each of their operations on files, by each signal."""
         self.outcome = Outcome()
-        for number, fresh in itertools.product(SIGNALS, (False, True)):
+        for number, fresh in [*((number, False) for number in SIGNALS), (signal.SIGKILL, True)]:
             for step in itertools.count():
                 self._prepare(fresh)
 
@@ -262,7 +262,7 @@ def _registration(images: dict[str, Path], with_labels: bool) -> Registration:
 
 def _write_images(folder: Path) -> dict[str, Path]:
     """Write two balls on coarse grids, and labels of the second one."""
-    shape, affine = (24, 28, 20), np.diag([2.0, 2.0, 2.0, 1.0])
+    shape, affine = (12, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0])
     index = np.moveaxis(np.indices(shape), 0, -1) / (np.array(shape) - 1)
     paths = {}
     for name, centre in (("fixed", (0.5, 0.5, 0.5)), ("moving", (0.55, 0.5, 0.45))):

@@ -101,7 +101,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
     with common.session(args):
         try:
-            outputs.check_outputs(args)
+            outputs.check_files(args)
             if args.device.startswith("cuda"):
                 # Every command reports a GPU that is not available, even if it uses none.
                 common.start_torch(args)

@@ -1,4 +1,4 @@
-"""Outputs of commands: one run at a time writes into a folder, and none destroys its inputs."""
+"""Files of commands: one run at a time writes into a folder, and none destroys its inputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def check_outputs(args: argparse.Namespace) -> None:
-    """Refuse outputs that would destroy an input, before anything is computed.
+def check_files(args: argparse.Namespace) -> None:
+    """Refuse outputs that would destroy an input, and inputs that are none, before anything else.
 
     Parameters
     ----------
@@ -22,13 +22,15 @@ def check_outputs(args: argparse.Namespace) -> None:
     Raises
     ------
     InputError
-        If an output is an input or another output; the message names both.
+        If an output is an input or another output; if an input is a named pipe or a device.
     """
-    from nipype_quicksilver.spatial.files import check_apart
+    from nipype_quicksilver.spatial.files import check_apart, check_ordinary
 
     outputs, others = list[Path](), list[Path]()
     for name, value in vars(args).items():
         (outputs if name.startswith("output") else others).extend(_paths(value))
+    for path in others:
+        check_ordinary(path)
     outputs = [path for path in outputs if not os.path.isdir(path)]
     # The card of a network belongs to it.
     others += [path.with_suffix(".json") for path in others if path.suffix == ".safetensors"]

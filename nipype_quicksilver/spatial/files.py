@@ -50,11 +50,7 @@ def check_readable(path: PathLike, what: str) -> None:
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the file of the {what}")
-    # A named pipe would be waited for without end.
-    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        raise InputError(
-            f"{path}: is a named pipe, a socket or a device; save the {what} to a file, and give it"
-        )
+    check_ordinary(path)
     try:
         with open(path, "rb"):
             pass
@@ -64,6 +60,24 @@ def check_readable(path: PathLike, what: str) -> None:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
+
+
+def check_ordinary(path: PathLike) -> None:
+    """Refuse a named pipe, for which a program would wait without end, a socket or a device.
+
+    Raises
+    ------
+    InputError
+        If the path is one; a path that does not exist is none.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(
+            f"{path}: is a named pipe, a socket or a device; give an ordinary file instead"
+        )
 
 
 def check_writable(path: PathLike) -> None:
@@ -83,10 +97,7 @@ def check_writable(path: PathLike) -> None:
     # os.path, since pathlib's methods raise an error where a parent folder is not accessible.
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        raise InputError(
-            f"{path}: is a named pipe, a socket or a device; give the name of another file"
-        )
+    check_ordinary(path)
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: its folder does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -143,6 +154,7 @@ def sha256_of(path: PathLike) -> str:
     InputError
         If it cannot be read.
     """
+    check_ordinary(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

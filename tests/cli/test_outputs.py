@@ -1,4 +1,4 @@
-"""No command overwrites or removes what it reads, under whatever name; refused before it computes."""
+"""No command overwrites or removes what it reads, under whatever name, nor waits for a pipe."""
 
 import os
 
@@ -45,7 +45,7 @@ _FOLDERS = {
 
 
 def _check(words):
-    outputs.check_outputs(build_parser().parse_args(words.split()))
+    outputs.check_files(build_parser().parse_args(words.split()))
 
 
 def _named(tmp_path, how, path):
@@ -97,6 +97,24 @@ def test_the_card_of_a_network_belongs_to_it(tmp_path):
         )
     with pytest.raises(InputError, match=r"net\.json: is an input"):
         _check(f"checkpoint import {tmp_path}/net.json {tmp_path}/net.safetensors")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "apply --input {a} --transform t.mat --reference r.nii --output o.nii",
+        "apply --input i.csv --transform [{a},1] --output o.csv",
+        "register --fixed f --moving m --fixed-mask {a} --output-dir o",
+        "cohort {a} o participant",
+        "evaluate --pairs {a} --output-dir o",
+        "train --labels l --recipe {a} --output-dir o",
+        "checkpoint info {a}",
+    ],
+)
+def test_a_named_pipe_is_not_waited_for(words, tmp_path, refused):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused(*words.format(a=pipe).split(), message=f"{pipe}: is a named pipe, a socket or a device")
 
 
 def test_two_outputs_are_two_files(tmp_path):

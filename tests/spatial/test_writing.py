@@ -152,6 +152,15 @@ def test_folder_in_the_way(folder):
         images.write_image(folder / "x.nii", DATA, AFFINE)
 
 
+def test_device_in_the_way(folder):
+    """It would be replaced by a file."""
+    with pytest.raises(InputError, match="a socket or a device"):
+        files.write_json("/dev/stdout", {})
+    os.mkfifo(folder / "x.json")
+    with pytest.raises(InputError, match="is a named pipe"):
+        files.write_json(folder / "x.json", {})
+
+
 @pytest.mark.parametrize("name", ["x.mgz", "x.img", "x", "x.nii.bz2"])
 def test_other_suffixes(folder, name):
     with pytest.raises(InputError, match=r"\.nii or \.nii\.gz"):
