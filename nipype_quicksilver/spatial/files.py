@@ -98,6 +98,8 @@ def check_writable(path: PathLike) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
     check_ordinary(path)
+    if path.parent == Path("/dev"):  # also where it leads to a file, as `/dev/stdout` may
+        raise InputError(f"{path}: is a device, which a file would replace; give another name")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: its folder does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
