@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.execution.leftovers import remove_leftovers, temporary_name
+from nipype_quicksilver.execution.signals import deferred
 
 PathLike = str | os.PathLike[str]
 
@@ -199,6 +200,31 @@ def staged(path: PathLike) -> Iterator[Path]:
         raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files; none is replaced before all are written.
+
+    Parameters
+    ----------
+    writers : mapping
+        Function that writes a file, by its path.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        As :func:`staged`; all files are as they were.
+    """
+    with contextlib.ExitStack() as stack:
+        for path, write in writers.items():
+            temporary = stack.enter_context(staged(path))
+            try:
+                write(temporary)
+            except QuicksilverError as error:
+                # The user knows the file by its final name.
+                raise type(error)(str(error).replace(str(temporary), str(path))) from error
+        with deferred():
+            stack.close()
 
 
 def write_json(path: PathLike, obj: Any) -> Path:

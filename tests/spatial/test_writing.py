@@ -152,6 +152,29 @@ def test_folder_in_the_way(folder):
         images.write_image(folder / "x.nii", DATA, AFFINE)
 
 
+@pytest.mark.parametrize("fails", ["writing", "renaming"])
+def test_files_are_written_together_or_not_at_all(folder, fails, monkeypatch):
+    paths = [folder / name for name in ("a.json", "b.json", "c.json")]
+    for path in paths:
+        path.write_text("old")
+
+    def failing(path):
+        path.write_text("half")
+        if fails == "writing":
+            raise InputError(f"{path}: no")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fails == "renaming":
+        monkeypatch.setattr(os, "replace", full)
+    message = "^" + str(paths[1]) + ": no" if fails == "writing" else "no space left"
+    with pytest.raises(InputError, match=message):
+        files.write_together({paths[0]: Path.touch, paths[1]: failing, paths[2]: Path.touch})
+    assert [path.read_text() for path in paths] == ["old"] * 3
+    assert sorted(folder.iterdir()) == paths
+
+
 def test_device_in_the_way(folder):
     """It would be replaced by a file."""
     for name in ("/dev/null", "/dev/stdout"):
