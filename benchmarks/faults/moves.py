@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from nipype_quicksilver.spatial.folders import complete_moves
 from nipype_quicksilver.spatial.images import write_image
 
 #: Interruptions at random moments while files are saved, and of whole commands; races.
-SAVES, COMMANDS, RACES = 140, 60, 100
+SAVES, COMMANDS, RACES = 80, 40, 100
 _OURS = "uncertainty.nii.gz"  # a file of another program under a name that runs may write
 _Saved = dict[str, str]
 
@@ -59,11 +60,16 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
     images = _write_images(folder)
     begin = time.monotonic()
+    warnings.simplefilter("ignore")  # that a file of another program is kept
     outcomes = {"commands, at random": _end_commands(folder, images, COMMANDS)}
     two = _Two(folder, [_registration(images, with_labels) for with_labels in (True, False)])
-    outcomes["saving, at every step"] = two.end_at_every_step()
-    outcomes["saving, at random"] = two.end_at_random(SAVES)
-    outcomes["two runs at once"] = two.race(RACES)
+    for name, part in {
+        "saving, at every step": two.end_at_every_step,
+        "saving, at random": lambda: two.end_at_random(SAVES),
+        "two runs at once": lambda: two.race(RACES),
+    }.items():
+        print(f"{time.monotonic() - begin:.0f} s: {name}", flush=True)
+        outcomes[name] = part()
     rows = {
         name: [result.runs, *(result.seen[kind] for kind in _KINDS), len(result.faults)]
         for name, result in outcomes.items()
@@ -94,11 +100,14 @@ class _Two:
     def __init__(self, work: Path, registrations: list[Registration]) -> None:
         self.folder = work / "out"
         self.registrations = registrations
+        self.first = work / "first"
         self.expected = []
-        for registration in registrations:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            registration.save(self.folder)
-            self.expected.append(_saved(self.folder))
+        for registration in reversed(registrations):
+            shutil.rmtree(self.first, ignore_errors=True)
+            registration.save(self.first)
+            self.expected.insert(0, _saved(self.first))
+        for name in (_OURS, "notes.txt"):
+            (self.first / name).write_text("not ours")
         self.outcome = Outcome()
 
     def end_at_every_step(self) -> Outcome:
@@ -157,9 +166,7 @@ class _Two:
         """Begin with the first registration and foreign files, or with no folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if not fresh:
-            self._save(0)
-            for name in (_OURS, "notes.txt"):
-                (self.folder / name).write_text("not ours")
+            shutil.copytree(self.first, self.folder)
 
     def _check(self, what: str, fresh: bool) -> None:
         """Look at what an ended run left; then run again, and compare with a quiet run."""
