@@ -16,6 +16,7 @@ from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.evaluation.datasets import DATASETS
 from nipype_quicksilver.evaluation.methods import AFFINES, DEFAULT, METHODS, OWN
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
+from nipype_quicksilver.execution.processes import descendants_end_first
 from nipype_quicksilver.execution.resources import available_cpus
 from nipype_quicksilver.options import ROLES
 from nipype_quicksilver.tools import PEERS
@@ -229,7 +230,8 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
             plugin = MultiProcPlugin(limits)
             # In the plugin's arguments, it would be sent to the workers with every node.
             plugin._status_callback = on_event
-            workflow.run(plugin)
+            with descendants_end_first():
+                workflow.run(plugin)
         except Exception as error:
             if not failed:
                 raise

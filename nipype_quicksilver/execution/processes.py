@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -52,6 +53,18 @@ def end_descendants() -> None:
         deadline = time.monotonic() + seconds
         while _descendants(os.getpid()) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def descendants_end_first() -> Iterator[None]:
+    """End the descendants before an interrupt of the block goes on, and removes their files."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # It would report each process of a pool that is ended.
+        logging.getLogger("concurrent.futures").setLevel(logging.CRITICAL + 1)
+        end_descendants()
+        raise
 
 
 def _descendants(parent: int) -> list[int]:

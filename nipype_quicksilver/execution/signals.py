@@ -1,6 +1,7 @@
 """Signals that end a run: raised as exceptions, and deferred where files are moved."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -51,12 +52,15 @@ def raised() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             signal.default_int_handler(number, frame)
+        if os.getpid() != process:  # forked: a pool would take the exception for a result
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         for other in _ENDING:
             if other in before:
                 signal.signal(other, signal.SIG_IGN)
         raise Ended(number)
 
-    before = _handlers()
+    before, process = _handlers(), os.getpid()
     try:
         _set(dict.fromkeys(before, end))
         yield

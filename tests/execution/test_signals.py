@@ -1,6 +1,8 @@
 """Signals that end a run are exceptions, and wait until files are moved."""
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -26,6 +28,25 @@ def test_a_signal_is_raised(number):
     with pytest.raises(KeyboardInterrupt) as caught, signals.raised():
         signal.raise_signal(number)
     assert signals.describe(caught.value)[1] == _BY[number]
+
+
+# A worker of a pool, which gets the signal that its parent is waiting for as well.
+_POOL = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from nipype_quicksilver.execution import signals
+
+with signals.raised():
+    pool = ProcessPoolExecutor(1, get_context("fork"))
+    result = pool.submit(signal.raise_signal, signal.SIGTERM)
+    print(type(result.exception()).__name__)
+"""
+
+
+def test_a_forked_worker_ends():
+    done = subprocess.run([sys.executable, "-c", _POOL], capture_output=True, text=True)
+    assert done.stdout == "BrokenProcessPool\n", done.stderr
 
 
 def test_a_second_signal_does_not_disturb_the_clean_up():
