@@ -1,12 +1,16 @@
 """No command overwrites or removes what it reads, under whatever name, nor waits for a pipe."""
 
+import argparse
 import os
+import threading
+import time
 
 import pytest
 
 from nipype_quicksilver.cli import outputs
 from nipype_quicksilver.cli.main import build_parser
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.execution.locks import locked
 from nipype_quicksilver.registration.results import FILES
 
 _TRIES = {
@@ -97,6 +101,28 @@ def test_the_card_of_a_network_belongs_to_it(tmp_path):
         )
     with pytest.raises(InputError, match=r"net\.json: is an input"):
         _check(f"checkpoint import {tmp_path}/net.json {tmp_path}/net.safetensors")
+
+
+def test_a_command_waits_for_a_run_into_the_same_folder(tmp_path, caplog):
+    held, done = threading.Event(), []
+
+    def other():
+        with locked(tmp_path / "out"):
+            held.set()
+            time.sleep(1)
+            done.append("other")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait()
+    args = argparse.Namespace(output_dir=tmp_path / "out")
+    with caplog.at_level("WARNING", "nipype_quicksilver"), outputs.output_folder(args):
+        done.append("this")
+    thread.join()
+    assert done == ["other", "this"]
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path / 'out'}: process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
