@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.faults.injection import SIGNALS, end_after, end_at_step, start, wait
 from benchmarks.tables import show
+from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.registration import Registration, register
 from nipype_quicksilver.spatial.folders import complete_moves
 from nipype_quicksilver.spatial.images import write_image
@@ -221,8 +222,9 @@ def _end_commands(folder: Path, images: dict[str, Path], number: int) -> Outcome
             left = list(temporary.iterdir())
             if ending != signal.SIGKILL and (left or code not in (0, 130, 143)):
                 outcome.faults.append(f"{what}: code {code}, TMPDIR {left}")
-            if code in (130, 143) and log.read_text().count("\n") != 1:
-                outcome.faults.append(f"{what}: {log.read_text()!r}")
+            printed = log.read_text()  # nothing if the command had not begun yet
+            if ending != signal.SIGKILL and printed.count("\n") > 1:
+                outcome.faults.append(f"{what}: {printed!r}")
             if index % 6 == 2:  # a whole command takes long
                 code = wait(start(_command(images, out), log))
                 if code or _saved(out) != new or list(temporary.iterdir()):
@@ -249,8 +251,6 @@ def _command(images: dict[str, Path], out: Path) -> Callable[[], int]:
         words += [f"--{name.replace('_', '-')}", str(path)]
 
     def run() -> int:
-        from nipype_quicksilver.cli.main import main
-
         sys.argv = ["quicksilver", *words]
         return main()
 

@@ -27,7 +27,7 @@ LIFETIME = 120.0
 
 _HEARTBEAT = 20.0  # seconds between two signs of life
 _AT_ONCE = 0.5  # seconds in which a free lock, or that of a process that is gone, is taken
-_PAUSE = 0.5  # seconds between two attempts
+_PAUSE = 0.5  # seconds between two attempts of a run that waits
 # Variables in which batch systems put the id of a job.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
@@ -118,7 +118,7 @@ def _acquire(folder: Path, waits: bool, created: list[Path]) -> SoftFileLease:
     while True:
         created += _create(folder)
         try:
-            lease.acquire(timeout=timeout, poll_interval=min(_PAUSE, _AT_ONCE / 5))
+            lease.acquire(timeout=timeout, poll_interval=_AT_ONCE / 10 if timeout > 0 else _PAUSE)
             break
         except FileNotFoundError:  # its last holder failed, and removed the folder
             continue
