@@ -24,6 +24,7 @@ from benchmarks import (
     sizes,
     uncertainty,
 )
+from benchmarks.faults import moves
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "restarts": restarts.measure,
     "plugins": plugins.measure,
     "gpu": gpu.measure,
+    "faults": moves.measure,
 }
 
 

@@ -6,13 +6,13 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
+from nipype_quicksilver.execution.leftovers import temporary_folder
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions
 from nipype_quicksilver.preprocessing.brain import BrainSummary
@@ -77,7 +77,7 @@ def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> 
     """
     if not is_template(image):
         return Path(image)
-    folder = work_dir or stack.enter_context(TemporaryDirectory(prefix="quicksilver-"))
+    folder = work_dir or stack.enter_context(temporary_folder())
     return template_file(image, folder)
 
 
