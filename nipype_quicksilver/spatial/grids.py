@@ -12,6 +12,7 @@ from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.forms import distance
 from nipype_quicksilver.spatial.images import image_name, read_header
 
 # Signs of ITK's world axes (LPS) in RAS; defined only here.
@@ -132,10 +133,7 @@ class Grid:
         float
             At any voxel.
         """
-        # The distance is convex in the index: it is largest at a corner.
-        corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(self.shape) - 1)
-        difference = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
-        return float(np.linalg.norm(difference, axis=1).max())
+        return distance(self.affine, other.affine, self.shape)
 
     def subsampled(self, factor: int) -> "Grid":
         """Return the cell-centred grid whose voxels are blocks of `factor` cubed.

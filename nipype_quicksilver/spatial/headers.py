@@ -15,6 +15,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike, check_readable
+from nipype_quicksilver.spatial.forms import warn_of_itk, written_codes
 
 # Cosine between two voxel axes above which ITK, and so this package, cannot hold an affine.
 SHEAR_TOLERANCE = 1e-3
@@ -23,11 +24,11 @@ _GZIPPED = (".gz", ".mgz")
 
 
 class World(NamedTuple):
-    """The affine of an image, and the two forms of a NIfTI header with their codes."""
+    """The affine of an image, and the codes of sform and qform, which are both this affine."""
 
     affine: np.ndarray
-    sform: tuple[np.ndarray, int]
-    qform: tuple[np.ndarray, int]
+    sform_code: int = 1
+    qform_code: int = 1
 
 
 def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
@@ -147,15 +148,15 @@ def _world(image: Any, path: PathLike) -> World:
         affine = _checked(image.affine, path)
         if _shear(affine) > SHEAR_TOLERANCE:
             raise InputError(f"{path}: voxel axes are not orthogonal; resample the image first")
-        return World(affine, (affine, 1), (affine, 1))
+        return World(affine)
     scode, qcode = (int(image.header[name]) for name in ("sform_code", "qform_code"))
     if scode <= 0 and qcode <= 0:
         raise InputError(f"{path}: neither sform nor qform is set; set one so that space is known")
     if scode > 0:
         sform = _checked(image.get_sform(), path)
         if _shear(sform) <= SHEAR_TOLERANCE:
-            qform = _qform(image, path) if qcode > 0 else None
-            return World(sform, (sform, scode), (sform, 0) if qform is None else (qform, qcode))
+            warn_of_itk(image.header, sform, path)
+            return World(sform, *written_codes(image.header))
     if qcode <= 0:
         raise InputError(f"{path}: sheared sform and no qform; resample the image first")
     qform = _qform(image, path)
@@ -163,7 +164,7 @@ def _world(image: Any, path: PathLike) -> World:
         raise InputError(f"{path}: the affine in the header is singular; correct the header")
     if scode > 0:
         warnings.warn(f"{path}: the sform is sheared, the qform is used", UserWarning, stacklevel=4)
-    return World(qform, (qform, 0), (qform, qcode))
+    return World(qform, qcode, qcode)
 
 
 def _qform(image: Any, path: PathLike) -> np.ndarray | None:

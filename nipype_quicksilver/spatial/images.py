@@ -11,6 +11,7 @@ from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.forms import is_same_for_itk, set_forms, written_codes
 from nipype_quicksilver.spatial.headers import World, open_image, read_data
 from nipype_quicksilver.spatial.voxels import (
     count_missing,
@@ -22,6 +23,7 @@ from nipype_quicksilver.spatial.voxels import (
 
 __all__ = [
     "image_name",
+    "link_or_unify",
     "nifti",
     "read_header",
     "read_image",
@@ -66,7 +68,7 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
     Returns
     -------
     Nifti1Image
-        Float32 data (X, Y, Z); world in RAS+ mm, sform and qform with the file's codes.
+        Float32 data (X, Y, Z); world in RAS+ mm, which is both sform and qform.
 
     Raises
     ------
@@ -239,8 +241,8 @@ def write_image(
         Type on disk; default: that of `data` (float64 and bool become float32 and uint8). Floats
         are rounded for an integer type.
     like : SpatialImage, optional
-        Reference image whose sform and qform codes are copied, and also its matrices if its affine
-        equals `affine`; default: both codes are 1.
+        Reference image whose sform and qform codes are copied; a form that is not set, or that
+        differs from its affine, counts for nothing. Default: both codes are 1.
     intent : str
         NIfTI intent, by nibabel's name.
     time_step : float, optional
@@ -281,15 +283,45 @@ def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = N
     Nifti1Image
         In memory.
     """
-    sform, qform = (affine, 1), (affine, 1)
-    if isinstance(like, Nifti1Pair):
-        codes = like.get_sform(coded=True)[1], like.get_qform(coded=True)[1]
-        # A form that the reference does not set is copied from the other one.
-        scode, qcode = int(codes[0] or codes[1] or 1), int(codes[1] or codes[0] or 1)
-        same = np.allclose(like.affine, affine, atol=1e-4)
-        sform = (like.get_sform() if same and codes[0] else affine, scode)
-        qform = (like.get_qform() if same and codes[1] else affine, qcode)
-    return _with_world(data, World(np.asarray(affine, float), sform, qform), None)
+    codes = written_codes(like.header) if isinstance(like, Nifti1Pair) else (1, 1)
+    return _with_world(data, World(np.asarray(affine, float), *codes), None)
+
+
+def link_or_unify(path: PathLike, output: PathLike) -> Path:
+    """Give an image a name under which programs that use ITK read it as this package does.
+
+    Parameters
+    ----------
+    path : path-like
+        NIfTI or MGH file, (X, Y, Z) or (X, Y, Z, T).
+    output : path-like
+        ``.nii`` or ``.nii.gz``; replaced if it exists.
+
+    Returns
+    -------
+    Path
+        `output`: a link to the file, or a copy whose forms are both the form that counts here.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_series`.
+    """
+    output = Path(output)
+    output.unlink(missing_ok=True)
+    source, world = open_image(path, "image")
+    if (
+        isinstance(source, Nifti1Image)
+        and not isinstance(source, nib.Nifti2Image)  # ITK does not read it
+        and Path(path).suffix == output.suffix
+        and is_same_for_itk(source.header, world.affine)
+    ):
+        output.symlink_to(Path(path).absolute())
+        return output
+    image = read_series(path)
+    step = _time_step(image) if len(image.shape) == 4 else None
+    data = np.asanyarray(image.dataobj)
+    return write_image(output, data, image.affine, like=image, time_step=step)
 
 
 def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
@@ -336,9 +368,7 @@ def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1
     """Create an image with the given world transforms and the path of its file."""
     image = Nifti1Image(data, world.affine, dtype=data.dtype)
     image.header.set_xyzt_units("mm")
-    image.set_qform(*world.qform)
-    # Last: nibabel then takes the image's affine from the sform.
-    image.set_sform(*world.sform)
+    set_forms(image, *world)
     if path is not None:
         image.extra["path"] = str(path)
     return image
