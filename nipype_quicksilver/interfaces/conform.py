@@ -282,7 +282,7 @@ class UnifyForms(LightInterface):
     output_spec = UnifyFormsOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        from nipype_quicksilver.spatial.images import link_or_unify
+        from nipype_quicksilver.spatial.interchange import link_or_unify
 
         link_or_unify(self.inputs.in_file, self._list_outputs()["out_file"])
         return runtime

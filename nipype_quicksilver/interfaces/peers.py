@@ -95,7 +95,7 @@ class _Peer(CommandLine, ABC):
         """Write the affine as the program reads it."""
 
     def _run_interface(self, runtime: Any) -> Any:
-        from nipype_quicksilver.spatial.images import link_or_unify
+        from nipype_quicksilver.spatial.interchange import link_or_unify
 
         for side in ("fixed", "moving"):
             image = getattr(self.inputs, f"{side}_image")

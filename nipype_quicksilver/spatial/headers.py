@@ -21,6 +21,7 @@ from nipype_quicksilver.spatial.forms import warn_of_itk, written_codes
 SHEAR_TOLERANCE = 1e-3
 
 _GZIPPED = (".gz", ".mgz")
+_EXACT_IN_FLOAT32 = 2.0**24
 
 
 class World(NamedTuple):
@@ -83,7 +84,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     what : str
         Role of the image, for messages.
     dtype : dtype-like or None
-        Floating type wanted; None keeps the file's own (scaled values: float32).
+        Floating type wanted; default: :func:`own_type`.
 
     Returns
     -------
@@ -95,28 +96,71 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     InputError
         If the data are truncated or damaged.
     """
+    verify(path, what)
     try:
-        _verify(Path(path))
         # A value beyond the range of float32 becomes infinite, and an error later.
         with np.errstate(over="ignore"):
             data = np.asanyarray(image.dataobj)
-            if dtype is None:
-                stored = image.get_data_dtype()
-                scaled = stored.kind in "iu" and data.dtype.kind == "f"
-                dtype = np.float32 if scaled else stored.newbyteorder("=")
-            return np.array(data, dtype=dtype, order="F")
+            return np.array(data, dtype=dtype or own_type(image), order="F")
     except Exception as error:
-        raise InputError(
-            f"{path}: the data of the {what} are truncated or damaged; fetch the file again"
-        ) from error
+        raise damaged(path, what) from error
 
 
-def _verify(file: Path) -> None:
-    """Read a gzipped file to its end and check it; readers of voxels stop before the checksum."""
-    if file.suffix.lower() in _GZIPPED:
-        with igzip.open(file) as stream:
+def own_type(image: Any) -> np.dtype[Any]:
+    """Return the type that holds the values of an image.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        From :func:`open_image`.
+
+    Returns
+    -------
+    dtype
+        The type on disk; for scaled values float32, or float64 where float32 would not hold all
+        integers that are possible.
+    """
+    stored = np.dtype(image.get_data_dtype()).newbyteorder("=")
+    slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
+    if stored.kind == "f":
+        return stored if (slope, inter) == (1, 0) and stored.itemsize <= 8 else np.dtype(float)
+    if (slope, inter) == (1, 0):
+        return stored
+    limits = np.iinfo(stored)
+    largest = max(abs(float(limits.min)), float(limits.max)) * abs(slope) + abs(inter)
+    return np.dtype(np.float32 if largest <= _EXACT_IN_FLOAT32 else np.float64)
+
+
+def verify(path: PathLike, what: str) -> None:
+    """Read a gzipped file to its end and check it; readers of voxels stop before the checksum.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    what : str
+        Role of the image, for messages.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    if Path(path).suffix.lower() not in _GZIPPED:
+        return
+    try:
+        with igzip.open(path) as stream:
             while stream.read(1 << 22):
                 pass
+    except Exception as error:  # of several libraries
+        raise damaged(path, what) from error
+
+
+def damaged(path: PathLike, what: str) -> InputError:
+    """Return the error for a file whose data cannot be read."""
+    return InputError(
+        f"{path}: the data of the {what} are truncated or damaged; fetch the file again"
+    )
 
 
 def _raw_spacing(image: Any) -> np.ndarray:

@@ -1,29 +1,29 @@
 """Read images with all checks that a registration needs, and write them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal.igzip import GzipFile
 from nibabel.nifti1 import Nifti1Image, Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike, staged
-from nipype_quicksilver.spatial.forms import is_same_for_itk, set_forms, written_codes
+from nipype_quicksilver.spatial.forms import set_forms, written_codes
 from nipype_quicksilver.spatial.headers import World, open_image, read_data
+from nipype_quicksilver.spatial.series import Series, set_time_step, write_volumes, written
 from nipype_quicksilver.spatial.voxels import (
     count_missing,
     fill_missing,
     single_volume,
     smallest_integer,
-    squeezed,
+    whole_numbers,
 )
 
 __all__ = [
     "image_name",
-    "link_or_unify",
     "nifti",
     "read_header",
     "read_image",
@@ -32,9 +32,8 @@ __all__ = [
     "read_series",
     "save_nifti",
     "write_image",
+    "write_series",
 ]
-
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 def image_name(image: SpatialImage) -> str:
@@ -102,7 +101,7 @@ def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
     Returns
     -------
     Nifti1Image
-        Data (X, Y, Z) or (X, Y, Z, T) in the file's type (scaled files: float32), NaN set to 0
+        Data (X, Y, Z) or (X, Y, Z, T) in the file's type (scaled files: floats), NaN set to 0
         with a warning; for a series the fourth zoom is the time step in seconds.
 
     Raises
@@ -110,14 +109,12 @@ def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
     InputError
         As :func:`read_image`, but several volumes and constant images are accepted.
     """
-    source, world = open_image(path, what)
-    data = squeezed(read_data(source, path, what, None), path, what, dimensions=(3, 4))
-    missing = count_missing(data, path, what)
-    if missing:
-        data = fill_missing(data, missing, path)
-    image = _with_world(data, world, path)
-    if data.ndim == 4:
-        _set_time_step(image, _time_step(source))
+    series = Series.open(path, what)
+    data = np.empty((*series.shape[:3], len(series)), series.dtype, order="F")
+    for t, volume in enumerate(series.volumes()):
+        data[..., t] = volume
+    image = _with_world(data.reshape(series.shape, order="F"), series.world, path)
+    set_time_step(image.header, series.time_step)
     return image
 
 
@@ -148,11 +145,8 @@ def read_labels(path: PathLike, *, what: str = "labels") -> Nifti1Image:
     if missing:
         data = fill_missing(data, missing, path)
     if data.dtype.kind == "f":
-        if np.any(data != np.rint(data)):
-            raise InputError(
-                f"{path}: the {what} hold values that are not integers; give a label map"
-            )
-        data = data.astype(smallest_integer(float(data.min()), float(data.max())))
+        whole = whole_numbers(data, path, what)
+        data = whole.astype(smallest_integer(float(whole.min()), float(whole.max())))
     if not data.any():
         raise InputError(f"{path}: the {what} are zero in every voxel; give a label map")
     return _with_world(data, world, path)
@@ -262,8 +256,48 @@ def write_image(
     image = nifti(_for_disk(np.asarray(data), dtype, path), affine, like=like)
     image.header.set_intent(intent)
     if time_step is not None:
-        _set_time_step(image, time_step)
+        set_time_step(image.header, time_step)
     return save_nifti(path, image)
+
+
+def write_series(
+    path: PathLike,
+    volumes: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    like: SpatialImage,
+    time_step: float,
+) -> Path:
+    """Write a series volume by volume, on the grid of another image.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``, in an existing folder.
+    volumes : iterable of ndarray
+        T volumes (X, Y, Z), which are not kept.
+    shape : tuple of int
+        (X, Y, Z, T).
+    dtype : dtype-like
+        Type on disk.
+    like, time_step
+        As for :func:`write_image`.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        As :func:`write_image`.
+    """
+    # An array of this shape that needs no memory.
+    image = nifti(np.broadcast_to(np.zeros((), dtype), shape), like.affine, like=like)
+    set_time_step(image.header, time_step)
+    return write_volumes(_checked_name(path), image.header, volumes)
 
 
 def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = None) -> Nifti1Image:
@@ -287,43 +321,6 @@ def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = N
     return _with_world(data, World(np.asarray(affine, float), *codes), None)
 
 
-def link_or_unify(path: PathLike, output: PathLike) -> Path:
-    """Give an image a name under which programs that use ITK read it as this package does.
-
-    Parameters
-    ----------
-    path : path-like
-        NIfTI or MGH file, (X, Y, Z) or (X, Y, Z, T).
-    output : path-like
-        ``.nii`` or ``.nii.gz``; replaced if it exists.
-
-    Returns
-    -------
-    Path
-        `output`: a link to the file, or a copy whose forms are both the form that counts here.
-
-    Raises
-    ------
-    InputError
-        As :func:`read_series`.
-    """
-    output = Path(output)
-    output.unlink(missing_ok=True)
-    source, world = open_image(path, "image")
-    if (
-        isinstance(source, Nifti1Image)
-        and not isinstance(source, nib.Nifti2Image)  # ITK does not read it
-        and Path(path).suffix == output.suffix
-        and is_same_for_itk(source.header, world.affine)
-    ):
-        output.symlink_to(Path(path).absolute())
-        return output
-    image = read_series(path)
-    step = _time_step(image) if len(image.shape) == 4 else None
-    data = np.asanyarray(image.dataobj)
-    return write_image(output, data, image.affine, like=image, time_step=step)
-
-
 def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
     """Save an image under a temporary name in the same folder, then rename it.
 
@@ -344,24 +341,24 @@ def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
     InputError, QuicksilverError
         As :func:`write_image`.
     """
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(
-            f"{path}: images are written as .nii or .nii.gz; give a name with such a suffix"
-        )
+    path = _checked_name(path)
     with staged(path) as temporary:
         if path.suffix == ".gz":
-            _save_gzipped(temporary, image)
+            with written(temporary) as stream:
+                image.to_stream(stream)
         else:
             nib.save(image, temporary)
     return path
 
 
-def _save_gzipped(path: Path, image: Nifti1Image) -> None:
-    """Compress an image to about the size that zlib gives, some twenty times faster."""
-    # Neither name nor time is stored: identical data give identical bytes.
-    with open(path, "wb") as file, GzipFile("", "wb", 1, file, mtime=0) as stream:
-        image.to_stream(stream)
+def _checked_name(path: PathLike) -> Path:
+    """Return a path; raise an error if images are not written under such a name."""
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(
+            f"{path}: images are written as .nii or .nii.gz; give a name with such a suffix"
+        )
+    return path
 
 
 def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1Image:
@@ -372,21 +369,6 @@ def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1
     if path is not None:
         image.extra["path"] = str(path)
     return image
-
-
-def _time_step(image: SpatialImage) -> float:
-    """Return the time between volumes in a header, s."""
-    zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[1] if isinstance(image, Nifti1Pair) else "msec"
-    step = float(zooms[3]) * _SECONDS.get(unit, 1.0) if len(zooms) > 3 else 0.0
-    return step if np.isfinite(step) else 0.0
-
-
-def _set_time_step(image: Nifti1Image, seconds: float) -> None:
-    """Set the time between volumes in the header of a 4-D image, s."""
-    if len(image.shape) == 4:
-        image.header.set_zooms((*image.header.get_zooms()[:3], seconds))
-        image.header.set_xyzt_units("mm", "sec")
 
 
 def _for_disk(data: np.ndarray, dtype: Any, path: PathLike) -> np.ndarray:
