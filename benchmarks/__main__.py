@@ -20,6 +20,7 @@ from benchmarks import (
     registration,
     repeatability,
     restarts,
+    series,
     shooting,
     uncertainty,
 )
@@ -38,6 +39,8 @@ BENCHMARKS = {
     "affine": affine.measure,
     "heads": heads.measure,
     "multiatlas": multiatlas.measure,
+    "series": series.measure,
+    "series-whole": series.measure_whole,
     "cohort": cohort.measure,
     "restarts": restarts.measure,
     "plugins": plugins.measure,
