@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Phrases in the RuntimeErrors that torch and ITK raise when a GPU or the machine has no memory left.
+# Phrases in the RuntimeErrors that torch and ITK raise if a GPU or the machine has no memory left.
 _NO_MEMORY = (
     "out of memory",
     "not enough memory",

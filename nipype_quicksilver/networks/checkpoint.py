@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.networks.card import IMPORT_HINT, Card, card_path, read_card
 from nipype_quicksilver.spatial.files import PathLike, sha256_of, staged
+from nipype_quicksilver.spatial.records import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -257,10 +258,10 @@ def _check_header(path: Path) -> None:
 def _data_size(header: bytes, path: Path) -> int:
     """Return the number of bytes of data according to a header."""
     try:
-        entries = json.loads(header)
+        entries = parse_json(header)
         ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
         return int(max(ends, default=0))
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise InputError(f"{path}: its header is damaged; get it again") from error
 
 

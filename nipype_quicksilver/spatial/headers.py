@@ -124,7 +124,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     raise _damaged(path, what)
 
 
-def _bytes_per_voxel(image: SpatialImage, dtype: Any) -> int:
+def _bytes_per_voxel(image: Any, dtype: Any) -> int:
     """Return the memory that reading takes: as decompressed, as scaled, and as returned."""
     stored, proxy = image.get_data_dtype().itemsize, image.dataobj
     is_mapped = Path(image.file_map["image"].filename).suffix.lower() not in _GZIPPED
@@ -152,15 +152,14 @@ def _check_suffix(file: Path) -> None:
         raise InputError(f"{file}: is gzipped, so its suffix is wrong; rename it to {name}")
 
 
-def _is_whole(image: SpatialImage) -> bool:
+def _is_whole(image: Any) -> bool:
     """Return whether the file of an image holds all voxels that its header promises.
 
     This is known before memory is asked for. A gzipped file is read to its end, and its checksum
     compared: readers of voxels stop before it.
     """
     file = Path(image.file_map["image"].filename)
-    proxy: Any = image.dataobj
-    promised = int(proxy.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
+    promised = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
     suffix, size = file.suffix.lower(), file.stat().st_size
     if suffix in _OTHERWISE_COMPRESSED:
         return True

@@ -20,6 +20,7 @@ import torch
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.spatial.files import PathLike, staged, write_error, write_json
 from nipype_quicksilver.spatial.folders import check_output_dir
+from nipype_quicksilver.spatial.records import read_json
 from nipype_quicksilver.training.digests import FileDigest
 
 RUN, RECIPE, STATE = "run.json", "recipe.json", "state.pt"
@@ -135,12 +136,9 @@ class TrainingFolder:
 
     def _check(self) -> None:
         """Refuse to resume a training with a different record."""
-        try:
-            recorded = json.loads(self.path(RUN).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.path(RUN)}: is missing or damaged; choose another output folder"
-            ) from error
+        recorded = read_json(self.path(RUN), "record of a training", "choose another output folder")
+        if not isinstance(recorded, dict):
+            raise InputError(f"{self.path(RUN)}: is damaged; choose another output folder")
         current = json.loads(json.dumps(self.record.as_json()))
         for key, difference in _FIXED.items():
             if without_paths(recorded.get(key)) != without_paths(current[key]):
