@@ -118,7 +118,7 @@ def _check_request(path: Path, name: str, request: str) -> None:
                 raise InputError(
                     f"{path}: {name} has {{{field}}}; give {', '.join(known)} in braces"
                 )
-            if len(form or "") > _LONGEST_FORM:
+            if form and len(form) > _LONGEST_FORM:
                 raise ValueError(f"':{form[:20]}' is longer than {_LONGEST_FORM} characters")
         request.format(**known)
     except InputError:

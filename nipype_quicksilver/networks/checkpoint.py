@@ -65,8 +65,9 @@ def build_network(architecture: str, parameters: dict[str, Any]) -> nn.Module:
     module, _, name = ARCHITECTURES[architecture].partition(":")
     try:
         network: nn.Module = getattr(importlib.import_module(module), name)(**parameters)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
+    # Parameters from a file may be of any type.
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"architecture '{architecture}': its parameters are not valid: {reason}"
         ) from error

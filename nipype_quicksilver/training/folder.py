@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import math
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,10 +165,12 @@ class TrainingFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-            raise InputError(
-                f"{path}: is damaged; delete it to start again, or choose another output folder"
-            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file may raise anything
+            raise damaged_state(path) from error
+        if not isinstance(state, dict):
+            raise damaged_state(path)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -195,6 +196,13 @@ class TrainingFolder:
         torch.save(state, buffer)
         with staged(self.path(STATE)) as part:
             part.write_bytes(buffer.getbuffer())
+
+
+def damaged_state(path: Path) -> InputError:
+    """Return the error for a state that cannot be resumed."""
+    return InputError(
+        f"{path}: is damaged; delete it to start again, or choose another output folder"
+    )
 
 
 class Table:

@@ -9,6 +9,8 @@ import types
 import typing
 from typing import Any
 
+import torch
+
 from nipype_quicksilver.data import SHIPPED
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.networks.checkpoint import build_network
@@ -75,7 +77,8 @@ def plan_from_json(content: Any) -> Plan:
         raise ValueError(f"architecture.name is '{name}', not one of {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     parameters = _entries(network.get("parameters", {}), "architecture.parameters")
-    build_network(name, dict(parameters))
+    with torch.device("meta"):  # a check only: a wrong recipe must not allocate gigabytes
+        build_network(name, dict(parameters))
     validation = _entries(
         recipe.get("validation", {}), "validation", ("ranges", "pairs", "every", "patience")
     )
