@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import json
 import math
 import os
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.records import read_json
 
 #: Plugins that run on this machine.
 LOCAL = ("MultiProc", "Linear")
@@ -21,6 +22,10 @@ MAX_JOBS = 100
 # Names in a file of arguments for every batch system: those of Nipype, and of this package.
 _NIPYPE = ("template", "max_jobs", "max_tries", "retry_timeout")
 _REQUESTS = ("request", "gpu_request", "cpu_args", "gpu_args")
+
+
+# Characters of a format such as "05d": a longer one can ask for gigabytes of zeros.
+_LONGEST_FORM = 3
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,18 @@ def read_arguments(path: Path | None, plugin: str) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file") from error
+    arguments = read_json(path, "plugin's arguments", "correct the file")
     if not isinstance(arguments, dict):
         raise InputError(f'{path}: is not a JSON object; give {{"name": value}}')
     known = _known_arguments(plugin)
     for name in arguments.keys() - set(known):
         raise InputError(f"{path}: plugin {plugin} has no '{name}'; give {', '.join(known)}")
     max_jobs = arguments.get("max_jobs", MAX_JOBS)
-    if not isinstance(max_jobs, int) or max_jobs < 1:
+    if type(max_jobs) is not int or max_jobs < 1:
         raise InputError(f"{path}: max_jobs is {max_jobs}; give a whole number of at least 1")
+    for name in arguments.keys() & {*_REQUESTS, *(s.arguments for s in BATCH_SYSTEMS.values())}:
+        if not isinstance(arguments[name], str):
+            raise InputError(f"{path}: {name} is {arguments[name]}; give a text")
     for name in arguments.keys() & {"request", "gpu_request"}:
         _check_request(path, name, arguments[name])
     return arguments
@@ -107,15 +112,18 @@ def _known_arguments(plugin: str) -> tuple[str, ...]:
 
 def _check_request(path: Path, name: str, request: str) -> None:
     known = _request_values(1, 1.0)
-    if not isinstance(request, str):
-        raise InputError(f"{path}: {name} is {request}; give a text")
     try:
+        for _, field, form, _ in string.Formatter().parse(request):
+            if field is not None and field not in known:
+                raise InputError(
+                    f"{path}: {name} has {{{field}}}; give {', '.join(known)} in braces"
+                )
+            if form and len(form) > _LONGEST_FORM:
+                raise ValueError(f"':{form[:20]}' is longer than {_LONGEST_FORM} characters")
         request.format(**known)
-    except KeyError as error:
-        raise InputError(
-            f"{path}: {name} has {{{error.args[0]}}}; give {', '.join(known)} in braces"
-        ) from error
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: {name} is not a valid template ({error}); give {', '.join(known)} in braces"
         ) from error

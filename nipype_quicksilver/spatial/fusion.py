@@ -14,6 +14,7 @@ from nipype_quicksilver.options import FUSIONS
 from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
 from nipype_quicksilver.spatial.grids import check_same_grid, index_box
 from nipype_quicksilver.spatial.images import image_name, nifti
+from nipype_quicksilver.spatial.tables import read_rows, whole
 
 _SIGMA = 2.0  # voxels; Gaussian window in which an atlas is compared with the target
 _SHARPNESS = 2.0  # weights are the local mean squared difference to the power of minus this
@@ -169,13 +170,13 @@ def read_label_names(path: PathLike) -> dict[int, str]:
     check_readable(path, "label table")
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() == ".tsv":
-            rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
-            names = {int(row["index"]): row["name"] for row in rows}
+            rows = read_rows(file, "label table", "save it as tab-separated text")
+            names = {whole(row["index"]): row["name"] for row in rows}
         else:
+            text = file.read_text(encoding="utf-8-sig")
             lines = (line.split("#")[0].split() for line in text.splitlines())
-            names = {int(words[0]): words[1] for words in lines if words}
+            names = {whole(words[0]): words[1] for words in lines if words}
     except (ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: not a label table; give a dseg.tsv with index and name, or a FreeSurfer "

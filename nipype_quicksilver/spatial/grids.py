@@ -14,6 +14,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.forms import distance
 from nipype_quicksilver.spatial.images import image_name, read_header
+from nipype_quicksilver.spatial.limits import is_invertible
 
 # Signs of ITK's world axes (LPS) in RAS; defined only here.
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -50,7 +51,7 @@ class Grid:
         affine = np.array(self.affine, dtype=float)
         if affine.shape != (4, 4) or min(x, y, z) < 1:
             raise ValueError(f"a grid needs three axes and a 4x4 affine, not {self.shape}")
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if not np.isfinite(affine).all() or not is_invertible(affine):
             raise ValueError("the affine of a grid must be invertible")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", (x, y, z))

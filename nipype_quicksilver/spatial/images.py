@@ -1,5 +1,6 @@
 """Read images with all checks that a registration needs, and write them."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from nibabel.nifti1 import Nifti1Image, Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial import limits
 from nipype_quicksilver.spatial.files import PathLike, staged
 from nipype_quicksilver.spatial.forms import set_forms, written_codes
 from nipype_quicksilver.spatial.headers import World, open_image, read_data
@@ -34,6 +36,10 @@ __all__ = [
     "write_image",
     "write_series",
 ]
+
+# Memory for a voxel of an output: the empty image that gives ITK the grid, the resampled float32,
+# and its copy for writing.
+_OUTPUT_BYTES = 1 + 4 + 4
 
 
 def image_name(image: SpatialImage) -> str:
@@ -110,6 +116,7 @@ def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
         As :func:`read_image`, but several volumes and constant images are accepted.
     """
     series = Series.open(path, what)
+    limits.check_memory(math.prod(series.shape) * series.dtype.itemsize, path, f"the {what}")
     data = np.empty((*series.shape[:3], len(series)), series.dtype, order="F")
     for t, volume in enumerate(series.volumes()):
         data[..., t] = volume
@@ -204,9 +211,12 @@ def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int,
         As :func:`read_image`, for the checks of the header.
     """
     source, world = open_image(path, what)
-    shape = (*source.shape, 1, 1, 1)[:3]
+    shape = source.shape[:3]
     if min(shape) < 2:
         raise InputError(f"{path}: the {what} is not 3-D but {source.shape}; give a 3-D image")
+    limits.check_memory(
+        math.prod(shape) * _OUTPUT_BYTES, path, f"an image on the grid of the {what}"
+    )
     empty = _with_world(np.zeros((0, 0, 0), np.uint8), world, path)
     return (int(shape[0]), int(shape[1]), int(shape[2])), empty
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.files import check_readable
+from nipype_quicksilver.spatial.tables import number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,14 +65,15 @@ def read_points(path: Path) -> PointTable:
     Returns
     -------
     PointTable
-        All rows; the three coordinates are finite numbers.
+        All rows; the three coordinates are numbers within `limits.LARGEST_COORDINATE`.
 
     Raises
     ------
     InputError
         If the file cannot be read, lacks one of the columns, contains no points, or a
-        coordinate is not a finite number.
+        coordinate is not a finite number, or too large.
     """
+    check_readable(path, "points")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             # Empty lines are dropped; line numbers are kept for messages.
@@ -92,21 +95,26 @@ def read_points(path: Path) -> PointTable:
     if len(lines) == 1:
         raise InputError(f"{path}: contains no points; add a line for each")
     indices = [columns.index(axis) for axis in AXES]
-    for number, row in lines[1:]:
+    for line, row in lines[1:]:
         if len(row) != len(columns):
             raise InputError(
-                f"{path}: line {number} has {len(row)} cells, the first line {len(columns)}"
+                f"{path}: line {line} has {len(row)} cells, the first line {len(columns)}"
             )
         for i in indices:
-            if not _is_finite(row[i]):
-                raise InputError(
-                    f"{path}: line {number}: {columns[i]} is '{row[i][:40]}', not a finite number"
-                )
+            _check_cell(row[i], f"{path}: line {line}: {columns[i]}")
     return PointTable(columns, [row for _, row in lines[1:]])
 
 
-def _is_finite(text: str) -> bool:
+def _check_cell(text: str, place: str) -> None:
+    """Raise an error if a cell is not a coordinate."""
+    # Imported here: the command of light nodes starts without NumPy.
+    from nipype_quicksilver.spatial.limits import LARGEST_COORDINATE
+
     try:
-        return abs(float(text)) < float("inf")  # false for nan as well
-    except ValueError:
-        return False
+        value = number(text)
+    except ValueError as error:
+        raise InputError(f"{place} is '{text[:40]}', not a finite number") from error
+    if abs(value) > LARGEST_COORDINATE:
+        raise InputError(
+            f"{place} is {value:g}, further than {LARGEST_COORDINATE:g} mm; check the units"
+        )

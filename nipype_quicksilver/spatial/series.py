@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,14 +16,9 @@ from isal.igzip import GzipFile
 from nibabel.nifti1 import Nifti1Header, Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
+from nipype_quicksilver.spatial import limits
 from nipype_quicksilver.spatial.files import PathLike, staged
-from nipype_quicksilver.spatial.headers import (
-    World,
-    damaged,
-    open_image,
-    own_type,
-    verify,
-)
+from nipype_quicksilver.spatial.headers import World, check_whole, damaged, open_image, own_type
 from nipype_quicksilver.spatial.voxels import (
     check_finite,
     only_missing,
@@ -85,7 +81,9 @@ class Series:
         """
         image, world = open_image(path, what)
         shape = squeezed_shape(image.shape, path, what, dimensions=(3, 4))
-        verify(path, what)
+        # A volume as it is on disk, scaled, and returned.
+        limits.check_memory(3 * 8 * math.prod(shape[:3]), path, f"a volume of the {what}")
+        check_whole(image, path, what)
         return cls(path, what, shape, world, own_type(image), time_step(image))
 
     @property

@@ -1,8 +1,8 @@
 """Map the vertices of GIFTI surfaces like points.
 
 The vertices of a surface are in scanner RAS, the world of images, unless its metadata say
-otherwise: a coordinate matrix that leads there, or the geometry of a volume, which FreeSurfer writes
-with vertices in its surface RAS.
+otherwise: a coordinate matrix that leads there, or the geometry of a volume, which FreeSurfer
+writes with vertices in its surface RAS.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_arguments_of_plugins(monkeypatch):
 @pytest.mark.parametrize(
     ("plugin", "text", "message"),
     [
-        ("SLURM", "{", "cannot be read as JSON"),
+        ("SLURM", "{", "is not JSON"),
         ("SLURM", "[1]", "is not a JSON object"),
         ("SLURM", {"sbatch": "x"}, "plugin SLURM has no 'sbatch'; give sbatch_args"),
         ("SLURM", {"qsub_args": "x"}, "plugin SLURM has no 'qsub_args'"),
@@ -109,10 +109,17 @@ def test_arguments_of_plugins(monkeypatch):
         ("Linear", {"n_procs": 1}, "plugin Linear has no 'n_procs'"),
         ("SGE", {"request": "-pe {cpus}"}, r"request has \{cpus\}; give n_procs"),
         ("SGE", {"request": "-pe {"}, "is not a valid template"),
-        ("SGE", {"request": "-pe {}"}, "is not a valid template"),
+        ("SGE", {"request": "-pe {}"}, r"request has \{\}; give n_procs"),
         ("SGE", {"request": "-pe {n_procs:Q}"}, "is not a valid template"),
-        ("SGE", {"gpu_request": "{mem_mb.real.x}"}, "is not a valid template"),
+        ("SGE", {"gpu_request": "{mem_mb.real.x}"}, r"has \{mem_mb.real.x\}"),
+        ("SGE", {"request": "{n_procs:>99999999}"}, "is longer than 3 characters"),
         ("SGE", {"request": 4}, "request is 4; give a text"),
+        ("SLURM", {"cpu_args": ["-p", "cpu"]}, r"cpu_args is \['-p', 'cpu'\]; give a text"),
+        ("SLURM", {"gpu_args": None}, "gpu_args is None; give a text"),
+        ("SLURM", {"sbatch_args": 1}, "sbatch_args is 1; give a text"),
+        ("SLURM", "[" * 100_000, "nested too deeply"),
+        ("SLURM", '{"max_jobs": ' + "9" * 5000 + "}", "is too large"),
+        ("SLURM", {"max_jobs": True}, "max_jobs is True; give a whole number"),
     ],
 )
 def test_files_of_arguments_that_cannot_be_used(plugin, text, message, tmp_path):

@@ -202,10 +202,10 @@ def test_unreadable(saved):
     [
         ({"architecture__name": "transformer"}, "architecture 'transformer' is not known (known:"),
         ({"architecture__parameters": {"wings": 2}}, "architecture 'patch': its parameters"),
-        ({"architecture__parameters": {"features": 0}}, "at least one feature"),
+        ({"architecture__parameters": {"features": 0}}, "needs 1 to 1024 features"),
         ({"architecture__parameters": {"features": "two"}}, "its parameters are not valid"),
         ({"architecture__parameters": {"features": 3}}, "is (2, 1, 3, 3, 3), not (3, 1, 3, 3, 3)"),
-        ({"architecture__parameters": {"features": 100_000}}, "not (100000, 1, 3, 3, 3)"),
+        ({"architecture__parameters": {"features": 100_000}}, "needs 1 to 1024 features"),
         ({"architecture__parameters": []}, "architecture.parameters is not a JSON object"),
         ({"architecture": None}, "architecture is missing"),
         ({"format": "nifti"}, "it is not the card of a checkpoint"),
@@ -213,7 +213,7 @@ def test_unreadable(saved):
         ({"role": ""}, "its role is empty"),
         ({"role": 5}, "role is not a string"),
         ({"grid__spacing": 0}, "grid.spacing is 0.0"),
-        ({"grid__spacing": float("nan")}, "grid.spacing is nan"),
+        ({"grid__spacing": float("nan")}, "the number NaN is not finite"),
         ({"grid__velocity_factor": 0}, "grid.velocity_factor is 0"),
         ({"grid__velocity_factor": 1.5}, "grid.velocity_factor is not an integer"),
         ({"lddmm__kernel__gamma": 0}, "gamma > 0"),
@@ -239,7 +239,7 @@ def test_damaged_cards(saved, text):
 
 def test_a_card_that_is_not_text(saved):
     saved.with_suffix(".json").write_bytes(b"\xff\xfe\xff")
-    rejected(saved, "the card cannot be read")
+    rejected(saved, "it is not text in UTF-8")
 
 
 def rewrite(saved, state):

@@ -74,5 +74,5 @@ def test_unusable_files_are_refused(content, message, written):
 
 
 def test_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"none.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"none.csv: no such file"):
         read_points(tmp_path / "none.csv")

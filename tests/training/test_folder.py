@@ -101,7 +101,7 @@ def test_damaged_files(started):
     with pytest.raises(InputError, match=r"state\.pt: is damaged; delete it"):
         load(TrainingFolder(started, RECORD))
     (started / RUN).write_text("{")
-    with pytest.raises(InputError, match=r"run\.json: is missing or damaged"):
+    with pytest.raises(InputError, match=r"run\.json: is not JSON"):
         TrainingFolder(started, RECORD)
 
 
