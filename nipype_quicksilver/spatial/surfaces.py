@@ -10,6 +10,7 @@ import numpy as np
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import staged
+from nipype_quicksilver.spatial.limits import check_coordinates
 
 _POINTS = "NIFTI_INTENT_POINTSET"
 
@@ -42,6 +43,7 @@ def map_surface(source: Path, output: Path, map_points: Callable[[np.ndarray], n
         points = np.asarray(array.data, dtype=float)
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise InputError(f"{source}: its vertices are not finite points; repair the surface")
+        check_coordinates(points, source, "vertices")
         array.data = map_points(points).astype(np.float32)
         number += len(points)
     if number == 0:
