@@ -211,10 +211,6 @@ READERS = {
     "analyze": Reader(
         seeds.analyze, {"a.hdr": damage_numbers(348), "a.img": damage_bytes}, _analyze
     ),
-    "transform-text": Reader(seeds.transforms, _TEXTS, _transform),
-    "transform-mat": Reader(seeds.transforms, {"*.mat": damage_numbers(400)}, _transform),
-    "transform-h5": Reader(seeds.transforms, {"*.h5": damage_bytes}, _transform),
-    "transform-h5-numbers": Reader(seeds.transforms, {"*.h5": damage_numbers(30000)}, _transform),
     "field": Reader(seeds.transforms, {"*.nii.gz": inside_gzip(damage_numbers(2000))}, _transform),
     "matrix": Reader(seeds.transforms, {"matrix.txt": damage_text}, _matrix),
     "momentum": Reader(seeds.momentum, {"*.nii.gz": damage_nested_json}, _momentum),
@@ -242,4 +238,9 @@ READERS = {
         {"state.pt": damage_bytes, "run.json": damage_json},
         records.read_training,
     ),
+    # Last: each input starts a process.
+    "transform-text": Reader(seeds.transforms, _TEXTS, _transform),
+    "transform-mat": Reader(seeds.transforms, {"*.mat": damage_numbers(400)}, _transform),
+    "transform-h5": Reader(seeds.transforms, {"*.h5": damage_bytes}, _transform),
+    "transform-h5-numbers": Reader(seeds.transforms, {"*.h5": damage_numbers(30000)}, _transform),
 }

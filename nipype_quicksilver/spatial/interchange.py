@@ -8,6 +8,7 @@ import numpy as np
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.limits import check_matrix, is_invertible
 from nipype_quicksilver.spatial.transforms import read_affine
 
 
@@ -46,10 +47,10 @@ def read_matrix(
             matrix = np.loadtxt(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is not a matrix; give a file with a matrix of 4 by 4") from error
-    if matrix.shape != (4, 4) or not abs(np.linalg.det(matrix)) > 1e-9:
-        raise InputError(f"{path}: is not an invertible matrix of 4 by 4; estimate it again")
     if form == "ras":
-        return matrix
+        return check_matrix(matrix, path)
+    if matrix.shape != (4, 4) or not is_invertible(matrix):
+        raise InputError(f"{path}: is not an invertible matrix of 4 by 4; estimate it again")
     if fixed is None or moving is None:
         raise InputError(
             f"{path}: FSL's matrices refer to both images; give the fixed and the moving image"
@@ -57,4 +58,4 @@ def read_matrix(
     from nitransforms.io.fsl import FSLLinearTransform
 
     transform = FSLLinearTransform.from_filename(path)
-    return np.asarray(transform.to_ras(moving=str(moving), reference=str(fixed)))
+    return check_matrix(transform.to_ras(moving=str(moving), reference=str(fixed)), path)
