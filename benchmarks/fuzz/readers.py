@@ -27,9 +27,10 @@ _IMAGES: dict[str, Mutation] = {
     "c.mgz": inside_gzip(damage_numbers(90)),
     "d.nii": damage_bytes,
     "e.nii": damage_numbers(560),
-    "f.nii.gz": inside_gzip(damage_numbers(4000)),
     "g.nii": damage_numbers(360),
 }
+_SERIES = {**_IMAGES, "f.nii.gz": inside_gzip(damage_numbers(4000))}
+_TEXTS: dict[str, Mutation] = {"affine.txt": damage_text, "*.tfm": damage_text}
 
 
 @dataclass(frozen=True)
@@ -203,19 +204,13 @@ _NETWORK = (records.write_network, records.read_network, records.repair_network)
 
 READERS = {
     "image": Reader(seeds.images, _IMAGES, _image),
-    "series": Reader(seeds.images, _IMAGES, _series),
+    "series": Reader(seeds.images, _SERIES, _series),
     "labels": Reader(seeds.images, _IMAGES, _labels),
     "mask": Reader(seeds.images, _IMAGES, _mask),
-    "header": Reader(seeds.images, _IMAGES, _header),
+    "header": Reader(seeds.images, _SERIES, _header),
     "analyze": Reader(
         seeds.analyze, {"a.hdr": damage_numbers(348), "a.img": damage_bytes}, _analyze
     ),
-    "transform-text": Reader(
-        seeds.transforms, {"*.txt": damage_text, "*.tfm": damage_text}, _transform
-    ),
-    "transform-mat": Reader(seeds.transforms, {"*.mat": damage_numbers(400)}, _transform),
-    "transform-h5": Reader(seeds.transforms, {"*.h5": damage_bytes}, _transform),
-    "transform-h5-numbers": Reader(seeds.transforms, {"*.h5": damage_numbers(30000)}, _transform),
     "field": Reader(seeds.transforms, {"*.nii.gz": inside_gzip(damage_numbers(2000))}, _transform),
     "matrix": Reader(seeds.transforms, {"matrix.txt": damage_text}, _matrix),
     "momentum": Reader(seeds.momentum, {"*.nii.gz": damage_nested_json}, _momentum),
@@ -243,4 +238,9 @@ READERS = {
         {"state.pt": damage_bytes, "run.json": damage_json},
         records.read_training,
     ),
+    # Last: each input starts a process.
+    "transform-text": Reader(seeds.transforms, _TEXTS, _transform),
+    "transform-mat": Reader(seeds.transforms, {"*.mat": damage_numbers(400)}, _transform),
+    "transform-h5": Reader(seeds.transforms, {"*.h5": damage_bytes}, _transform),
+    "transform-h5-numbers": Reader(seeds.transforms, {"*.h5": damage_numbers(30000)}, _transform),
 }

@@ -18,10 +18,8 @@ def write_summary(folder: Path) -> None:
     labels = {"2": {**overlap, "target_mm3": 4.0, "source_mm3": 5.0}}
     both = {"labels": labels, "mean": overlap, "total": overlap}
     content = summary_content()
-    content |= {
-        "labels": {"before": both, "after": both},
-        "uncertainty_mm": {"mean": 1.0, "p99": 2.0, "max": 3.0},
-    }
+    content["labels"] = {"before": both, "after": both}
+    content["uncertainty_mm"] = {"mean": 1.0, "p99": 2.0, "max": 3.0}
     content["sha256"] = {"fixed": "ab", "networks": ["cd", "ef"]}
     content["preprocessing"] = {
         "fixed_brain": {"how": "deepbet", "volume_ml": 1400.0},
@@ -68,10 +66,14 @@ def write_network(folder: Path) -> None:
     """Write a small network with its card, and one of the original project."""
     import torch
 
+    from nipype_quicksilver.networks.original import _names
+    from nipype_quicksilver.networks.patch_network import PatchNetwork
     from tests.helpers.tiny_networks import save_unet
 
     save_unet(folder / "net.safetensors", widths=[2, 2], scales=[2, 4])
-    features = {"network_feature": 1, "patch_size": 7, "state_dict": {}}
+    own = PatchNetwork(features=1, patch_size=7).state_dict()
+    weights = {original: own[name] for name, original in _names() if name in own}
+    features = {"network_feature": 1, "patch_size": 7, "state_dict": weights}
     deformation = {"diffOpParams": [0.01, 0.01, 0.001], "time_steps": 10}
     torch.save({**features, "deformation_params": deformation}, folder / "net.pth.tar")
 
@@ -97,7 +99,7 @@ def read_network(path: Path) -> None:
 
 
 def read_original(path: Path) -> None:
-    """Read a network of the original project; the valid one lacks weights, and is refused."""
+    """Read a network of the original project."""
     from nipype_quicksilver.networks.original import read_original as read
 
     read(path)

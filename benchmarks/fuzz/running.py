@@ -15,7 +15,7 @@ from nipype_quicksilver.spatial.files import write_json
 
 #: What may happen to an input; the first two are right.
 OUTCOMES = ("read", "refused", "exception", "not a line", "nonsense", "memory", "hang", "killed")
-TIMEOUT = 20.0  # s; reading takes milliseconds
+TIMEOUT = 60.0  # s; reading takes milliseconds, and files that would hang ITK ten seconds
 _STARTING = 300.0  # s, of a process that imports torch on a busy machine
 _KEPT = 200  # descriptions of inputs that went wrong
 _SAVED = 100  # inputs between two states

@@ -41,7 +41,7 @@ def transforms(folder: Path) -> None:
     from nipype_quicksilver.spatial import transforms as files
 
     grid = _grid()
-    field = np.zeros((*SHAPE, 3)) + (1.0, 2.0, -1.0)
+    field = np.broadcast_to([1.0, 2.0, -1.0], (*SHAPE, 3))
     files.write_displacement(folder / "field.nii.gz", field, grid)
     for name in ("affine.txt", "affine.tfm", "affine.mat"):
         files.write_affine(folder / name, MATRIX)

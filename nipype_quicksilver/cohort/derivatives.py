@@ -149,6 +149,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except InputError:
         return None
     valid = isinstance(record, dict) and {"made_from", "files", "job"} <= record.keys()
+    valid = valid and all(isinstance(record[part], dict) for part in ("files", "job"))
     return record if valid else None
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from warnings import warn
 
+from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel, check_steps
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.jacobians import JacobianSummary
 from nipype_quicksilver.spatial.measures import OverlapSummary, Spread
 from nipype_quicksilver.spatial.records import as_json
+from nipype_quicksilver.spatial.tables import whole
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class GridSummary:
     shape: list[int]
     spacing: list[float]
     affine: list[list[float]]
+
+    def __post_init__(self) -> None:
+        _check(len(self.shape) == len(self.spacing) == 3, "a grid has three axes")
+        _check_matrix(self.affine)
 
     @classmethod
     def of(cls, grid: Grid) -> GridSummary:
@@ -152,6 +158,11 @@ class Parameters:
     threads: dict[str, int]
     seed: int
     interpolation: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(set(self.kernel) == set(KERNEL_PARAMETERS), "the kernel lacks a parameter")
+        Kernel(**self.kernel)
+        check_steps(self.steps)
 
 
 @dataclass(frozen=True)
@@ -301,6 +312,19 @@ class RegistrationSummary(MomentumSummary):
     warnings: list[str]
     command: str | None = None
 
+    def __post_init__(self) -> None:
+        # What reports read, beyond the types: a summary may come from a file.
+        for name in ("nipype-quicksilver", "torch", "SimpleITK"):
+            _check(name in self.versions, f"versions lack {name}")
+        _check({"fixed", "moving"} <= set(self.inputs), "inputs lack the fixed or the moving image")
+        _check_matrix(self.affine_matrix)
+        for name, known in self.sha256.items():
+            hashes = known if name == "networks" and isinstance(known, list) else [known]
+            _check(all(isinstance(h, str | None) for h in hashes), f"sha256.{name} is no hash")
+        for overlap in () if self.labels is None else (self.labels.before, self.labels.after):
+            for label in overlap.labels:
+                whole(label)
+
     def __getitem__(self, name: str) -> Any:
         """Return a value as in ``summary.json``; the summary was a dictionary in version 0.1."""
         warn(
@@ -310,6 +334,16 @@ class RegistrationSummary(MomentumSummary):
             stacklevel=2,
         )
         return as_json(self)[name]
+
+
+def _check(condition: bool, reason: str) -> None:
+    """Raise an error if a value of a summary is not valid."""
+    if not condition:
+        raise ValueError(reason)
+
+
+def _check_matrix(matrix: list[list[float]]) -> None:
+    _check([len(row) for row in matrix] == [4] * 4, "a matrix is not 4x4")
 
 
 def with_total(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.forms import is_same_for_itk
 from nipype_quicksilver.spatial.headers import open_image
 from nipype_quicksilver.spatial.images import read_series, write_image
+from nipype_quicksilver.spatial.limits import check_matrix, is_invertible
 from nipype_quicksilver.spatial.transforms import read_affine
 
 
@@ -52,10 +53,10 @@ def read_matrix(
             matrix = np.loadtxt(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is not a matrix; give a file with a matrix of 4 by 4") from error
-    if matrix.shape != (4, 4) or not abs(np.linalg.det(matrix)) > 1e-9:
-        raise InputError(f"{path}: is not an invertible matrix of 4 by 4; estimate it again")
     if form == "ras":
-        return matrix
+        return check_matrix(matrix, path)
+    if matrix.shape != (4, 4) or not is_invertible(matrix):
+        raise InputError(f"{path}: is not an invertible matrix of 4 by 4; estimate it again")
     if fixed is None or moving is None:
         raise InputError(
             f"{path}: FSL's matrices refer to both images; give the fixed and the moving image"
@@ -63,7 +64,7 @@ def read_matrix(
     from nitransforms.io.fsl import FSLLinearTransform
 
     transform = FSLLinearTransform.from_filename(path)
-    return np.asarray(transform.to_ras(moving=str(moving), reference=str(fixed)))
+    return check_matrix(transform.to_ras(moving=str(moving), reference=str(fixed)), path)
 
 
 def link_or_unify(path: PathLike, output: PathLike) -> Path:

@@ -1,6 +1,9 @@
 """Transforms of ITK in files: read within limits, and written completely or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,6 +22,23 @@ from nipype_quicksilver.spatial.files import (
 from nipype_quicksilver.spatial.grids import LPS
 
 _ITK_SUFFIXES = (*AFFINE_SUFFIXES, ".hdf5", ".xfm")
+# What reads a file first: the memory that it may take, bytes (for ITK, and for each of its copies
+# of what the file holds), the time, and the speed of the slowest disk.
+_MEMORY, _COPIES, _SECONDS, _BYTES_PER_SECOND = 1 << 30, 4, 10.0, 1e6
+_NO_ITK = 1  # its exit code where it could not even start
+_READING = """
+import resource, sys
+import SimpleITK as sitk
+print("ready", flush=True)
+file, memory = sys.argv[1:]
+try:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory), hard))
+    sitk.ReadTransform(file)
+except Exception:
+    sys.exit(2)
+"""
+
 _OVERHEAD = 1 << 16  # bytes; more than a file of transforms holds in addition to its parameters
 
 
@@ -89,6 +109,8 @@ def read_itk(path: PathLike) -> sitk.Transform:
     if Path(path).suffix.lower() not in _ITK_SUFFIXES:
         raise InputError(f"{path}: not a transform file; give one of ITK (.mat, .txt, .tfm, .h5)")
     try:
+        if not _is_harmless(Path(path)):
+            raise RuntimeError("ITK does not survive it")
         with silent_stderr():
             transform = sitk.ReadTransform(str(path))
     except Exception as error:  # the text of ITK's error may not be UTF-8
@@ -103,6 +125,26 @@ def read_itk(path: PathLike) -> sitk.Transform:
     for part in parts:
         _check_part(part, path)
     return transform
+
+
+def _is_harmless(file: Path) -> bool:
+    """Return whether ITK can read a file, by letting a process of its own read it first.
+
+    On damaged files ITK and HDF5 may crash, never come back, or take all memory. The price is the
+    start of the process: about 0.3 s of CPU time.
+    """
+    size = file.stat().st_size
+    memory = min(limits.machine_memory(), _MEMORY + _COPIES * limits.GZIP_RATIO * size)
+    command = [sys.executable, "-P", "-c", _READING, str(file), str(memory)]
+    quiet: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **quiet) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)  # when it is about to read
+        try:
+            return process.wait(_SECONDS + size / _BYTES_PER_SECOND) in (0, _NO_ITK)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return False
 
 
 def _check_part(transform: sitk.Transform, path: PathLike) -> None:

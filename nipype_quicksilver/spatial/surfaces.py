@@ -11,14 +11,18 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.limits import check_coordinates
+from nipype_quicksilver.spatial.tables import whole
 
 _POINTS = "NIFTI_INTENT_POINTSET"
+_EXTERNAL, _MOST_DIMENSIONS = "ExternalFileBinary", 6
 # Codes of spaces, as for the forms of NIfTI.
 _UNKNOWN, _SCANNER, _ALIGNED = 0, 1, 2
 # Metadata of FreeSurfer that describe the volume of the surface, which is not that of the result.
@@ -59,11 +63,16 @@ def map_surface(source: Path, output: Path, map_points: Callable[[np.ndarray], n
     for array in surface.darrays:
         if array.intent != _code(_POINTS):
             continue
-        points = np.asarray(array.data, dtype=float)
+        try:
+            points = np.asarray(array.data, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{source}: its vertices are not numbers; repair it") from error
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise InputError(f"{source}: its vertices are not finite points; repair the surface")
         matrix = _to_scanner(array.coordsys, {**surface.meta, **array.meta}, source)
-        array.data = map_points(apply_affine(matrix, points)).astype(np.float32)
+        points = apply_affine(matrix, points)
+        check_coordinates(points, source, "vertices")
+        array.data = map_points(points).astype(np.float32)
         array.coordsys = GiftiCoordSystem(_SCANNER, _SCANNER, np.eye(4))
         number += len(points)
     if number == 0:
@@ -145,12 +154,32 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path of the surface")
     try:
+        _check_arrays(path)
         surface = nib.load(path)
+    except InputError:
+        raise
     except Exception as error:  # parsers raise any exception on other content
         raise InputError(f"{path}: not a GIFTI file that can be read; convert it first") from error
     if not isinstance(surface, GiftiImage):
         raise InputError(f"{path}: is not a GIFTI surface; convert it first")
     return surface
+
+
+def _check_arrays(path: Path) -> None:
+    """Raise an error for arrays on which nibabel would count for ever, or read other files."""
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name != "DataArray":
+            return
+        if not 1 <= whole(attributes.get("Dimensionality", "")) <= _MOST_DIMENSIONS:
+            raise ValueError("too many dimensions")
+        if attributes.get("Encoding") == _EXTERNAL:
+            raise InputError(f"{path}: keeps its data in another file; save it as one file")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    with open(path, "rb") as file:
+        parser.ParseFile(file)
 
 
 def _code(intent: str) -> int:
