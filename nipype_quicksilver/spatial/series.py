@@ -153,14 +153,20 @@ class Series:
         rest = (0,) * (len(image.shape) - len(self.shape))
         for t in range(len(self)):
             index = (..., t, *rest) if len(self.shape) == 4 else (..., *rest)
-            try:
-                # A value beyond the range of float32 becomes infinite, and an error later.
-                with np.errstate(over="ignore"):
-                    values = np.asanyarray(image.dataobj[index])
-                    native = values.dtype if values.dtype.kind in "iu" else self._float
-                    yield np.array(values, dtype=native.newbyteorder("="), order="F")
-            except (OSError, EOFError, ValueError) as error:
-                raise damaged(self.path, self.what) from error
+            yield self._read(image, index)
+
+    def _read(self, image: Any, index: Any) -> np.ndarray:
+        """Return a part of the voxels; integers as they are on disk."""
+        try:
+            # A value beyond the range of float32 becomes infinite, and an error later.
+            with np.errstate(over="ignore"):
+                values = np.asanyarray(image.dataobj[index])
+                native = values.dtype if values.dtype.kind in "iu" else self._float
+                return np.array(values, dtype=native.newbyteorder("="), order="F")
+        except MemoryError:
+            raise
+        except Exception as error:  # of several libraries
+            raise damaged(self.path, self.what) from error
 
     @property
     def _float(self) -> np.dtype[Any]:
