@@ -38,7 +38,9 @@ __all__ = [
 # and its copy for writing.
 _OUTPUT_BYTES = 1 + 4 + 4
 
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+# By NIfTI's codes of units of time; others are not of a time.
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
+_MILLISECONDS, _TIME_BITS = 16, 0x38
 
 
 def image_name(image: SpatialImage) -> str:
@@ -356,7 +358,9 @@ def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1
 def _time_step(image: SpatialImage) -> float:
     """Return the time between volumes in a header, s."""
     zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[1] if isinstance(image, Nifti1Pair) else "msec"
+    unit = _MILLISECONDS
+    if isinstance(image, Nifti1Pair):
+        unit = image.header["xyzt_units"].item() & _TIME_BITS
     step = float(zooms[3]) * _SECONDS.get(unit, 1.0) if len(zooms) > 3 else 0.0
     return step if np.isfinite(step) else 0.0
 

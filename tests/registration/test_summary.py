@@ -79,7 +79,7 @@ LABELS = {
         (("parameters", "method"), 3, "in parameters.method"),
         (("parameters", "steps"), 10**9, "in parameters"),
         (("parameters", "kernel"), {"alpha": 1.0}, "in parameters"),
-        (("velocity_grid", "spacing"), [], "in velocity_grid"),
+        (("working_grid", "spacing"), [], "in working_grid"),
         (("working_grid", "affine"), [[1.0]], "in working_grid"),
         (("affine_matrix",), [[1.0]] * 4, "invalid value"),
         (("versions",), {"torch": "2"}, "invalid value"),
