@@ -16,7 +16,7 @@ from nipype_quicksilver.spatial.files import write_json
 #: What may happen to an input; the first two are right.
 OUTCOMES = ("read", "refused", "exception", "not a line", "nonsense", "memory", "hang", "killed")
 TIMEOUT = 60.0  # s; reading takes milliseconds, and files that would hang ITK ten seconds
-_STARTING = 300.0  # s, of a process that imports torch on a busy machine
+STARTING = 300.0  # s, of a process that imports torch on a busy machine
 _KEPT = 200  # descriptions of inputs that went wrong
 _SAVED = 100  # inputs between two states
 
@@ -25,7 +25,7 @@ class Worker:
     """A process that reads the inputs of one reader; it is started again when it was killed."""
 
     def __init__(self, reader: str, seed: int, folder: Path) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.fuzz.worker", reader, str(seed)]
+        self.command = [sys.executable, "-m", "benchmarks.fuzz.worker", reader, str(seed)]
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
@@ -35,13 +35,13 @@ class Worker:
         if self._process is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._process = subprocess.Popen(
-                [*self._command, str(self._folder)],
+                [*self.command, str(self._folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            waiting += _STARTING
+            waiting += STARTING
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         try:

@@ -39,7 +39,7 @@ def main() -> None:
         file.write_bytes(mutations[file](originals[file], random))
         if reader.repair is not None and random.random() < 0.7:
             reader.repair(folder)
-        answer = _read(reader, file)
+        answer = read(reader, file)
         for path in [path for path in folder.rglob("*") if path.is_file()]:
             if path not in originals:
                 path.unlink()
@@ -55,7 +55,7 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, used + MEMORY))
 
 
-def _read(reader: Reader, file: Path) -> dict[str, str]:
+def read(reader: Reader, file: Path) -> dict[str, str]:
     """Read a damaged file, and return what happened."""
     try:
         reader.read(file)

@@ -30,7 +30,7 @@ class GridSummary:
 
     def __post_init__(self) -> None:
         _check(len(self.shape) == len(self.spacing) == 3, "a grid has three axes")
-        _check_matrix(self.affine)
+        _check([len(row) for row in self.affine] == [4] * 4, "an affine is a 4x4 matrix")
 
     @classmethod
     def of(cls, grid: Grid) -> GridSummary:
@@ -316,8 +316,6 @@ class RegistrationSummary(MomentumSummary):
         # What reports read, beyond the types: a summary may come from a file.
         for name in ("nipype-quicksilver", "torch", "SimpleITK"):
             _check(name in self.versions, f"versions lack {name}")
-        _check({"fixed", "moving"} <= set(self.inputs), "inputs lack the fixed or the moving image")
-        _check_matrix(self.affine_matrix)
         for name, known in self.sha256.items():
             hashes = known if name == "networks" and isinstance(known, list) else [known]
             _check(all(isinstance(h, str | None) for h in hashes), f"sha256.{name} is no hash")
@@ -340,10 +338,6 @@ def _check(condition: bool, reason: str) -> None:
     """Raise an error if a value of a summary is not valid."""
     if not condition:
         raise ValueError(reason)
-
-
-def _check_matrix(matrix: list[list[float]]) -> None:
-    _check([len(row) for row in matrix] == [4] * 4, "a matrix is not 4x4")
 
 
 def with_total(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from nipype_quicksilver.spatial.records import as_json, from_json
 
 # A path that starts at the root, at a home, or at the working folder or its parent; not the end of
 # a word, or of an address.
-_PATH = re.compile(r"(?<![\w.:/-])(?:~[\w.-]*|\.{1,2})?(?:/[\w.,+@%=~-]+)+/?")
+_PATH = re.compile(r"(?<![\w.:/<-])(?:~[\w.-]*|\.{1,2})?(?:/[\w.,+@%=~-]+)+/?")
 
 
 def without_folders(summary: RegistrationSummary) -> RegistrationSummary:

@@ -238,8 +238,8 @@ def _check_type(image: SpatialImage, path: PathLike, what: str) -> None:
         raise InputError(f"{path}: the {what} is {kind}; give an image with one real channel")
     if isinstance(image, Nifti1Pair):
         unit = image.header["xyzt_units"].item() & 7
-        if unit in (1, 3):
-            name = "metres" if unit == 1 else "micrometres"
+        if unit not in (0, 2):
+            name = {1: "metres", 3: "micrometres"}.get(unit, f"units of unknown code {unit}")
             raise InputError(f"{path}: the {what} is in {name}; convert its header to millimetres")
 
 

@@ -55,7 +55,8 @@ def is_invertible(matrix: np.ndarray) -> bool:
     (True, False)
     """
     axes = np.asarray(matrix, float)[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0) if np.isfinite(axes).all() else np.zeros(3)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(axes, axis=0)
     if not (np.isfinite(lengths).all() and lengths.all()):
         return False
     return bool(abs(np.linalg.det(axes / lengths)) >= FLATTEST_AXES)

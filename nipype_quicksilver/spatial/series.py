@@ -28,7 +28,9 @@ from nipype_quicksilver.spatial.voxels import (
     whole_numbers,
 )
 
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+# By NIfTI's codes of units of time; others are not of a time.
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
+_MILLISECONDS, _TIME_BITS = 16, 0x38
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +231,9 @@ def written(path: Path) -> Iterator[Any]:
 def time_step(image: SpatialImage) -> float:
     """Return the time between volumes in a header, s; 0 if it is unknown."""
     zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[1] if isinstance(image, Nifti1Pair) else "msec"
+    unit = _MILLISECONDS
+    if isinstance(image, Nifti1Pair):
+        unit = image.header["xyzt_units"].item() & _TIME_BITS
     step = float(zooms[3]) * _SECONDS.get(unit, 1.0) if len(zooms) > 3 else 0.0
     return step if np.isfinite(step) else 0.0
 

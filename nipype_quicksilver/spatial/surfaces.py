@@ -154,7 +154,8 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path of the surface")
     try:
-        _check_arrays(path)
+        if path.suffix.lower() == ".gii":
+            _check_arrays(path)
         surface = nib.load(path)
     except InputError:
         raise

@@ -220,6 +220,9 @@ def test_unreadable(saved):
         ({"lddmm__kernel__alpha": -1}, "alpha >= 0"),
         ({"lddmm__kernel__power": None}, "lddmm.kernel.power is missing"),
         ({"lddmm__steps": True}, "lddmm.steps is not an integer"),
+        ({"lddmm__steps": 10**9}, "a geodesic has 1 to 1000 time steps, not 1000000000"),
+        ({"lddmm__kernel__alpha": 1e30}, "a length scale of at most 1000 mm"),
+        ({"grid__spacing": 1e9}, "its spacing of 1e+09 mm is beyond all limits"),
         ({"intensity__percentile": 101}, "its percentile must be"),
         ({"intensity__equalize": 1}, "intensity.equalize is not true or false"),
         ({"intensity__like_contrast": 1}, "intensity.like_contrast is not true or false"),
@@ -240,6 +243,37 @@ def test_damaged_cards(saved, text):
 def test_a_card_that_is_not_text(saved):
     saved.with_suffix(".json").write_bytes(b"\xff\xfe\xff")
     rejected(saved, "it is not text in UTF-8")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"image": 0},
+        {"velocity": 0},
+        {"scales": []},
+        {"scales": [0]},
+        {"widths": []},
+        {"widths": {"a": 1}},
+        {"widths": [4] * 100},
+        {"widths": [10**9, 8]},
+        {"passes": 10**9},
+        {"passes": 1.5},
+        {"tile": 0},
+        {"turns": None},
+        {"dropout": -1},
+    ],
+)
+def test_odd_parameters_of_a_network(parameters):
+    with pytest.raises(InputError, match=r"architecture 'force-unet': its parameters are not") as e:
+        checkpoint.build_network("force-unet", parameters)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("offset", ["1e999", "Infinity", "9" * 5000, "[[1]]"])
+def test_offsets_that_are_not_numbers(saved, offset):
+    header = f'{{"weight": {{"dtype": "F32", "shape": [1], "data_offsets": [0, {offset}]}}}}'
+    saved.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    rejected(saved, "its header is damaged; get it again")
 
 
 def rewrite(saved, state):

@@ -78,6 +78,22 @@ def test_axes_that_no_result_can_have(tmp_path):
         transforms.read_displacement(patched(field, 42, "<h", 0))
 
 
+@pytest.mark.parametrize(("code", "what"), [(5, "unknown code 5"), (3, "in micrometres")])
+def test_units_that_are_not_millimetres(code, what, tmp_path):
+    path = patched(save(tmp_path / "x.nii"), 123, "B", code)
+    with pytest.raises(InputError, match=f"{what}; convert its header to millimetres"):
+        images.read_series(path)
+
+
+@pytest.mark.parametrize(("code", "seconds"), [(8, 2.0), (16, 0.002), (24, 2e-6), (56, 2.0)])
+def test_units_of_time(code, seconds, tmp_path):
+    path = tmp_path / "x.nii"
+    nib.save(nib.Nifti1Image(np.stack([DATA] * 2, axis=-1), np.eye(4)), path)
+    patched(patched(path, 123, "B", 2 + code), 92, "<f", 2.0)
+    series = images.read_series(path)
+    assert series.header.get_zooms()[3] == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image, nib.MGHImage])
 @pytest.mark.parametrize(
     ("spacing", "origin", "message"),

@@ -136,6 +136,34 @@ def test_metadata_that_do_not_say_where_it_lies(meta, system, message, tmp_path)
     assert not (tmp_path / "out.gii").exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'Dimensionality="2"', b'Dimensionality="' + b"9" * 400 + b'"', "not a GIFTI file that"),
+        (b'Dimensionality="2"', b'Dimensionality="-1"', "not a GIFTI file that"),
+        (b'Encoding="GZipBase64Binary"', b'Encoding="ExternalFileBinary"', "in another file; save"),
+        (b'DataType="NIFTI_TYPE_FLOAT32"', b'DataType="NIFTI_TYPE_RGB24"', "not a GIFTI file that"),
+        (b'Dim0="4"', b'Dim0="4000000000"', "not a GIFTI file that can be read"),
+        (b"</GIFTI>", b"", "not a GIFTI file that can be read"),
+    ],
+)
+def test_damaged_files_are_refused(old, new, message, tmp_path):
+    source = save(tmp_path / "a [1].gii", (POINTS, "NIFTI_INTENT_POINTSET"))
+    content = source.read_bytes()
+    assert old in content
+    source.write_bytes(content.replace(old, new))
+    with pytest.raises(InputError, match=message) as error:
+        map_surface(source, tmp_path / "out.gii", shifted)
+    assert str(error.value).startswith(f"{source}: ")
+
+
+@pytest.mark.parametrize("far", [1e30, -2e5])
+def test_vertices_beyond_reason_are_refused(far, tmp_path):
+    source = save(tmp_path / "x.gii", (POINTS * np.float32(far), "NIFTI_INTENT_POINTSET"))
+    with pytest.raises(InputError, match=r"x\.gii: vertices at .* mm, further than 100000 mm"):
+        map_surface(source, tmp_path / "out.gii", shifted)
+
+
 @pytest.mark.parametrize("points", [np.full((4, 3), np.nan, np.float32), POINTS[:, :2]])
 def test_vertices_that_are_not_points_are_refused(points, tmp_path):
     source = save(tmp_path / "x.surf.gii", (points, "NIFTI_INTENT_POINTSET"))
