@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Which of the two forms of a NIfTI header ITK takes where they differ.
 
-What surprised us: ITK 5.4 takes the qform unless the sform has code 1 (scanner), so that a file that
-was coregistered by SPM (sform 2, qform 1) lies elsewhere in ITK than in nibabel, FSL and SPM. It
-takes the sform, too, if both forms have one origin and axes that are parallel whatever their signs:
+What surprised us: ITK 5.4 takes the qform unless the sform has code 1 (scanner), so that a file
+that was coregistered by SPM (sform 2, qform 1) lies elsewhere in ITK than in nibabel, FSL and SPM.
+It takes the sform, too, if both forms have one origin and axes that are parallel whatever their signs:
 a mirrored qform counts as similar. Voxel sizes are those of the qform in any case.
 SimpleITK 2.5 (ITK 5.4).
 
