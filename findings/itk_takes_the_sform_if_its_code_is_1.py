@@ -3,8 +3,8 @@
 
 What surprised us: ITK 5.4 takes the qform unless the sform has code 1 (scanner), so that a file
 that was coregistered by SPM (sform 2, qform 1) lies elsewhere in ITK than in nibabel, FSL and SPM.
-It takes the sform, too, if both forms have one origin and axes that are parallel whatever their signs:
-a mirrored qform counts as similar. Voxel sizes are those of the qform in any case.
+It takes the sform, too, if both forms have one origin and axes that are parallel whatever their
+signs: a mirrored qform counts as similar. Voxel sizes are those of the qform in any case.
 SimpleITK 2.5 (ITK 5.4).
 
 Prints the form by the codes of sform (rows) and qform (columns): first for a qform that is moved by
