@@ -298,4 +298,4 @@ def test_points_take_no_options_of_images(shift_file, tmp_path, refused):
     binary.write_bytes(b"\xff\xfe\x00")
     arguments = ("apply", "--transform", shift_file, "--output", tmp_path / "o.csv", "--input")
     refused(*arguments, binary, message="binary.csv: is not a CSV file")
-    refused(*arguments, tmp_path / "none.csv", message="none.csv: cannot be read")
+    refused(*arguments, tmp_path / "none.csv", message="none.csv: no such file")
