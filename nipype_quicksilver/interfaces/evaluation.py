@@ -1,6 +1,5 @@
 """Nodes that compare methods: measures of each pair, and tables and figures of all pairs."""
 
-import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -224,6 +223,7 @@ class SummarizeEvaluation(LightInterface):
 
 
 def _read(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8") as file:
-        content: dict[str, Any] = json.load(file)
+    from nipype_quicksilver.spatial.records import read_json
+
+    content: dict[str, Any] = read_json(path, "result of a node", "run the node again")
     return content
