@@ -1,5 +1,6 @@
 """Nodes that compare methods: measures of each pair, and tables and figures of all pairs."""
 
+import json
 import os
 from dataclasses import replace
 from typing import Any
