@@ -114,7 +114,7 @@ def read_points(path: Path) -> PointTable:
         if columns.count(axis) != 1:
             raise InputError(
                 f"{path}: its first line must name the columns x, y and z, each once "
-                f"(it reads '{form['delimiter'].join(columns)[:80]}')"
+                f"(it reads {form['delimiter'].join(columns)[:80]!r})"
             )
     indices, known = _indices(columns), 0
     for line, row in lines[1:]:
@@ -140,7 +140,7 @@ def _check_cell(text: str, place: str) -> None:
     try:
         value = number(text)
     except ValueError as error:
-        raise InputError(f"{place} is '{text[:40]}', not a finite number") from error
+        raise InputError(f"{place} is {text[:40]!r}, not a finite number") from error
     if abs(value) > LARGEST_COORDINATE:
         raise InputError(
             f"{place} is {value:g}, further than {LARGEST_COORDINATE:g} mm; check the units"

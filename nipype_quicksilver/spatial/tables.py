@@ -34,8 +34,8 @@ def read_rows(path: PathLike, what: str, remedy: str) -> list[dict[str, str]]:
     Raises
     ------
     InputError
-        If it cannot be read, is not such a text, names a column twice, or a row has more cells than
-        the header.
+        If it cannot be read, is not such a text, names a column twice, or if a row has more cells
+        than the header, or a cell several lines.
     """
     check_readable(path, what)
     try:
@@ -44,6 +44,8 @@ def read_rows(path: PathLike, what: str, remedy: str) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is not a table in UTF-8 ({error}); {remedy}") from error
     header, *rows = lines or [[]]
+    if any(len(cell.splitlines()) > 1 for line in lines for cell in line):
+        raise InputError(f"{path}: has a cell of several lines (a quotation mark?); {remedy}")
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise InputError(f"{path}: has the column {min(repeated)} twice; {remedy}")
@@ -73,7 +75,7 @@ def number(text: str) -> float:
     text = text.strip()
     value = float(text) if _NUMBER.fullmatch(text) else float("inf")
     if abs(value) == float("inf"):
-        raise ValueError(f"'{text[:40]}' is not a number")
+        raise ValueError(f"{text[:40]!r} is not a number")
     return value
 
 
@@ -92,5 +94,5 @@ def whole(text: str) -> int:
     """
     text = text.strip()
     if not _WHOLE.fullmatch(text):
-        raise ValueError(f"'{text[:40]}' is not a whole number")
+        raise ValueError(f"{text[:40]!r} is not a whole number")
     return int(text)

@@ -267,13 +267,27 @@ def _cell(value: Any) -> Any:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the complete rows of a file of :class:`Table`; empty if there is no file."""
+    """Return the complete rows of a file of :class:`Table`; empty if there is no file.
+
+    Rows that are damaged are left out.
+    """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     complete = text[: text.rfind("\n") + 1]
-    reader = csv.DictReader(complete.splitlines())
-    return [row for row in reader if None not in row.values() and row.get("iteration")]
+    try:
+        rows = list(csv.DictReader(complete.splitlines()))
+    except csv.Error as error:
+        raise InputError(f"{path}: is damaged; delete it") from error
+    return [row for row in rows if row.get("iteration") and _has_numbers(row)]
+
+
+def _has_numbers(row: dict[str, str]) -> bool:
+    """Return whether all cells of a row are numbers, or empty for NaN."""
+    try:
+        return all(cell == "" or math.isfinite(float(cell)) for cell in row.values())
+    except (TypeError, ValueError):
+        return False
 
 
 class Board:

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from nipype_quicksilver.cli.main import main
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, is_out_of_memory
 from nipype_quicksilver.spatial import images, limits, transforms
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum, write_momentum
@@ -65,6 +65,11 @@ def test_a_reference_beyond_the_memory_is_refused(tmp_path):
     path = patched(save(tmp_path / "reference.nii"), 40, "<4h", 3, 32767, 32767, 32767)
     with pytest.raises(InputError, match=r"grid of the reference image needs 3\.17e\+05 GB"):
         Grid.from_file(path)
+
+
+def test_memory_that_itk_does_not_get_is_told():
+    text = "Exception thrown in SimpleITK: Failed to allocate memory for image."
+    assert is_out_of_memory(RuntimeError(text))
 
 
 def test_axes_that_no_result_can_have(tmp_path):

@@ -62,6 +62,7 @@ def test_columns_in_any_order(written):
         ("x,y,z\n", "contains no points"),
         ("x,y,z\n\n1,2,3\n1,2\n", "line 4 has 2 cells"),
         ("x,y,z\n1,two,3\n", "line 2: y is 'two'"),
+        ('x,y,z\n1,2,"3\n4"\n', r"line 3: z is '3\n4'"),
         ("x,y,z\n1,2,nan\n", "line 2: z is 'nan'"),
         (b"\xff\xfe\x00", "is not a CSV file"),
         ('x,y,z\n1,2,"3\n', "is not a CSV file"),

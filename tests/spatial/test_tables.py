@@ -24,6 +24,7 @@ def test_rows_by_column(tmp_path):
         (b"a\tb\n\xff\t1\n", "is not a table in UTF-8"),
         (b"a\n" + b"x" * 200_000, "is not a table in UTF-8"),
         (b"a\ta\n1\t2\n", "has the column a twice"),
+        (b'a\n"1\n2"\n', "has a cell of several lines"),
         (b"a\n1\t2\n", "row 2 has more cells than the header"),
     ],
 )
