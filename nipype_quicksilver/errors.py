@@ -3,8 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Phrases in the RuntimeErrors that torch raises when a GPU or the machine runs out of memory.
-_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+# Phrases in the RuntimeErrors that torch and ITK raise if a GPU or the machine has no memory left.
+_NO_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "ALLOC_FAILED",
+    "Failed to allocate memory",
+)
 
 
 class QuicksilverError(Exception):
@@ -60,7 +66,7 @@ def is_out_of_memory(error: Exception) -> bool:
     Returns
     -------
     bool
-        True for a `MemoryError`, and for the errors of torch on a full CPU or GPU memory.
+        True for a `MemoryError`, and for the errors of torch and ITK on a full CPU or GPU memory.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction
+from nipype_quicksilver.interfaces import AffineRegistration, BrainExtraction, UnifyForms
 from nipype_quicksilver.options import DOF, NONE
 from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_EXTRACTION
 from nipype_quicksilver.tools import (
@@ -96,8 +96,11 @@ def init_brain_extraction_wf(
     outputnode = Node(IdentityInterface(fields=["out_file", "out_mask"]), name="outputnode")
     if chosen == "ants":
         extract = _ants_extraction(omp_nthreads, brain_template, brain_probability_mask)
+        # ANTs may take the form of the header that does not count here.
+        unify = Node(UnifyForms(), mem_gb=0.5, name="unify_forms")
         workflow.connect([
-            (inputnode, extract, [("in_file", "anatomical_image")]),
+            (inputnode, unify, [("in_file", "in_file")]),
+            (unify, extract, [("out_file", "anatomical_image")]),
             (extract, outputnode, [
                 ("BrainExtractionBrain", "out_file"),
                 ("BrainExtractionMask", "out_mask"),

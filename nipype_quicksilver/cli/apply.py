@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz")
-POINTS_SUFFIXES = (".csv", ".gii")
+POINTS_SUFFIXES = (".csv", ".tsv", ".gii")
+_INPUTS = (*IMAGE_SUFFIXES, ".mgh", ".mgz", ".img", ".img.gz", ".hdr", ".hdr.gz", *POINTS_SUFFIXES)
 
 _DESCRIPTION = """\
 Resample an image, a label map or a 4-D series onto the grid of a reference, or map the points of
-a CSV file or the vertices of a GIFTI surface. The transforms are composed first, so that an image
-is interpolated only once.
+a CSV or TSV file or the vertices of a GIFTI surface. The transforms are composed first, so that
+an image is interpolated only once.
 """
 _EPILOG = """\
 Transforms: ITK affines (.mat, .txt, .tfm), composites (.h5) and displacement fields (5-D NIfTI).
@@ -37,11 +38,14 @@ Direction: to warp the moving image to the fixed image, give the composite trans
   image to the fixed image, give the inverse composite transform, which maps moving points to
   fixed points.
 
-Points: a CSV file whose first line names its columns, among them x, y and z in millimetres; other
-  columns are copied. Coordinates are RAS+ as in NIfTI; with --points-frame lps, input and output
-  are as in ITK and ANTs (x and y with the opposite sign).
+Points: a CSV or TSV file whose first line names its columns, among them x, y and z in millimetres;
+  other columns are copied. Coordinates are RAS+ as in NIfTI; with --points-frame lps, input and
+  output are as in ITK and ANTs (x and y with the opposite sign). Electrodes of BIDS
+  (x_electrodes.tsv) are such a file; those whose position is n/a are copied.
 
-Surfaces: a GIFTI file (.surf.gii), whose vertices are mapped as points; the rest is copied.
+Surfaces: a GIFTI file (.surf.gii), whose vertices are mapped as points. They are scanner RAS,
+  unless the metadata say otherwise (FreeSurfer's surface RAS, a coordinate matrix); those of the
+  output are scanner RAS. The rest is copied.
 
 Label tables: if a table of the same name is next to a label map (BIDS: x_dseg.nii.gz and
   x_dseg.tsv), it is copied next to the output.
@@ -71,7 +75,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="image, label map or 4-D series (NIfTI, MGH), points (.csv) or a surface (.gii)",
+        help="image, label map or 4-D series (NIfTI, MGH), points (.csv, .tsv) or a surface (.gii)",
     )
     parser.add_argument(
         "--transform",
@@ -87,7 +91,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="image (.nii, .nii.gz), .csv or .gii",
+        help="image (.nii, .nii.gz); points and surfaces have the suffix of the input",
     )
     parser.add_argument(
         "--reference",
@@ -159,12 +163,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_usage(args: argparse.Namespace, is_points: bool) -> None:
+    if not args.input.name.lower().endswith(_INPUTS):
+        kinds = "an image (.nii, .nii.gz, .mgz), points (.csv, .tsv) or a surface (.gii)"
+        raise InputError(f"{args.input}: its suffix is not that of {kinds}; convert it first")
     if not is_points and args.reference is None:
         raise InputError(f"{args.input}: give the image with the grid of the output by --reference")
     of_images = ("reference", "interpolation", "default_value")
     for name in of_images if is_points else ("points_frame",):
         if getattr(args, name) is not None:
-            kind, other = ("points", "images") if is_points else ("an image", "points (.csv)")
+            kind, other = ("points", "images") if is_points else ("an image", "points")
             option = "--" + name.replace("_", "-")
             raise InputError(
                 f"{args.input}: contains {kind}; leave out {option}, it is for {other}"
@@ -187,10 +194,14 @@ def _copy_label_table(args: argparse.Namespace) -> None:
     if args.interpolation not in LABEL_PRESERVING:
         return
     table, copy = (label_table(path) for path in (args.input, args.output))
-    if table.is_file() and table != copy and not copy.exists():
+    if not table.is_file() or table == copy:
+        return
+    if not copy.exists():
         with staged(copy) as temporary:
             temporary.write_bytes(table.read_bytes())
         _logger.info("wrote %s", copy)
+    elif not copy.is_file() or copy.read_bytes() != table.read_bytes():
+        _logger.warning("%s: differs from %s, the table of the labels; it is left", copy, table)
 
 
 def _apply_to_points(args: argparse.Namespace, transform: sitk.Transform) -> None:

@@ -18,7 +18,7 @@ from nipype_quicksilver.cli.progress import cohort_progress
 from nipype_quicksilver.cohort.images import SUFFIXES
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, plan
 from nipype_quicksilver.cohort.validation import log_errors
-from nipype_quicksilver.execution.resources import PLUGINS, available_cpus, read_arguments
+from nipype_quicksilver.execution.resources import PLUGINS, available_cpus
 from nipype_quicksilver.options import COHORT_OPTIONS, MNI152
 
 if TYPE_CHECKING:
@@ -218,6 +218,7 @@ def _absolute(file: str | Path) -> str:
 
 def _run_options(args: argparse.Namespace) -> RunOptions:
     from nipype_quicksilver.cohort.derivatives import LOGS, WORK
+    from nipype_quicksilver.cohort.plugins import read_arguments
     from nipype_quicksilver.cohort.request import choose_gpus
     from nipype_quicksilver.cohort.running import RunOptions
 

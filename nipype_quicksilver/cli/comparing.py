@@ -271,6 +271,7 @@ def _print_table(folder: Path) -> None:
 
 
 def _table(label_set: str, rows: list[dict[str, Any]], reference: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     columns = {
@@ -284,7 +285,7 @@ def _table(label_set: str, rows: list[dict[str, Any]], reference: str) -> Table:
         "CPU s": ("cpu_seconds_median", ".1f"),
     }
     pairs = rows[0]["pairs"]
-    title = f"{label_set}: {pairs} pair{'' if pairs == 1 else 's'}"
+    title = f"{escape(label_set)}: {pairs} pair{'' if pairs == 1 else 's'}"
     table = Table(title=title)
     for name in columns:
         table.add_column(name, justify="left" if name == "method" else "right")

@@ -218,13 +218,14 @@ def _display() -> Iterator[_Display]:
         yield _Display()
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
         def update(text: str, done: float, total: float) -> None:
-            bar.update(task, description=text, completed=done, total=total)
+            bar.update(task, description=escape(text), completed=done, total=total)
 
         yield _Display(update)
 

@@ -58,6 +58,11 @@ def add_parser(subparsers: common.Subparsers) -> None:
             metavar="FILE",
             help=f"{name} image of a single registration, if it was moved since the registration",
         )
+    parser.add_argument(
+        "--show-paths",
+        action="store_true",
+        help="show the paths of files on this disk (default: only their names)",
+    )
     parser.set_defaults(run=run, writes=_writes)
 
 
@@ -91,9 +96,15 @@ def _pages(args: argparse.Namespace) -> Iterator[Path]:
     from nipype_quicksilver.reports.folder import read_summary
 
     if args.output_group is not None:
-        yield write_group_report(args.folders, args.output_group)
+        yield write_group_report(args.folders, args.output_group, show_paths=args.show_paths)
         return
     for folder in args.folders:
         read_summary(folder)  # fails before anything is drawn
     for folder in args.folders:
-        yield write_registration_report(folder, args.output, fixed=args.fixed, moving=args.moving)
+        yield write_registration_report(
+            folder,
+            args.output,
+            fixed=args.fixed,
+            moving=args.moving,
+            show_paths=args.show_paths,
+        )

@@ -16,7 +16,9 @@ from typing import Any
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, digest
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import label_table
+from nipype_quicksilver.spatial.records import read_json
 
 #: Folder of Nipype's crash files.
 LOGS = "logs"
@@ -143,10 +145,11 @@ def is_complete(job: Job, chosen: CohortOptions, output_dir: Path) -> bool:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return the record of a registration; None if there is none that can be read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path, "record", "it is written again")
+    except InputError:
         return None
     valid = isinstance(record, dict) and {"made_from", "files", "job"} <= record.keys()
+    valid = valid and all(isinstance(record[part], dict) for part in ("files", "job"))
     return record if valid else None
 
 

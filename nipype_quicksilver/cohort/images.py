@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial.tables import read_rows
 
 SUFFIXES = ("T1w", "T2w")
 _EXTENSIONS = (".nii.gz", ".nii")
@@ -193,11 +194,7 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
     InputError
         If the table cannot be used, or a file is missing.
     """
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read ({error}); give a table (.tsv)") from error
+    rows = read_rows(table, "table of images", "give a table (.tsv)")
     for column in ("participant_id", "image"):
         if not rows or column not in rows[0]:
             raise InputError(
@@ -207,9 +204,9 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
     return [_table_image(table, number, row, suffix) for number, row in enumerate(rows, start=2)]
 
 
-def _table_image(table: Path, line: int, row: dict[str, str | None], suffix: str) -> CohortImage:
+def _table_image(table: Path, line: int, row: dict[str, str], suffix: str) -> CohortImage:
     def value(column: str) -> str | None:
-        text = (row.get(column) or "").strip()
+        text = row.get(column, "").strip()
         return None if text in ("", "n/a") else text
 
     def file(column: str) -> Path | None:
@@ -217,7 +214,7 @@ def _table_image(table: Path, line: int, row: dict[str, str | None], suffix: str
         if name is None:
             return None
         path = (table.parent / name).absolute()
-        if not path.is_file():
+        if not os.path.isfile(path):  # pathlib raises an error for names that are too long
             raise InputError(f"{table}, line {line}: {path}: no such file; correct the {column}")
         return path
 

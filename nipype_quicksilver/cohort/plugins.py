@@ -8,7 +8,8 @@ from typing import Any
 from nipype.pipeline import plugins
 
 from nipype_quicksilver.cohort.progress import part_of
-from nipype_quicksilver.execution.resources import BATCH_SYSTEMS
+from nipype_quicksilver.execution.resources import BATCH_SYSTEMS, check_arguments
+from nipype_quicksilver.spatial.records import read_json
 
 
 class _ImageByImage:
@@ -71,3 +72,29 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
         base = _Batch if name in BATCH_SYSTEMS else _ImageByImage
         plugin = type(f"{name}Plugin", (base, plugin), {})
     return plugin(plugin_args=arguments)
+
+
+def read_arguments(path: Path | None, plugin: str) -> dict[str, Any]:
+    """Read a file of arguments of a plugin.
+
+    Parameters
+    ----------
+    path : Path or None
+        JSON, see :func:`check_arguments`.
+    plugin : str
+        One of :data:`nipype_quicksilver.execution.resources.PLUGINS`.
+
+    Returns
+    -------
+    dict
+        Content of the file; empty without a file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or has arguments that are unknown to the plugin.
+    """
+    if path is None:
+        return {}
+    content = read_json(path, "plugin's arguments", "correct the file")
+    return check_arguments(content, path, plugin)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from nipype_quicksilver.spatial.records import parse_json
 
 _PROGRAM = "bids-validator-deno"
 
@@ -40,8 +41,8 @@ def validate(folder: Path) -> list[str] | None:
     command = [program, "--format", "json", "--ignoreWarnings", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
-        issues = json.loads(done.stdout)["issues"]["issues"]
-    except (OSError, ValueError, KeyError):
+        issues = parse_json(done.stdout)["issues"]["issues"]
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return [_line(issue) for issue in issues if issue.get("severity") == "error"]
 

@@ -13,7 +13,7 @@ from nibabel.spm99analyze import Spm99AnalyzeImage
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike, check_readable
 from nipype_quicksilver.spatial.images import read_header, write_image
-from nipype_quicksilver.spatial.voxels import squeezed
+from nipype_quicksilver.spatial.voxels import single_volume
 
 _HEADERS, _IMAGES = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 _HEADER_SIZE = 348  # bytes, of Analyze and NIfTI-1
@@ -67,7 +67,7 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
         raise InputError(
             f"{path}: not an image that can be read; give an intact Analyze or NIfTI file"
         ) from error
-    return write_image(copy, squeezed(data, path, "image", dimensions=(3,)), affine)
+    return write_image(copy, single_volume(data, path, "image"), affine)
 
 
 def _pair(path: Path) -> tuple[Path, Path] | None:

@@ -6,6 +6,7 @@ Workflows import this module; libraries that read images are imported when they 
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -75,17 +76,10 @@ def read_pairs(path: PathLike) -> list[Pair]:
         If the table has other columns, no rows or empty cells, or a row names a file that does not
         exist, the same image twice, or the pair of another row.
     """
-    from nipype_quicksilver.spatial.files import check_readable
+    from nipype_quicksilver.spatial.tables import read_rows
 
-    check_readable(path, "table of pairs")
     path = Path(path)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: is not a table in UTF-8; save it as tab-separated text"
-        ) from error
+    rows = read_rows(path, "table of pairs", "save it as tab-separated text")
     if not rows:
         raise InputError(f"{path}: has no rows; list one pair per row under a header")
     _check_columns(path, list(rows[0]))
@@ -106,9 +100,8 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"{path}: lacks the column {', '.join(missing)}{hint}; a table of pairs has "
             f"{', '.join(REQUIRED)}, and may have {', '.join(OPTIONAL)}"
         )
-    # Cells beyond the header have no name.
     known = (*REQUIRED, *OPTIONAL)
-    unknown = [str(name) for name in columns if name is not None and name not in known]
+    unknown = [name for name in columns if name not in known]
     if unknown:
         raise InputError(
             f"{path}: the column {', '.join(unknown)} is not known; rename or remove it (known "
@@ -120,11 +113,9 @@ def _check_columns(path: Path, columns: list[str]) -> None:
         )
 
 
-def _pair(path: Path, number: int, row: dict) -> Pair:
+def _pair(path: Path, number: int, row: dict[str, str]) -> Pair:
     """Return the pair of a row; row 1 is the header."""
-    if None in row:
-        raise InputError(f"{path}: row {number} has more cells than the header; correct it")
-    cells = {name: (value or "").strip() for name, value in row.items()}
+    cells = {name: value.strip() for name, value in row.items()}
     empty = [name for name, value in cells.items() if not value]
     if empty:
         raise InputError(
@@ -134,7 +125,7 @@ def _pair(path: Path, number: int, row: dict) -> Pair:
     label_set = cells.pop("label_set", Pair.label_set)
     files = {name: (path.parent / value).absolute() for name, value in cells.items()}
     for name, file in files.items():
-        if not file.is_file():
+        if not os.path.isfile(file):  # pathlib raises an error for names that are too long
             raise InputError(f"{path}: row {number}: {name}: {file}: no such file; correct it")
     if files["fixed"] == files["moving"]:
         raise InputError(f"{path}: row {number} pairs {files['fixed']} with itself; correct it")

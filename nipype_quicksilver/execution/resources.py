@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import json
 import math
 import os
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ MAX_JOBS = 100
 # Names in a file of arguments for every batch system: those of Nipype, and of this package.
 _NIPYPE = ("template", "max_jobs", "max_tries", "retry_timeout")
 _REQUESTS = ("request", "gpu_request", "cpu_args", "gpu_args")
+
+
+# Characters of a format such as "05d": a longer one can ask for gigabytes of zeros.
+_LONGEST_FORM = 3
 
 
 @dataclass(frozen=True)
@@ -57,42 +61,41 @@ BATCH_SYSTEMS = {
 PLUGINS = (*LOCAL, *BATCH_SYSTEMS)
 
 
-def read_arguments(path: Path | None, plugin: str) -> dict[str, Any]:
-    """Read a file of arguments of a plugin.
+def check_arguments(arguments: Any, path: Path, plugin: str) -> dict[str, Any]:
+    """Return the arguments of a plugin; raise an error for those that it does not take.
 
     Parameters
     ----------
-    path : Path or None
-        JSON. For a batch system: Nipype's own arguments, such as ``sbatch_args``, for every job;
-        ``cpu_args`` and ``gpu_args``, in addition for jobs without and with a GPU; ``request`` and
-        ``gpu_request`` instead of those of :data:`BATCH_SYSTEMS`.
+    arguments : object
+        Content of a JSON file. For a batch system: Nipype's own arguments, such as
+        ``sbatch_args``, for every job; ``cpu_args`` and ``gpu_args``, in addition for jobs without
+        and with a GPU; ``request`` and ``gpu_request`` instead of those of :data:`BATCH_SYSTEMS`.
+    path : Path
+        The file, for messages.
     plugin : str
         One of :data:`PLUGINS`.
 
     Returns
     -------
     dict
-        Content of the file; empty without a file.
+        The same.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or has arguments that are unknown to the plugin.
+        If it is not an object, or has arguments that are unknown to the plugin.
     """
-    if path is None:
-        return {}
-    try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); correct the file") from error
     if not isinstance(arguments, dict):
         raise InputError(f'{path}: is not a JSON object; give {{"name": value}}')
     known = _known_arguments(plugin)
     for name in arguments.keys() - set(known):
         raise InputError(f"{path}: plugin {plugin} has no '{name}'; give {', '.join(known)}")
     max_jobs = arguments.get("max_jobs", MAX_JOBS)
-    if not isinstance(max_jobs, int) or max_jobs < 1:
+    if type(max_jobs) is not int or max_jobs < 1:
         raise InputError(f"{path}: max_jobs is {max_jobs}; give a whole number of at least 1")
+    for name in arguments.keys() & {*_REQUESTS, *(s.arguments for s in BATCH_SYSTEMS.values())}:
+        if not isinstance(arguments[name], str):
+            raise InputError(f"{path}: {name} is {arguments[name]}; give a text")
     for name in arguments.keys() & {"request", "gpu_request"}:
         _check_request(path, name, arguments[name])
     return arguments
@@ -107,15 +110,18 @@ def _known_arguments(plugin: str) -> tuple[str, ...]:
 
 def _check_request(path: Path, name: str, request: str) -> None:
     known = _request_values(1, 1.0)
-    if not isinstance(request, str):
-        raise InputError(f"{path}: {name} is {request}; give a text")
     try:
+        for _, field, form, _ in string.Formatter().parse(request):
+            if field is not None and field not in known:
+                raise InputError(
+                    f"{path}: {name} has {{{field}}}; give {', '.join(known)} in braces"
+                )
+            if form and len(form) > _LONGEST_FORM:
+                raise ValueError(f"':{form[:20]}' is longer than {_LONGEST_FORM} characters")
         request.format(**known)
-    except KeyError as error:
-        raise InputError(
-            f"{path}: {name} has {{{error.args[0]}}}; give {', '.join(known)} in braces"
-        ) from error
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: {name} is not a valid template ({error}); give {', '.join(known)} in braces"
         ) from error
@@ -141,7 +147,7 @@ def plugin_arguments(
     plugin : str
         One of :data:`PLUGINS`.
     user_arguments : dict
-        Result of :func:`read_arguments`.
+        Result of :func:`check_arguments`.
     n_procs, mem_gb, n_gpus
         Limits of all nodes together on this machine; memory in GB, nine tenths of it if None.
     """
@@ -169,7 +175,7 @@ def set_job_arguments(
     plugin : str
         One of :data:`BATCH_SYSTEMS`.
     user_arguments : dict
-        Result of :func:`read_arguments`.
+        Result of :func:`check_arguments`.
     always : str
         Arguments of every job.
     """

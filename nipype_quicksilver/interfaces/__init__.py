@@ -3,7 +3,7 @@
 Numerical libraries are imported when a node runs; torch only in the command that a node starts.
 """
 
-from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
+from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity, UnifyForms
 from nipype_quicksilver.interfaces.evaluation import (
     MeasureRegistration,
     SummarizeEvaluation,
@@ -55,4 +55,5 @@ __all__ = [
     "TrainNetwork",
     "TransformDistance",
     "UncertaintyOnImage",
+    "UnifyForms",
 ]

@@ -259,3 +259,49 @@ class NormalizeIntensity(LightInterface):
 
     def _list_outputs(self) -> dict[str, str]:
         return {"out_file": output_name(self.inputs.in_file, "_normalized")}
+
+
+class UnifyFormsInputSpec(BaseInterfaceInputSpec):
+    """Inputs of `UnifyForms`."""
+
+    in_file = File(exists=True, mandatory=True, desc="image (NIfTI, MGH)")
+
+
+class UnifyFormsOutputSpec(TraitedSpec):
+    """Outputs of `UnifyForms`."""
+
+    out_file = File(
+        exists=True, desc="a link to the image, or a copy where ITK would see it elsewhere"
+    )
+
+
+class UnifyForms(LightInterface):
+    """Give an image one world, for programs that take the qform where the sform counts here.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> folder = getfixture("tmp_path")
+    >>> getfixture("monkeypatch").chdir(folder)
+    >>> image = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    >>> image.set_qform(np.diag([2, 2, 2, 1]), code="scanner")
+    >>> image.set_sform(np.diag([3, 3, 3, 1]), code="aligned")
+    >>> nib.save(image, folder / "aligned.nii")
+    >>> unified = UnifyForms(in_file=folder / "aligned.nii").run().outputs.out_file
+    >>> nib.load(unified).get_qform().diagonal().tolist()
+    [3.0, 3.0, 3.0, 1.0]
+    """
+
+    input_spec = UnifyFormsInputSpec
+    output_spec = UnifyFormsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from nipype_quicksilver.spatial.interchange import link_or_unify
+
+        link_or_unify(self.inputs.in_file, self._list_outputs()["out_file"])
+        return runtime
+
+    def _list_outputs(self) -> dict[str, str]:
+        suffix = ".nii" if self.inputs.in_file.endswith(".nii") else ".nii.gz"
+        return {"out_file": output_name(self.inputs.in_file, "_unified", suffix)}

@@ -224,6 +224,7 @@ class SummarizeEvaluation(LightInterface):
 
 
 def _read(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8") as file:
-        content: dict[str, Any] = json.load(file)
+    from nipype_quicksilver.spatial.records import read_json
+
+    content: dict[str, Any] = read_json(path, "result of a node", "run the node again")
     return content

@@ -61,7 +61,8 @@ class PeerOutputSpec(TraitedSpec):
 class _Peer(CommandLine, ABC):
     """An external tool that writes a displacement field, which is composed with the affine.
 
-    The images are linked into the working folder under names that every tool can parse.
+    The images are linked into the working folder under names that every tool can parse; or copied,
+    if ITK would take another form of their header than this package.
     """
 
     input_spec = PeerInputSpec
@@ -86,18 +87,19 @@ class _Peer(CommandLine, ABC):
 
     def _image(self, side: str) -> str:
         """Return the name of an image in the working folder."""
-        return side + split_filename(getattr(self.inputs, f"{side}_image"))[2]
+        suffix = split_filename(getattr(self.inputs, f"{side}_image"))[2]
+        return side + (suffix if suffix in (".nii", ".nii.gz") else ".nii.gz")
 
     @abstractmethod
     def _write_affine(self, path: str) -> None:
         """Write the affine as the program reads it."""
 
     def _run_interface(self, runtime: Any) -> Any:
+        from nipype_quicksilver.spatial.interchange import link_or_unify
+
         for side in ("fixed", "moving"):
-            link = os.path.join(runtime.cwd, self._image(side))
-            if os.path.lexists(link):
-                os.unlink(link)
-            os.symlink(os.path.abspath(getattr(self.inputs, f"{side}_image")), link)
+            image = getattr(self.inputs, f"{side}_image")
+            link_or_unify(image, os.path.join(runtime.cwd, self._image(side)))
         self._write_affine(os.path.join(runtime.cwd, self.affine))
         start, cpu = time.perf_counter(), _cpu_seconds()
         runtime = super()._run_interface(runtime)

@@ -24,6 +24,9 @@ class RegistrationReportInputSpec(LightInputSpec):
     affine = traits.Str(
         desc="tool that estimated the affine that was used, for the paragraph on methods"
     )
+    show_paths = traits.Bool(
+        False, usedefault=True, desc="show the paths of files, and not only their names"
+    )
     out_file = File(
         "report.html", usedefault=True, hash_files=False, desc="name of the output (HTML)"
     )
@@ -59,6 +62,7 @@ class RegistrationReport(LightInterface):
             "moving": inputs.moving_image,
             "brain_extraction": inputs.brain_extraction,
             "affine": inputs.affine,
+            "show_paths": inputs.show_paths,
         }
         with itk_threads(inputs.num_threads):
             write_registration_report(

@@ -11,6 +11,32 @@ MEASURES = {
 }
 
 
+# Bounds of a kernel. Larger powers and gains (exponent of ten) leave the range of single precision;
+# a length scale of a metre moves a whole body like one point.
+LARGEST_POWER, LARGEST_LENGTH, LARGEST_GAIN = 8.0, 1000.0, 12
+
+# Time steps of a geodesic. Three to ten are enough; a hundred times as many are for studies of
+# convergence, and more would only take for ever.
+LARGEST_STEPS = 1000
+
+
+def check_steps(steps: int) -> None:
+    """Raise an error if a geodesic cannot be shot in a number of time steps.
+
+    Parameters
+    ----------
+    steps : int
+        From 1 to `LARGEST_STEPS`.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if type(steps) is not int or not 1 <= steps <= LARGEST_STEPS:
+        raise ValueError(f"a geodesic has 1 to {LARGEST_STEPS} time steps, not {steps}")
+
+
 @dataclass(frozen=True)
 class Kernel:
     """Parameters of the kernel ``K = L^-power`` with ``L = -alpha Lap - beta grad div + gamma``.
@@ -49,6 +75,15 @@ class Kernel:
             raise ValueError("a kernel needs a positive power")
         if not all(map(math.isfinite, asdict(self).values())):
             raise ValueError("a kernel needs finite parameters")
+        length = math.sqrt(max(self.alpha, self.beta) / self.gamma)
+        if self.power > LARGEST_POWER or length > LARGEST_LENGTH:
+            raise ValueError(
+                f"a kernel has a power of at most {LARGEST_POWER:g} and a length scale of at most "
+                f"{LARGEST_LENGTH:g} mm, not {self.power:g} and {length:.3g} mm"
+            )
+        if abs(math.log10(self.gamma)) * self.power > LARGEST_GAIN:
+            gain = f"{self.gamma:g}^-{self.power:g}"
+            raise ValueError(f"a kernel has a gain of at most 1e{LARGEST_GAIN}, not {gain}")
 
     @classmethod
     def original(cls) -> "Kernel":

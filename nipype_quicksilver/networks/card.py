@@ -6,7 +6,6 @@ does not import torch.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel
+from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel, check_steps
+from nipype_quicksilver.spatial.limits import LARGEST_SPACING, SMALLEST_SPACING
+from nipype_quicksilver.spatial.records import read_json
 
 FORMAT = "quicksilver-checkpoint"
 VERSION = 1
@@ -150,8 +151,11 @@ class Card:
         Kernel(**self.kernel)
         if not 0 < self.percentile <= 100:
             raise ValueError("its percentile must be above 0 and at most 100")
-        if not (self.spacing > 0 and self.velocity_factor >= 1 and self.steps >= 1):
-            raise ValueError("its spacing, velocity factor and steps must be positive")
+        check_steps(self.steps)
+        if not SMALLEST_SPACING <= self.spacing <= LARGEST_SPACING:
+            raise ValueError(f"its spacing of {self.spacing:g} mm is beyond all limits")
+        if self.velocity_factor < 1:
+            raise ValueError("its velocity factor must be positive")
         if not self.role:
             raise ValueError("its role is empty")
 
@@ -196,19 +200,14 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         If the card is missing or damaged.
     """
     file = card_path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+    if not file.exists():
         raise InputError(
             f"{file}: no such file; {Path(path).name} needs its card next to it, under this name"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the card cannot be read; get it again") from error
+        )
+    content = read_json(file, "card", "get the card again")
     try:
-        return Card.from_json(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: the card is not JSON; get it again") from error
-    except (ValueError, RecursionError) as error:
+        return Card.from_json(content)
+    except ValueError as error:
         raise InputError(f"{file}: this card cannot be used: {error}") from error
 
 

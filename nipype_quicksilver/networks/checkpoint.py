@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.networks.card import IMPORT_HINT, Card, card_path, read_card
 from nipype_quicksilver.spatial.files import PathLike, sha256_of, staged
+from nipype_quicksilver.spatial.records import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +65,9 @@ def build_network(architecture: str, parameters: dict[str, Any]) -> nn.Module:
     module, _, name = ARCHITECTURES[architecture].partition(":")
     try:
         network: nn.Module = getattr(importlib.import_module(module), name)(**parameters)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
+    # Parameters from a file may be of any type.
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"architecture '{architecture}': its parameters are not valid: {reason}"
         ) from error
@@ -257,10 +259,10 @@ def _check_header(path: Path) -> None:
 def _data_size(header: bytes, path: Path) -> int:
     """Return the number of bytes of data according to a header."""
     try:
-        entries = json.loads(header)
+        entries = parse_json(header)
         ends = [e["data_offsets"][1] for name, e in entries.items() if name != "__metadata__"]
         return int(max(ends, default=0))
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise InputError(f"{path}: its header is damaged; get it again") from error
 
 

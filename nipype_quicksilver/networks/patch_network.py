@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+# A network with more would not fit into memory; that of the paper has 64.
+_MOST_FEATURES, _LARGEST_PATCH = 1024, 255
+
 
 class SamplingDropout(nn.Module):
     """Dropout that is also active in evaluation mode, so that each pass is a sample.
@@ -63,11 +66,11 @@ class PatchNetwork(nn.Module):
 
     def __init__(self, features: int = 64, dropout: float = 0.0, patch_size: int = 15) -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError("a patch network needs at least one feature")
+        if not 1 <= features <= _MOST_FEATURES:
+            raise ValueError(f"a patch network needs 1 to {_MOST_FEATURES} features")
         if not 0 <= dropout < 1:
             raise ValueError("dropout must be at least 0 and less than 1")
-        if patch_size < 3 or patch_size % 4 != 3:
+        if not 3 <= patch_size <= _LARGEST_PATCH or patch_size % 4 != 3:
             raise ValueError("the side of a patch must be 3 more than a multiple of 4")
         self.features = features
         self.dropout = dropout

@@ -27,6 +27,11 @@ FREE_STEP_FRACTION = 0.3
 SLOPE = 0.1  # of the rectifiers, for negative values
 
 
+# Largest factor, width or number of passes, and largest number of levels: a network within them
+# still fits into memory. Networks in use have 256 features and 6 levels at most.
+_LARGEST_NUMBER, _MOST_LEVELS = 4096, 8
+
+
 class ForceUNet(nn.Module):
     """Predict a change of the whitened momentum from two images.
 
@@ -81,6 +86,9 @@ class ForceUNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        _check_parameters(
+            (image, velocity, passes, turns, tile, last_passes, *scales, *widths), widths, dropout
+        )
         if velocity % image or any(scale % image for scale in scales):
             raise ValueError(
                 "the velocity factor and the scales must be multiples of the image factor"
@@ -258,3 +266,15 @@ def _depth_to_space(blocks: torch.Tensor, ratio: int) -> torch.Tensor:
     return image.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(
         batch, -1, nx * ratio, ny * ratio, nz * ratio
     )
+
+
+def _check_parameters(numbers: Sequence[int], widths: Sequence[int], dropout: float) -> None:
+    """Raise an error if parameters of a network, which may come from a file, make no sense."""
+    if not all(type(n) is int and 1 <= n <= _LARGEST_NUMBER for n in numbers):
+        raise ValueError(
+            f"factors, widths and numbers of passes must be integers from 1 to {_LARGEST_NUMBER}"
+        )
+    if not 1 <= len(widths) <= _MOST_LEVELS:
+        raise ValueError(f"a network has 1 to {_MOST_LEVELS} widths")
+    if not 0 <= dropout < 1:
+        raise ValueError("dropout must be at least 0 and less than 1")

@@ -12,6 +12,7 @@ from warnings import warn
 
 import numpy as np
 
+from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel, check_steps
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.spatial.grids import Grid
@@ -19,6 +20,7 @@ from nipype_quicksilver.spatial.jacobians import JacobianSummary
 from nipype_quicksilver.spatial.magnification import scaling
 from nipype_quicksilver.spatial.measures import OverlapSummary, Spread
 from nipype_quicksilver.spatial.records import as_json
+from nipype_quicksilver.spatial.tables import whole
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class GridSummary:
     shape: list[int]
     spacing: list[float]
     affine: list[list[float]]
+
+    def __post_init__(self) -> None:
+        _check(len(self.shape) == len(self.spacing) == 3, "a grid has three axes")
+        _check([len(row) for row in self.affine] == [4] * 4, "an affine is a 4x4 matrix")
 
     @classmethod
     def of(cls, grid: Grid) -> GridSummary:
@@ -155,6 +161,11 @@ class Parameters:
     threads: dict[str, int]
     seed: int
     interpolation: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(set(self.kernel) == set(KERNEL_PARAMETERS), "the kernel lacks a parameter")
+        Kernel(**self.kernel)
+        check_steps(self.steps)
 
 
 @dataclass(frozen=True)
@@ -316,6 +327,17 @@ class RegistrationSummary(MomentumSummary):
         matrix = np.array(template.matrix) if template is not None and template.used else np.eye(4)
         return matrix @ scaling(1 / self.magnification)
 
+    def __post_init__(self) -> None:
+        # What reports read, beyond the types: a summary may come from a file.
+        for name in ("nipype-quicksilver", "torch", "SimpleITK"):
+            _check(name in self.versions, f"versions lack {name}")
+        for name, known in self.sha256.items():
+            hashes = known if name == "networks" and isinstance(known, list) else [known]
+            _check(all(isinstance(h, str | None) for h in hashes), f"sha256.{name} is not a hash")
+        for overlap in () if self.labels is None else (self.labels.before, self.labels.after):
+            for label in overlap.labels:
+                whole(label)
+
     def __getitem__(self, name: str) -> Any:
         """Return a value as in ``summary.json``; the summary was a dictionary in version 0.1."""
         warn(
@@ -325,6 +347,12 @@ class RegistrationSummary(MomentumSummary):
             stacklevel=2,
         )
         return as_json(self)[name]
+
+
+def _check(condition: bool, reason: str) -> None:
+    """Raise an error if a value of a summary is not valid."""
+    if not condition:
+        raise ValueError(reason)
 
 
 def with_total(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.errors import QuicksilverError
+from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.execution.locks import locked
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings
 from nipype_quicksilver.networks.card import card_path
@@ -25,10 +25,12 @@ from nipype_quicksilver.registration.method import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import shoot_momentum
 from nipype_quicksilver.registration.summary import FitSummary, Reuse
-from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.files import PathLike, sha256_of, write_json
+from nipype_quicksilver.spatial.grids import Grid, check_same_grid
 from nipype_quicksilver.spatial.images import read_mask, read_series, write_image
+from nipype_quicksilver.spatial.limits import check_matrix
 from nipype_quicksilver.spatial.momentum import read_momentum, write_momentum
-from nipype_quicksilver.spatial.records import as_json, from_json
+from nipype_quicksilver.spatial.records import as_json, from_json, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
     from nipype_quicksilver.registration.fit import Progress
 
 Step = TypeVar("Step", BrainSummary, AffineSummary)
-# Keys of the records, in addition to those of a summary.
-_WARNINGS, _MATRIX = "warnings", "matrix"
+# Keys of the records.
+_SUMMARY, _MATRIX, _WARNINGS = "summary", "matrix", "warnings"
+_MADE_FROM, _FILES, _SHA256 = "made_from", "files", "sha256"
+_REMEDY = "it is computed again"
 
 
 class WorkFolder:
@@ -86,20 +90,18 @@ class WorkFolder:
         """
         if self.folder is None:
             return compute()
-        stem = self._stem(self.folder, what, parts)
-        image, record = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
+        kept = _Kept.of(self.folder, what, parts)
         with locked(self.folder):
-            earlier = _read(image if like is not None else None, record, kind)
+            earlier = _read_step(kept, kind, like)
         if earlier is not None:
             return earlier[0], replace(earlier[1], reused=True)
         with recorded_warnings() as messages:
             data, summary = compute()
-        matrix = {_MATRIX: data} if like is None else {}
+        matrix = {_MATRIX: data.tolist()} if like is None else {}
         with locked(self.folder):
             if like is not None:
-                write_image(image, data, like.affine, like=like)
-            # Written last: other files of the result are ignored without the record.
-            write_json(record, {**as_json(summary), **matrix, _WARNINGS: messages})
+                write_image(kept.image, data, like.affine, like=like)
+            kept.write({_SUMMARY: as_json(summary), **matrix, _WARNINGS: messages})
         return data, replace(summary, reused=False)
 
     def fit(
@@ -132,26 +134,84 @@ class WorkFolder:
 
         if self.folder is None:
             return compute()
-        stem = self._stem(self.folder, "momentum", _parts_of_fit(prepared, method, device, seed))
-        image, variance = Path(f"{stem}.nii.gz"), Path(f"{stem}_variance.nii.gz")
-        record = Path(f"{stem}.json")
+        parts = _parts_of_fit(prepared, method, device, seed)
+        kept = _Kept.of(self.folder, "momentum", parts)
         with locked(self.folder):
-            fit = _read_fit(image, variance if method.samples else None, record, device, clock)
+            fit = _read_fit(kept, prepared.grid, bool(method.samples), device, clock)
         if fit is not None:
             summary = replace(fit.summary, masks=prepared.masks)
             return _marked(replace(fit, summary=summary), reused=True)
         with recorded_warnings() as messages:
             fit = compute()
         with locked(self.folder):
-            write_momentum(image, fit.momentum)
+            write_momentum(kept.image, fit.momentum)
             if fit.variance is not None:
-                write_image(variance, fit.variance, prepared.grid.affine)
-            write_json(record, {**as_json(fit.summary), _WARNINGS: messages})
+                write_image(kept.variance, fit.variance, prepared.grid.affine)
+            kept.write({_SUMMARY: as_json(fit.summary), _WARNINGS: messages})
         return _marked(fit, reused=False)
 
-    @staticmethod
-    def _stem(folder: Path, what: str, parts: list[Any]) -> Path:
-        return folder / f"{what}_{_digest([what, __version__, *parts])}"
+
+@dataclass(frozen=True)
+class _Kept:
+    """Files of one result, and the digest of what it was made from.
+
+    Attributes
+    ----------
+    stem : str
+        Path of the files without their suffixes.
+    made_from : str
+        SHA-256 of the inputs, settings and version.
+    """
+
+    stem: str
+    made_from: str
+
+    @classmethod
+    def of(cls, folder: Path, what: str, parts: list[Any]) -> _Kept:
+        digest = _digest([what, __version__, *parts])
+        return cls(str(folder / f"{what}_{digest[:16]}"), digest)
+
+    @property
+    def image(self) -> Path:
+        return Path(f"{self.stem}.nii.gz")
+
+    @property
+    def variance(self) -> Path:
+        return Path(f"{self.stem}_variance.nii.gz")
+
+    @property
+    def record(self) -> Path:
+        return Path(f"{self.stem}.json")
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Write the record, last: other files of the result are ignored without it."""
+        content = {**content, _MADE_FROM: self.made_from, _FILES: self._hashes()}
+        write_json(self.record, {**content, _SHA256: _hash_of(content)})
+
+    def read(self) -> dict[str, Any]:
+        """Return the content of the record.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it, or a file of the result, is not as it was written, or they are
+            those of another result.
+        """
+        content = read_json(self.record, "record", _REMEDY)
+        known = content.pop(_SHA256, None) if isinstance(content, dict) else None
+        if known is None or known != _hash_of(content):
+            raise InputError(f"{self.record}: is damaged; {_REMEDY}")
+        if content.get(_MADE_FROM) != self.made_from or content.get(_FILES) != self._hashes():
+            raise InputError(f"{self.record}: is that of other files; {_REMEDY}")
+        return content
+
+    def _hashes(self) -> dict[str, str]:
+        files = [file for file in (self.image, self.variance) if file.exists()]
+        return {file.name: sha256_of(file) for file in files}
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _parts_of_fit(prepared: Prepared, method: Method, device: torch.device, seed: int) -> list[Any]:
@@ -180,45 +240,56 @@ def _marked(fit: Fit, *, reused: bool) -> Fit:
 
 
 def _read_fit(
-    image: Path, variance: Path | None, record: Path, device: torch.device, clock: Clock
+    kept: _Kept, grid: Grid, has_variance: bool, device: torch.device, clock: Clock
 ) -> Fit | None:
     """Return a fit from the folder; None if it is missing or damaged."""
+    variance = None
     try:
-        data = json.loads(record.read_text(encoding="utf-8"))
-        summary = from_json(FitSummary, data, str(record), "it is computed again")
-        momentum = read_momentum(image)
-        variances = None if variance is None else np.asanyarray(read_series(variance).dataobj)
-    except (OSError, ValueError, QuicksilverError):
+        content = kept.read()
+        summary = from_json(FitSummary, content[_SUMMARY], str(kept.record), _REMEDY)
+        momentum = read_momentum(kept.image)
+        if not momentum.working_grid.equals(grid):
+            return None
+        if has_variance:
+            image = read_series(kept.variance)
+            if not Grid.from_image(image).equals(grid, tol=1e-2):
+                return None
+            variance = np.asanyarray(image.dataobj)
+    except (QuicksilverError, KeyError):
         return None
-    _repeat_warnings(data)
+    _repeat_warnings(content)
     with clock.part("maps"):
         maps = shoot_momentum(momentum, device)
-    return Fit(momentum, maps, summary, variances)
+    return Fit(momentum, maps, summary, variance)
 
 
-def _read(image: Path | None, record: Path, kind: type[Step]) -> tuple[np.ndarray, Step] | None:
+def _read_step(
+    kept: _Kept, kind: type[Step], like: Nifti1Image | None
+) -> tuple[np.ndarray, Step] | None:
     """Return a result from the folder; None if it is missing or damaged."""
     try:
-        data = json.loads(record.read_text(encoding="utf-8"))
-        summary = from_json(kind, data, str(record), "it is computed again")
-        if image is None:
-            array = np.array(data[_MATRIX], dtype=float)
+        content = kept.read()
+        summary = from_json(kind, content[_SUMMARY], str(kept.record), _REMEDY)
+        if like is None:
+            array = check_matrix(np.array(content[_MATRIX], dtype=float), kept.record)
         else:
-            array = np.asanyarray(read_mask(image).dataobj)
-    except (OSError, ValueError, KeyError, TypeError, QuicksilverError):
+            mask = read_mask(kept.image)
+            check_same_grid(mask, like)
+            array = np.asanyarray(mask.dataobj)
+    except (QuicksilverError, KeyError):
         return None
-    _repeat_warnings(data)
+    _repeat_warnings(content)
     return array, summary
 
 
 def _repeat_warnings(data: dict[str, Any]) -> None:
     """Repeat the warnings of the run that wrote a file."""
-    for text in data.get(_WARNINGS, []):
+    for text in data[_WARNINGS]:
         warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _digest(parts: list[Any]) -> str:
-    """Return a digest of images, arrays, files and settings, 16 hexadecimal digits."""
+    """Return a digest of images, arrays, files and settings."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Nifti1Image):
@@ -234,4 +305,4 @@ def _digest(parts: list[Any]) -> str:
         else:
             digest.update(json.dumps(part).encode())
         digest.update(b"\0")
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()

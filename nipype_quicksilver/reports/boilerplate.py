@@ -152,7 +152,7 @@ def _extracted(brain: BrainSummary | None, tool: str) -> BrainSummary | None:
 def _preparation(summary: RegistrationSummary) -> list[str]:
     """Describe how brains were extracted and how the images were aligned."""
     sentences = []
-    if MNI152 in (summary.inputs["fixed"], summary.inputs["moving"]):
+    if MNI152 in (summary.inputs.get("fixed"), summary.inputs.get("moving")):
         sentences.append("One of the two images was the ICBM 152 2009a template at 1 mm [mni152].")
     preprocessing = summary.preprocessing
     brains = (preprocessing.fixed_brain, preprocessing.moving_brain)

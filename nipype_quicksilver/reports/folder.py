@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.registration.summary import RegistrationSummary
-from nipype_quicksilver.spatial.files import PathLike, check_readable
+from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.folders import complete_moves
-from nipype_quicksilver.spatial.records import from_json
+from nipype_quicksilver.spatial.records import from_json, read_json
 
 _REMEDY = "give the output folder of 'quicksilver register'"
 
@@ -62,9 +61,5 @@ def read_summary(registration: PathLike) -> RegistrationSummary:
     complete_moves(file.parent)
     if not file.exists():
         raise InputError(f"{registration}: contains no {file.name}; {_REMEDY}")
-    check_readable(file, "summary")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: is not JSON; run 'quicksilver register' again") from error
+    content = read_json(file, "summary", "run 'quicksilver register' again")
     return from_json(RegistrationSummary, content, str(file), f"{_REMEDY}, written by this version")

@@ -21,6 +21,7 @@ from nipype_quicksilver.registration.summary import RegistrationSummary
 from nipype_quicksilver.reports.cuts import Picture
 from nipype_quicksilver.reports.findings import findings
 from nipype_quicksilver.reports.folder import read_summary, summary_file
+from nipype_quicksilver.reports.names import without_folders
 from nipype_quicksilver.reports.page import check_page, write_page
 from nipype_quicksilver.reports.quantities import QUANTITIES, Quantity
 from nipype_quicksilver.reports.single import REPORT
@@ -58,6 +59,7 @@ def write_group_report(
     path: PathLike,
     *,
     reports: Mapping[str, PathLike] | None = None,
+    show_paths: bool = False,
 ) -> Path:
     """Write a page on many registrations, with links to their reports.
 
@@ -71,6 +73,9 @@ def write_group_report(
     reports : mapping of str to path-like, optional
         Report of each registration by its name; default: ``report.html`` next to its summary, if
         it exists.
+    show_paths : bool
+        Show the paths of files on this disk in warnings; default: only their names. Links are
+        relative to the page.
 
     Returns
     -------
@@ -86,8 +91,9 @@ def write_group_report(
     if not named:
         raise InputError(f"{path}: there is no registration to report on; give at least one folder")
     page = check_page(path)
+    shown_as = (lambda summary: summary) if show_paths else without_folders
     members = [
-        _Member(name, read_summary(path), _link(name, path, page, reports or {}))
+        _Member(name, shown_as(read_summary(path)), _link(name, path, page, reports or {}))
         for name, path in named.items()
     ]
     shown = [q for q in QUANTITIES if any(q.of(m.summary) is not None for m in members)]

@@ -11,6 +11,7 @@ from nipype_quicksilver.reports.boilerplate import methods, with_tools
 from nipype_quicksilver.reports.cuts import BLUE, CUTS, ORANGE, WIDTH, Picture
 from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
+from nipype_quicksilver.reports.names import shortener, without_folders
 from nipype_quicksilver.reports.page import check_page, write_page
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from nipype_quicksilver.reports.scene import Scene, read_scene
@@ -31,6 +32,7 @@ def write_registration_report(
     moving: PathLike | None = None,
     brain_extraction: str | None = None,
     affine: str | None = None,
+    show_paths: bool = False,
 ) -> Path:
     """Write the report of a registration: one page with embedded pictures.
 
@@ -45,6 +47,8 @@ def write_registration_report(
     brain_extraction, affine : str, optional
         What extracted the brains and estimated the affine that the registration was given, such as
         ``deepbet`` and ``simpleitk``; default: masks and affine are described as given.
+    show_paths : bool
+        Show the paths of files on this disk; default: only their names.
 
     Returns
     -------
@@ -61,12 +65,16 @@ def write_registration_report(
     summary = read_summary(folder)
     page = check_page(folder / REPORT if path is None else path)
     scene = read_scene(folder, summary, fixed=fixed, moving=moving)
-    texts = _texts(summary)
+    changes = changed_files(summary)
+    if not show_paths:
+        changes = [*map(shortener(summary), changes)]
+        summary = without_folders(summary)
+    texts = _texts(summary, changes)
     texts["methods"] = methods(with_tools(summary, brain_extraction, affine))
     return write_page(page, "registration.html", **texts, **_tables(summary), **_pictures(scene))
 
 
-def _texts(summary: RegistrationSummary) -> dict[str, Any]:
+def _texts(summary: RegistrationSummary, changes: list[str]) -> dict[str, Any]:
     images = {side: summary.inputs.get(side) or f"{side} image" for side in ("fixed", "moving")}
     similarity = summary.similarity
     tiles = [_tile("Local correlation", similarity.before, similarity.after)]
@@ -80,7 +88,7 @@ def _texts(summary: RegistrationSummary) -> dict[str, Any]:
         "title": f"Registration of {Path(images['moving']).name} to {Path(images['fixed']).name}",
         **images,
         "tiles": tiles,
-        "findings": [*findings(summary), *changed_files(summary)],
+        "findings": [*findings(summary), *changes],
         "provenance": _provenance(summary),
     }
 

@@ -11,6 +11,7 @@ from nipype_quicksilver.options import LABEL_INTERPOLATIONS, LABEL_PRESERVING
 from nipype_quicksilver.spatial import images, resampling, transforms
 from nipype_quicksilver.spatial.files import PathLike, check_apart
 from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.series import Series
 
 
 def join_transforms(paths: Sequence[PathLike], invert: Sequence[bool] = ()) -> sitk.Transform:
@@ -82,20 +83,27 @@ def apply_to_image(
     """
     check_apart([output], [source, reference])
     shape, like = images.read_header(reference, what="reference")
-    series = images.read_series(source, what="input")
-    if interpolation in LABEL_INTERPOLATIONS and series.get_data_dtype().kind == "f":
-        series = images.read_labels(source, what="input")  # whole numbers stored as floats
-    if interpolation in LABEL_PRESERVING:
-        _check_default_value(default_value, series.get_data_dtype(), source)
-    resampled = resampling.resample(
-        series,
+    series = Series.open(source, "input")
+    if interpolation in LABEL_INTERPOLATIONS:
+        series = series.as_labels()
+    keeps = interpolation in LABEL_PRESERVING
+    if keeps:
+        _check_default_value(default_value, series.dtype, source)
+    run = resampling.resampler(
+        Grid(series.grid_shape, series.world.affine),
         Grid(shape, like.affine),
         transform,
         interpolation=interpolation,
         default_value=default_value,
     )
-    step = float(series.header.get_zooms()[3]) if resampled.ndim == 4 else None
-    return images.write_image(output, resampled, like.affine, like=like, time_step=step)
+    dtype = series.dtype if keeps else np.dtype(np.float32)
+    volumes = (run(volume) for volume in series.volumes())
+    if len(series.shape) == 3:
+        (resampled,) = volumes
+        return images.write_image(output, resampled, like.affine, dtype=dtype, like=like)
+    return images.write_series(
+        output, volumes, (*shape, len(series)), dtype, like=like, time_step=series.time_step
+    )
 
 
 def _inverse_affine(path: PathLike) -> sitk.Transform:

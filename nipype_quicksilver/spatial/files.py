@@ -31,7 +31,7 @@ def label_table(label_map: PathLike) -> Path:
     'aparc.a2009s+aseg.tsv'
     """
     path = Path(label_map)
-    return path.with_name(re.sub(r"\.(nii|mgh|mgz)(\.gz)?$", "", path.name) + ".tsv")
+    return path.with_name(re.sub(r"\.(nii|img|hdr|mgh|mgz)(\.gz)?$", "", path.name) + ".tsv")
 
 
 def check_readable(path: PathLike, what: str) -> None:

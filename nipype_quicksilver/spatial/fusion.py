@@ -14,6 +14,7 @@ from nipype_quicksilver.options import FUSIONS
 from nipype_quicksilver.spatial.files import PathLike, check_readable, staged
 from nipype_quicksilver.spatial.grids import check_same_grid, index_box
 from nipype_quicksilver.spatial.images import image_name, nifti
+from nipype_quicksilver.spatial.tables import read_rows, whole
 
 _SIGMA = 2.0  # voxels; Gaussian window in which an atlas is compared with the target
 _SHARPNESS = 2.0  # weights are the local mean squared difference to the power of minus this
@@ -61,15 +62,14 @@ def fuse_labels(
     for other in labels[1:]:
         check_same_grid(labels[0], other)
     maps = [np.asanyarray(image.dataobj) for image in labels]
-    dtype = np.result_type(*(data.dtype for data in maps))
-    if dtype.kind == "f":  # the common type of int64 and uint64
-        dtype = np.dtype(np.int64)
-    values = np.unique(np.concatenate([np.unique(data) for data in maps] + [[0]]))
+    dtype = _common_type(maps)
+    each = [np.unique(data).astype(dtype) for data in maps]
+    values = np.unique(np.concatenate([*each, np.zeros(1, dtype)]))
     if len(values) > _TIE:
         raise InputError(f"{len(values)} labels are more than can be fused; leave some out")
     # Outside this box, no map has a label.
     box = _box(maps)
-    indices = [np.searchsorted(values, data[box]).astype(np.uint16) for data in maps]
+    indices = [np.searchsorted(values, data[box].astype(dtype)).astype(np.uint16) for data in maps]
     if method == "weighted":
         if target is None or len(images) != len(labels):
             raise InputError("weighted fusion needs the target and the image of each atlas")
@@ -80,8 +80,21 @@ def fuse_labels(
     else:
         fused = _vote(indices, [1.0] * len(labels))
     result = np.zeros(maps[0].shape, dtype)
-    result[box] = values[fused].astype(dtype)
+    result[box] = values[fused]
     return nifti(result, labels[0].affine, like=labels[0])
+
+
+def _common_type(maps: Sequence[np.ndarray]) -> np.dtype:
+    """Return the smallest data type that holds those of all maps."""
+    dtype = np.result_type(*(data.dtype for data in maps))
+    if dtype.kind != "f":
+        return dtype
+    # NumPy has no integer type for both int64 and uint64.
+    if all(data.min() >= 0 for data in maps):
+        return np.dtype(np.uint64)
+    if all(data.max() <= np.iinfo(np.int64).max for data in maps):
+        return np.dtype(np.int64)
+    raise InputError("the label maps hold values below 0 and above 2^63; use smaller labels")
 
 
 def _box(maps: Sequence[np.ndarray]) -> tuple[slice, ...]:
@@ -157,13 +170,13 @@ def read_label_names(path: PathLike) -> dict[int, str]:
     check_readable(path, "label table")
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8-sig")
         if file.suffix.lower() == ".tsv":
-            rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
-            names = {int(row["index"]): row["name"] for row in rows}
+            rows = read_rows(file, "label table", "save it as tab-separated text")
+            names = {whole(row["index"]): row["name"] for row in rows}
         else:
+            text = file.read_text(encoding="utf-8-sig")
             lines = (line.split("#")[0].split() for line in text.splitlines())
-            names = {int(words[0]): words[1] for words in lines if words}
+            names = {whole(words[0]): words[1] for words in lines if words}
     except (ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: not a label table; give a dseg.tsv with index and name, or a FreeSurfer "

@@ -12,7 +12,9 @@ from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.forms import distance
 from nipype_quicksilver.spatial.images import image_name, read_header
+from nipype_quicksilver.spatial.limits import is_invertible
 
 # Signs of ITK's world axes (LPS) in RAS; defined only here.
 LPS = np.array([-1.0, -1.0, 1.0])
@@ -49,7 +51,7 @@ class Grid:
         affine = np.array(self.affine, dtype=float)
         if affine.shape != (4, 4) or min(x, y, z) < 1:
             raise ValueError(f"a grid needs three axes and a 4x4 affine, not {self.shape}")
-        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if not np.isfinite(affine).all() or not is_invertible(affine):
             raise ValueError("the affine of a grid must be invertible")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", (x, y, z))
@@ -132,10 +134,7 @@ class Grid:
         float
             At any voxel.
         """
-        # The distance is convex in the index: it is largest at a corner.
-        corners = np.indices((2, 2, 2)).reshape(3, -1).T * (np.array(self.shape) - 1)
-        difference = apply_affine(self.affine, corners) - apply_affine(other.affine, corners)
-        return float(np.linalg.norm(difference, axis=1).max())
+        return distance(self.affine, other.affine, self.shape)
 
     def subsampled(self, factor: int) -> "Grid":
         """Return the cell-centred grid whose voxels are blocks of `factor` cubed.

@@ -1,5 +1,6 @@
 """Open image files and check their headers."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +14,28 @@ from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti1 import Nifti1Pair
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.spatial import limits
 from nipype_quicksilver.spatial.files import PathLike, check_readable
+from nipype_quicksilver.spatial.forms import warn_of_itk, written_codes
 
 # Cosine between two voxel axes above which ITK, and so this package, cannot hold an affine.
 SHEAR_TOLERANCE = 1e-3
 
-_GZIPPED = (".gz", ".mgz")
+_EXACT_IN_FLOAT32 = 2.0**24
+_GZIPPED, _GZIP_MAGIC = (".gz", ".mgz"), b"\x1f\x8b"
+# NIfTI-1 and NIfTI-2 start with the size of their header, MGH with its version.
+_IMAGE_STARTS = [n.to_bytes(4, order) for n in (348, 540) for order in ("little", "big")]
+_IMAGE_STARTS += [(1).to_bytes(4, "big")]
+_OTHERWISE_COMPRESSED = (".bz2", ".zst")
 
 
 class World(NamedTuple):
-    """The affine of an image, and the two forms of a NIfTI header with their codes."""
+    """The affine of an image, and the codes of sform and qform, which are both this affine."""
 
     affine: np.ndarray
-    sform: tuple[np.ndarray, int]
-    qform: tuple[np.ndarray, int]
+    sform_code: int = 1
+    qform_code: int = 1
 
 
 def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
@@ -53,6 +61,7 @@ def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
         If the file or its header cannot be used.
     """
     check_readable(path, what)
+    _check_suffix(Path(path))
     try:
         # nibabel repairs headers and reports it on stderr; the checks are made below.
         with LoggingOutputSuppressor():
@@ -65,6 +74,7 @@ def open_image(path: PathLike, what: str) -> tuple[SpatialImage, World]:
     if not isinstance(image, Nifti1Pair | MGHImage):
         raise InputError(f"{path}: neither NIfTI nor MGH; convert it first")
     _check_type(image, path, what)
+    limits.check_shape(image.shape, path, what)
     if not (np.isfinite(spacing).all() and np.all(spacing != 0)):
         raise InputError(f"{path}: voxel spacing {spacing.tolist()} in the header; correct it")
     return image, _world(image, path)
@@ -82,7 +92,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     what : str
         Role of the image, for messages.
     dtype : dtype-like or None
-        Floating type wanted; None keeps the file's own (scaled values: float32).
+        Floating type wanted; default: :func:`own_type`.
 
     Returns
     -------
@@ -94,28 +104,120 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     InputError
         If the data are truncated or damaged.
     """
+    dtype, voxels = np.dtype(dtype or own_type(image)), math.prod(image.shape)
+    limits.check_memory(voxels * _bytes_per_voxel(image, dtype), path, f"the {what}")
+    check_whole(image, path, what)
     try:
-        _verify(Path(path))
         # A value beyond the range of float32 becomes infinite, and an error later.
         with np.errstate(over="ignore"):
-            data = np.asanyarray(image.dataobj)
-            if dtype is None:
-                stored = image.get_data_dtype()
-                scaled = stored.kind in "iu" and data.dtype.kind == "f"
-                dtype = np.float32 if scaled else stored.newbyteorder("=")
-            return np.array(data, dtype=dtype, order="F")
-    except Exception as error:
-        raise InputError(
-            f"{path}: the data of the {what} are truncated or damaged; fetch the file again"
+            return np.array(np.asanyarray(image.dataobj), dtype=dtype, order="F")
+    except MemoryError as error:
+        raise QuicksilverError(
+            f"{path}: there is not enough memory for the {what} of {voxels} voxels; free some, or "
+            "give a coarser image"
         ) from error
+    except Exception as error:
+        raise damaged(path, what) from error
 
 
-def _verify(file: Path) -> None:
-    """Read a gzipped file to its end and check it; readers of voxels stop before the checksum."""
-    if file.suffix.lower() in _GZIPPED:
-        with igzip.open(file) as stream:
-            while stream.read(1 << 22):
-                pass
+def own_type(image: Any) -> np.dtype[Any]:
+    """Return the type that holds the values of an image.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        From :func:`open_image`.
+
+    Returns
+    -------
+    dtype
+        The type on disk; for scaled values float32, or float64 where float32 would not hold all
+        integers that are possible.
+    """
+    stored = np.dtype(image.get_data_dtype()).newbyteorder("=")
+    slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
+    if stored.kind == "f":
+        return stored if (slope, inter) == (1, 0) and stored.itemsize <= 8 else np.dtype(float)
+    if (slope, inter) == (1, 0):
+        return stored
+    bounds = np.iinfo(stored)
+    largest = max(abs(float(bounds.min)), float(bounds.max)) * abs(slope) + abs(inter)
+    return np.dtype(np.float32 if largest <= _EXACT_IN_FLOAT32 else np.float64)
+
+
+def _bytes_per_voxel(image: Any, dtype: np.dtype[Any]) -> int:
+    """Return the memory that reading takes: as decompressed, as scaled, and as returned."""
+    stored, proxy = image.get_data_dtype().itemsize, image.dataobj
+    is_mapped = Path(image.file_map["image"].filename).suffix.lower() not in _GZIPPED
+    is_scaled = (proxy.slope, proxy.inter) != (1, 0)
+    return (0 if is_mapped else stored) + (8 if is_scaled else 0) + dtype.itemsize
+
+
+def damaged(path: PathLike, what: str) -> InputError:
+    """Return the error for a file whose data cannot be read."""
+    return InputError(
+        f"{path}: the data of the {what} are truncated or damaged; fetch the file again"
+    )
+
+
+def check_whole(image: SpatialImage, path: PathLike, what: str) -> None:
+    """Raise an error if a file does not hold all voxels that its header promises.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        From :func:`open_image`.
+    path : path-like
+        Its file, for messages.
+    what : str
+        Role of the image, for messages.
+
+    Raises
+    ------
+    InputError
+        If it is truncated, or a gzipped file is damaged.
+    """
+    try:
+        whole = _is_whole(image)
+    except Exception as error:  # of several libraries
+        raise damaged(path, what) from error
+    if not whole:
+        raise damaged(path, what)
+
+
+def _check_suffix(file: Path) -> None:
+    """Raise an error if a file is gzipped and its name says that it is not, or the reverse."""
+    suffix = file.suffix.lower()
+    with open(file, "rb") as stream:
+        start = stream.read(4)
+    if suffix in _GZIPPED and start in _IMAGE_STARTS:
+        name = file.with_suffix(".mgh" if suffix == ".mgz" else "").name
+        raise InputError(f"{file}: is not gzipped, so its suffix is wrong; rename it to {name}")
+    if suffix not in _GZIPPED and start.startswith(_GZIP_MAGIC):
+        name = file.with_suffix(".mgz").name if suffix == ".mgh" else f"{file.name}.gz"
+        raise InputError(f"{file}: is gzipped, so its suffix is wrong; rename it to {name}")
+
+
+def _is_whole(image: Any) -> bool:
+    """Return whether the file of an image holds all voxels that its header promises.
+
+    This is known before memory is asked for. A gzipped file is read to its end, and its checksum
+    compared: readers of voxels stop before it.
+    """
+    file = Path(image.file_map["image"].filename)
+    promised = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
+    suffix, size = file.suffix.lower(), file.stat().st_size
+    if suffix in _OTHERWISE_COMPRESSED:
+        return True
+    if suffix not in _GZIPPED:
+        return promised <= size
+    if promised > size * limits.GZIP_RATIO:
+        return False
+    total = 0
+    with igzip.open(file) as stream:
+        while part := stream.read(1 << 22):
+            total += len(part)
+    return promised <= total
 
 
 def _raw_spacing(image: Any) -> np.ndarray:
@@ -136,26 +238,26 @@ def _check_type(image: SpatialImage, path: PathLike, what: str) -> None:
         raise InputError(f"{path}: the {what} is {kind}; give an image with one real channel")
     if isinstance(image, Nifti1Pair):
         unit = image.header["xyzt_units"].item() & 7
-        if unit in (1, 3):
-            name = "metres" if unit == 1 else "micrometres"
+        if unit not in (0, 2):
+            name = {1: "metres", 3: "micrometres"}.get(unit, f"units of unknown code {unit}")
             raise InputError(f"{path}: the {what} is in {name}; convert its header to millimetres")
 
 
 def _world(image: Any, path: PathLike) -> World:
     """Return the world transform, by nibabel's rules; raise an error if ITK cannot represent it."""
     if isinstance(image, MGHImage):
-        affine = _checked(image.affine, path)
+        affine = limits.check_world(image.affine, image.shape, path)
         if _shear(affine) > SHEAR_TOLERANCE:
             raise InputError(f"{path}: voxel axes are not orthogonal; resample the image first")
-        return World(affine, (affine, 1), (affine, 1))
+        return World(affine)
     scode, qcode = (int(image.header[name]) for name in ("sform_code", "qform_code"))
     if scode <= 0 and qcode <= 0:
         raise InputError(f"{path}: neither sform nor qform is set; set one so that space is known")
     if scode > 0:
-        sform = _checked(image.get_sform(), path)
+        sform = limits.check_world(image.get_sform(), image.shape, path)
         if _shear(sform) <= SHEAR_TOLERANCE:
-            qform = _qform(image, path) if qcode > 0 else None
-            return World(sform, (sform, scode), (sform, 0) if qform is None else (qform, qcode))
+            warn_of_itk(image.header, sform, path)
+            return World(sform, *written_codes(image.header))
     if qcode <= 0:
         raise InputError(f"{path}: sheared sform and no qform; resample the image first")
     qform = _qform(image, path)
@@ -163,26 +265,15 @@ def _world(image: Any, path: PathLike) -> World:
         raise InputError(f"{path}: the affine in the header is singular; correct the header")
     if scode > 0:
         warnings.warn(f"{path}: the sform is sheared, the qform is used", UserWarning, stacklevel=4)
-    return World(qform, (qform, 0), (qform, qcode))
+    return World(qform, qcode, qcode)
 
 
 def _qform(image: Any, path: PathLike) -> np.ndarray | None:
     """Return the qform, or None if it is unusable: the sform takes precedence."""
     try:
-        return _checked(image.get_qform(), path)
+        return limits.check_world(image.get_qform(), image.shape, path)
     except (InputError, HeaderDataError, ValueError):
         return None
-
-
-def _checked(affine: np.ndarray, path: PathLike) -> np.ndarray:
-    """Return an affine; raise an error if it is not finite or not invertible."""
-    affine = np.asarray(affine, float)
-    spacing = voxel_sizes(affine)
-    if not np.isfinite(affine).all() or not np.all(spacing > 1e-6):
-        raise InputError(f"{path}: the affine in the header is singular; correct the header")
-    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-4:
-        raise InputError(f"{path}: the affine in the header is singular; correct the header")
-    return affine
 
 
 def _shear(affine: np.ndarray) -> float:

@@ -1,23 +1,27 @@
 """Read images with all checks that a registration needs, and write them."""
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal.igzip import GzipFile
 from nibabel.nifti1 import Nifti1Image, Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.spatial import limits
 from nipype_quicksilver.spatial.files import PathLike, staged
+from nipype_quicksilver.spatial.forms import set_forms, written_codes
 from nipype_quicksilver.spatial.headers import World, open_image, read_data
+from nipype_quicksilver.spatial.series import Series, set_time_step, write_volumes, written
 from nipype_quicksilver.spatial.voxels import (
     count_missing,
     fill_missing,
     single_volume,
     smallest_integer,
-    squeezed,
+    whole_numbers,
 )
 
 __all__ = [
@@ -30,9 +34,12 @@ __all__ = [
     "read_series",
     "save_nifti",
     "write_image",
+    "write_series",
 ]
 
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+# Memory for a voxel of an output: the empty image that gives ITK the grid, the resampled float32,
+# and its copy for writing.
+_OUTPUT_BYTES = 1 + 4 + 4
 
 
 def image_name(image: SpatialImage) -> str:
@@ -66,7 +73,7 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
     Returns
     -------
     Nifti1Image
-        Float32 data (X, Y, Z); world in RAS+ mm, sform and qform with the file's codes.
+        Float32 data (X, Y, Z); world in RAS+ mm, which is both sform and qform.
 
     Raises
     ------
@@ -100,7 +107,7 @@ def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
     Returns
     -------
     Nifti1Image
-        Data (X, Y, Z) or (X, Y, Z, T) in the file's type (scaled files: float32), NaN set to 0
+        Data (X, Y, Z) or (X, Y, Z, T) in the file's type (scaled files: floats), NaN set to 0
         with a warning; for a series the fourth zoom is the time step in seconds.
 
     Raises
@@ -108,14 +115,13 @@ def read_series(path: PathLike, *, what: str = "image") -> Nifti1Image:
     InputError
         As :func:`read_image`, but several volumes and constant images are accepted.
     """
-    source, world = open_image(path, what)
-    data = squeezed(read_data(source, path, what, None), path, what, dimensions=(3, 4))
-    missing = count_missing(data, path, what)
-    if missing:
-        data = fill_missing(data, missing, path)
-    image = _with_world(data, world, path)
-    if data.ndim == 4:
-        _set_time_step(image, _time_step(source))
+    series = Series.open(path, what)
+    limits.check_memory(math.prod(series.shape) * series.dtype.itemsize, path, f"the {what}")
+    data = np.empty((*series.shape[:3], len(series)), series.dtype, order="F")
+    for t, volume in enumerate(series.volumes()):
+        data[..., t] = volume
+    image = _with_world(data.reshape(series.shape, order="F"), series.world, path)
+    set_time_step(image.header, series.time_step)
     return image
 
 
@@ -146,11 +152,8 @@ def read_labels(path: PathLike, *, what: str = "labels") -> Nifti1Image:
     if missing:
         data = fill_missing(data, missing, path)
     if data.dtype.kind == "f":
-        if np.any(data != np.rint(data)):
-            raise InputError(
-                f"{path}: the {what} hold values that are not integers; give a label map"
-            )
-        data = data.astype(smallest_integer(float(data.min()), float(data.max())))
+        whole = whole_numbers(data, path, what)
+        data = whole.astype(smallest_integer(float(whole.min()), float(whole.max())))
     if not data.any():
         raise InputError(f"{path}: the {what} are zero in every voxel; give a label map")
     return _with_world(data, world, path)
@@ -208,9 +211,12 @@ def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int,
         As :func:`read_image`, for the checks of the header.
     """
     source, world = open_image(path, what)
-    shape = (*source.shape, 1, 1, 1)[:3]
+    shape = source.shape[:3]
     if min(shape) < 2:
         raise InputError(f"{path}: the {what} is not 3-D but {source.shape}; give a 3-D image")
+    limits.check_memory(
+        math.prod(shape) * _OUTPUT_BYTES, path, f"an image on the grid of the {what}"
+    )
     empty = _with_world(np.zeros((0, 0, 0), np.uint8), world, path)
     return (int(shape[0]), int(shape[1]), int(shape[2])), empty
 
@@ -239,8 +245,8 @@ def write_image(
         Type on disk; default: that of `data` (float64 and bool become float32 and uint8). Floats
         are rounded for an integer type.
     like : SpatialImage, optional
-        Reference image whose sform and qform codes are copied, and also its matrices if its affine
-        equals `affine`; default: both codes are 1.
+        Reference image whose sform and qform codes are copied; a form that is not set, or that
+        differs from its affine, counts for nothing. Default: both codes are 1.
     intent : str
         NIfTI intent, by nibabel's name.
     time_step : float, optional
@@ -260,8 +266,48 @@ def write_image(
     image = nifti(_for_disk(np.asarray(data), dtype, path), affine, like=like)
     image.header.set_intent(intent)
     if time_step is not None:
-        _set_time_step(image, time_step)
+        set_time_step(image.header, time_step)
     return save_nifti(path, image)
+
+
+def write_series(
+    path: PathLike,
+    volumes: Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    like: SpatialImage,
+    time_step: float,
+) -> Path:
+    """Write a series volume by volume, on the grid of another image.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` or ``.nii.gz``, in an existing folder.
+    volumes : iterable of ndarray
+        T volumes (X, Y, Z), which are not kept.
+    shape : tuple of int
+        (X, Y, Z, T).
+    dtype : dtype-like
+        Type on disk.
+    like, time_step
+        As for :func:`write_image`.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        As :func:`write_image`.
+    """
+    # An array of this shape that needs no memory.
+    image = nifti(np.broadcast_to(np.zeros((), dtype), shape), like.affine, like=like)
+    set_time_step(image.header, time_step)
+    return write_volumes(_checked_name(path), image.header, volumes)
 
 
 def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = None) -> Nifti1Image:
@@ -281,15 +327,8 @@ def nifti(data: np.ndarray, affine: np.ndarray, *, like: SpatialImage | None = N
     Nifti1Image
         In memory.
     """
-    sform, qform = (affine, 1), (affine, 1)
-    if isinstance(like, Nifti1Pair):
-        codes = like.get_sform(coded=True)[1], like.get_qform(coded=True)[1]
-        # A form that the reference does not set is copied from the other one.
-        scode, qcode = int(codes[0] or codes[1] or 1), int(codes[1] or codes[0] or 1)
-        same = np.allclose(like.affine, affine, atol=1e-4)
-        sform = (like.get_sform() if same and codes[0] else affine, scode)
-        qform = (like.get_qform() if same and codes[1] else affine, qcode)
-    return _with_world(data, World(np.asarray(affine, float), sform, qform), None)
+    codes = written_codes(like.header) if isinstance(like, Nifti1Pair) else (1, 1)
+    return _with_world(data, World(np.asarray(affine, float), *codes), None)
 
 
 def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
@@ -312,51 +351,34 @@ def save_nifti(path: PathLike, image: Nifti1Image) -> Path:
     InputError, QuicksilverError
         As :func:`write_image`.
     """
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise InputError(
-            f"{path}: images are written as .nii or .nii.gz; give a name with such a suffix"
-        )
+    path = _checked_name(path)
     with staged(path) as temporary:
         if path.suffix == ".gz":
-            _save_gzipped(temporary, image)
+            with written(temporary) as stream:
+                image.to_stream(stream)
         else:
             nib.save(image, temporary)
     return path
 
 
-def _save_gzipped(path: Path, image: Nifti1Image) -> None:
-    """Compress an image to about the size that zlib gives, some twenty times faster."""
-    # Neither name nor time is stored: identical data give identical bytes.
-    with open(path, "wb") as file, GzipFile("", "wb", 1, file, mtime=0) as stream:
-        image.to_stream(stream)
+def _checked_name(path: PathLike) -> Path:
+    """Return a path; raise an error if images are not written under such a name."""
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise InputError(
+            f"{path}: images are written as .nii or .nii.gz; give a name with such a suffix"
+        )
+    return path
 
 
 def _with_world(data: np.ndarray, world: World, path: PathLike | None) -> Nifti1Image:
     """Create an image with the given world transforms and the path of its file."""
     image = Nifti1Image(data, world.affine, dtype=data.dtype)
     image.header.set_xyzt_units("mm")
-    image.set_qform(*world.qform)
-    # Last: nibabel then takes the image's affine from the sform.
-    image.set_sform(*world.sform)
+    set_forms(image, *world)
     if path is not None:
         image.extra["path"] = str(path)
     return image
-
-
-def _time_step(image: SpatialImage) -> float:
-    """Return the time between volumes in a header, s."""
-    zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[1] if isinstance(image, Nifti1Pair) else "msec"
-    step = float(zooms[3]) * _SECONDS.get(unit, 1.0) if len(zooms) > 3 else 0.0
-    return step if np.isfinite(step) else 0.0
-
-
-def _set_time_step(image: Nifti1Image, seconds: float) -> None:
-    """Set the time between volumes in the header of a 4-D image, s."""
-    if len(image.shape) == 4:
-        image.header.set_zooms((*image.header.get_zooms()[:3], seconds))
-        image.header.set_xyzt_units("mm", "sec")
 
 
 def _for_disk(data: np.ndarray, dtype: Any, path: PathLike) -> np.ndarray:

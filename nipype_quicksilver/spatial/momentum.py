@@ -5,6 +5,7 @@ file: the grid as the geometry of the image, the rest as JSON in a NIfTI header 
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,17 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel
+from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel, check_steps
 from nipype_quicksilver.spatial.files import PathLike
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import MULTIPLE, Grid
 from nipype_quicksilver.spatial.headers import open_image, read_data
 from nipype_quicksilver.spatial.images import nifti, save_nifti
+from nipype_quicksilver.spatial.limits import check_memory, check_shape, check_world
+from nipype_quicksilver.spatial.records import parse_json
 from nipype_quicksilver.spatial.transforms import MOMENTUM
+
+# Memory for a voxel of the working grid: displacements of both directions, three float32 each.
+_BYTES_OF_SHOOTING = 2 * 3 * 4
 
 _COMMENT = "comment"
 _FORMAT = "quicksilver-momentum"
@@ -57,8 +63,7 @@ class Momentum:
         if set(self.kernel) != set(KERNEL_PARAMETERS):
             raise ValueError(f"a kernel has {KERNEL_PARAMETERS}, not {tuple(self.kernel)}")
         Kernel(**self.kernel)  # raises an error if a parameter is invalid
-        if self.steps <= 0:
-            raise ValueError("the number of time steps must be positive")
+        check_steps(self.steps)
         whole = tuple(n * self.factor for n in self.grid.shape)
         coarser = self.working_grid.subsampled(self.factor or 1)
         if whole != self.working_grid.shape or not self.grid.equals(coarser, tol=1e-2):
@@ -138,13 +143,21 @@ def read_momentum(path: PathLike) -> Momentum:
     try:
         momentum = Momentum(
             data=data,
-            grid=_grid(parameters["velocity_grid"]),
+            grid=_grid(parameters["velocity_grid"], path),
             kernel={str(key): float(value) for key, value in parameters["kernel"].items()},
-            steps=int(parameters["steps"]),
-            working_grid=_grid(parameters["working_grid"]),
+            steps=parameters["steps"],
+            working_grid=_grid(parameters["working_grid"], path),
         )
+        if momentum.factor > MULTIPLE:
+            raise ValueError("its working grid is too fine for it")
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: its momentum parameters are damaged; write it again") from error
+        raise InputError(
+            f"{path}: its momentum parameters are damaged ({error}); write it again"
+        ) from error
+    voxels = math.prod(momentum.working_grid.shape)
+    check_memory(voxels * _BYTES_OF_SHOOTING, path, "its shooting")
     x, y, z = image.shape[:3]
     if not Grid((x, y, z), world.affine).equals(momentum.grid, tol=1e-2):
         raise InputError(
@@ -158,10 +171,14 @@ def _grid_as_json(grid: Grid) -> dict[str, Any]:
     return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
 
 
-def _grid(description: dict[str, Any]) -> Grid:
+def _grid(description: dict[str, Any], path: PathLike) -> Grid:
     """Return the grid of a JSON object of :func:`_grid_as_json`."""
     x, y, z = description["shape"]
-    return Grid((x, y, z), np.array(description["affine"], dtype=float))
+    if not all(type(n) is int for n in (x, y, z)):
+        raise ValueError("the shape of a grid is not of integers")
+    check_shape((x, y, z), path, "momentum")
+    affine = np.array(description["affine"], dtype=float)
+    return Grid((x, y, z), check_world(affine, (x, y, z), path))
 
 
 def _parameters(image: SpatialImage, path: PathLike) -> dict[str, Any]:
@@ -170,7 +187,7 @@ def _parameters(image: SpatialImage, path: PathLike) -> dict[str, Any]:
     for extension in extensions:
         try:
             # Extensions are padded with zero bytes to a multiple of 16.
-            parameters = json.loads(extension.text.rstrip("\0"))
+            parameters = parse_json(extension.text.rstrip("\0"))
         except (ValueError, TypeError):
             continue
         if isinstance(parameters, dict) and parameters.get("format") == _FORMAT:

@@ -1,5 +1,8 @@
 """Resample images by SimpleITK, once, from the native grid to the output grid."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 from nibabel.spatialimages import SpatialImage
@@ -75,16 +78,59 @@ def resample(
         If the interpolation is unknown, or is for labels and the image does not hold integers.
     """
     data = np.asanyarray(image.dataobj)
-    sampler = _sampler(grid, transform, interpolation, default_value)
-    if interpolation not in LABEL_PRESERVING and data.dtype.kind in "iub":
-        data = data.astype(np.float32)
-    if interpolation in LABEL_INTERPOLATIONS and data.dtype.kind == "f":
-        raise InputError(f"{interpolation} interpolates labels only; give integers, or use Linear")
-    source = Grid.from_image(image)
+    options: dict[str, Any] = {"interpolation": interpolation, "default_value": default_value}
+    run = resampler(Grid.from_image(image), grid, transform, **options)
     if data.ndim == 3:
+        return run(data)
+    first = run(data[..., 0])
+    result = np.empty((*grid.shape, data.shape[3]), first.dtype, order="F")
+    result[..., 0] = first
+    for t in range(1, data.shape[3]):
+        result[..., t] = run(data[..., t])
+    return result
+
+
+def resampler(
+    source: Grid,
+    grid: Grid,
+    transform: sitk.Transform | None = None,
+    *,
+    interpolation: str = "Linear",
+    default_value: float = 0.0,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that resamples volumes from one grid onto another.
+
+    Parameters
+    ----------
+    source : Grid
+        Grid of the volumes.
+    grid, transform, interpolation, default_value
+        As for :func:`resample`.
+
+    Returns
+    -------
+    callable
+        From (X, Y, Z) on `source` to (x, y, z) on `grid`; for types see :func:`resample`.
+
+    Raises
+    ------
+    InputError
+        As :func:`resample`.
+    """
+    sampler = _sampler(grid, transform, interpolation, default_value)
+
+    def run(data: np.ndarray) -> np.ndarray:
+        if interpolation not in LABEL_PRESERVING and data.dtype.kind in "iub":
+            data = data.astype(np.float32)
+        if interpolation in LABEL_INTERPOLATIONS and data.dtype.kind == "f":
+            raise InputError(
+                f"{interpolation} interpolates labels only; give integers, or use Linear"
+            )
+        if data.dtype.kind in "iu" and data.dtype.itemsize == 8:
+            return _run_wide(sampler, data, source, default_value)
         return _run(sampler, data, source)
-    volumes = [_run(sampler, data[..., t], source) for t in range(data.shape[3])]
-    return np.stack(volumes, axis=-1)
+
+    return run
 
 
 def conform(image: SpatialImage, grid: Grid, affine: np.ndarray | None = None) -> np.ndarray:
@@ -149,6 +195,17 @@ def _run(sampler: sitk.ResampleImageFilter, data: np.ndarray, source: Grid) -> n
     """Resample one volume."""
     resampled = sampler.Execute(to_sitk(data, source))
     return sitk.GetArrayFromImage(resampled).transpose(2, 1, 0)
+
+
+def _run_wide(
+    sampler: sitk.ResampleImageFilter, data: np.ndarray, source: Grid, default_value: float
+) -> np.ndarray:
+    """Resample labels of 64 bits by their ranks: ITK's values are floats, which round them."""
+    values = np.unique(np.append(data.ravel(), data.dtype.type(default_value)))
+    ranks = np.searchsorted(values, data).astype(np.uint32)
+    rank = np.searchsorted(values, data.dtype.type(default_value))
+    sampler.SetDefaultPixelValue(int(rank))
+    return values[_run(sampler, ranks, source)]
 
 
 def pooled(data: np.ndarray, factor: int) -> np.ndarray:

@@ -9,24 +9,34 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from nibabel.affines import from_matvec
 from nibabel.nifti1 import Nifti1Pair
 
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import AFFINE_SUFFIXES
-from nipype_quicksilver.spatial.files import (
-    PathLike,
-    check_readable,
-    check_space,
-    silent_stderr,
-    staged,
-)
+from nipype_quicksilver.spatial import limits
+from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import LPS, Grid
 from nipype_quicksilver.spatial.headers import open_image, read_data
 from nipype_quicksilver.spatial.images import nifti, save_nifti
+from nipype_quicksilver.spatial.itk import affine_matrix, map_points, read_itk, write_itk
 
-_ITK_SUFFIXES = (*AFFINE_SUFFIXES, ".hdf5", ".xfm")
-_OVERHEAD = 1 << 16  # bytes; more than a file of transforms holds in addition to its parameters
+__all__ = [
+    "MOMENTUM",
+    "affine_matrix",
+    "affine_transform",
+    "compose",
+    "compose_ants",
+    "displacement_on_grid",
+    "displacement_transform",
+    "map_points",
+    "read_affine",
+    "read_displacement",
+    "read_transform",
+    "write_affine",
+    "write_composite",
+    "write_displacement",
+]
+
 MOMENTUM = "momentum"  # NIfTI intent name that distinguishes momenta from displacement fields
 
 
@@ -48,35 +58,16 @@ def read_affine(path: PathLike, *, allow_reflection: bool = True) -> np.ndarray:
     Raises
     ------
     InputError
-        If the file is missing, or is not a linear, invertible 3-D ITK transform.
+        If the file is missing, is not a linear, invertible 3-D ITK transform, or is beyond the
+        limits.
     """
-    transform = _read_itk(path)
+    transform = read_itk(path)
     if not transform.IsLinear():
         raise InputError(f"{path}: is not a linear transform; give an affine")
     matrix = affine_matrix(transform)
-    determinant = np.linalg.det(matrix[:3, :3])
-    if not np.isfinite(matrix).all() or abs(determinant) < 1e-6:
-        raise InputError(f"{path}: the transform cannot be inverted; give a valid affine")
-    if determinant < 0 and not allow_reflection:
+    if np.linalg.det(matrix[:3, :3]) < 0 and not allow_reflection:
         raise InputError(f"{path}: contains a reflection; give an affine without reflection")
     return matrix
-
-
-def affine_matrix(transform: sitk.Transform) -> np.ndarray:
-    """Return the matrix of a linear SimpleITK transform.
-
-    Parameters
-    ----------
-    transform : SimpleITK.Transform
-        Linear, in LPS.
-
-    Returns
-    -------
-    ndarray
-        4x4, RAS+ mm.
-    """
-    origin = map_points(transform, np.zeros((1, 3)))[0]
-    return from_matvec((map_points(transform, np.eye(3)) - origin).T, origin)
 
 
 def affine_transform(matrix: np.ndarray) -> sitk.AffineTransform:
@@ -126,7 +117,7 @@ def write_affine(path: PathLike, matrix: np.ndarray) -> Path:
     InputError, QuicksilverError
         If the suffix is not supported, or the file cannot be written.
     """
-    return _write_itk(path, affine_transform(matrix), AFFINE_SUFFIXES)
+    return write_itk(path, affine_transform(matrix), AFFINE_SUFFIXES)
 
 
 def read_transform(path: PathLike) -> sitk.Transform:
@@ -146,11 +137,12 @@ def read_transform(path: PathLike) -> sitk.Transform:
     Raises
     ------
     InputError
-        If the file is missing or does not contain such a transform.
+        If the file is missing, does not contain such a transform, or contains parameters that are
+        not finite, singular or beyond the limits.
     """
     if Path(path).name.endswith((".nii", ".nii.gz")):
         return displacement_transform(*read_displacement(path))
-    return _read_itk(path)
+    return read_itk(path)
 
 
 def displacement_transform(field: np.ndarray, grid: Grid) -> sitk.DisplacementFieldTransform:
@@ -243,28 +235,7 @@ def write_composite(path: PathLike, transform: sitk.Transform) -> Path:
     InputError, QuicksilverError
         If the suffix is not supported, or the file cannot be written.
     """
-    return _write_itk(path, compose([transform]), (".h5",))
-
-
-def map_points(transform: sitk.Transform, points: np.ndarray) -> np.ndarray:
-    """Map points one by one; for whole grids see :func:`displacement_on_grid`.
-
-    Parameters
-    ----------
-    transform : SimpleITK.Transform
-        In LPS.
-    points : ndarray
-        (N, 3), RAS+ mm.
-
-    Returns
-    -------
-    ndarray
-        (N, 3), RAS+ mm, float64.
-    """
-    lps = np.asarray(points, dtype=float).reshape(-1, 3) * LPS
-    mapped = [transform.TransformPoint(point) for point in lps.tolist()]
-    # Adding 0 turns -0 into 0.
-    return np.array(mapped, dtype=float).reshape(-1, 3) * LPS + 0.0
+    return write_itk(path, compose([transform]), (".h5",))
 
 
 def displacement_on_grid(transform: sitk.Transform, grid: Grid) -> np.ndarray:
@@ -351,49 +322,6 @@ def read_displacement(path: PathLike) -> tuple[np.ndarray, Grid]:
     field = read_data(image, path, what, np.float32)[:, :, :, 0, :]
     if not np.isfinite(field).all():
         raise InputError(f"{path}: the {what} holds NaN or infinite values; compute it again")
+    limits.check_coordinates(field, path, "displacements")
     x, y, z = shape[:3]
     return field * LPS.astype(np.float32), Grid((x, y, z), world.affine)
-
-
-def _read_itk(path: PathLike) -> sitk.Transform:
-    """Read a file of ITK transforms with SimpleITK."""
-    check_readable(path, "transform")
-    if Path(path).suffix.lower() not in _ITK_SUFFIXES:
-        raise InputError(f"{path}: not a transform file; give one of ITK (.mat, .txt, .tfm, .h5)")
-    try:
-        with silent_stderr():
-            transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        raise InputError(
-            f"{path}: not an ITK transform that can be read; convert it to ITK's format"
-        ) from error
-    if transform.GetDimension() != 3:
-        raise InputError(f"{path}: is not a 3-D transform; give one between 3-D images")
-    return transform
-
-
-def _write_itk(path: PathLike, transform: sitk.Transform, suffixes: tuple[str, ...]) -> Path:
-    """Write a transform under a temporary name, then rename it."""
-    path = Path(path)
-    if path.suffix not in suffixes:
-        raise InputError(f"{path}: a transform of this kind is written as {', '.join(suffixes)}")
-    size = 8 * _number_of_parameters(transform) + _OVERHEAD
-    with staged(path) as temporary:
-        check_space(path, size)
-        try:
-            with silent_stderr():
-                sitk.WriteTransform(transform, str(temporary))
-        except RuntimeError as error:
-            temporary.unlink(missing_ok=True)
-            check_space(path, size)  # the disk may have been filled in the meantime
-            raise QuicksilverError(f"{path}: ITK could not write it; check the disk") from error
-    return path
-
-
-def _number_of_parameters(transform: sitk.Transform) -> int:
-    """Return the number of parameters of a transform, or of all transforms of a composite."""
-    if transform.GetTransformEnum() != sitk.sitkComposite:
-        return int(transform.GetNumberOfParameters())
-    composite = sitk.CompositeTransform(transform)
-    parts = (composite.GetNthTransform(i) for i in range(composite.GetNumberOfTransforms()))
-    return sum(_number_of_parameters(part) for part in parts)

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import math
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.spatial.files import PathLike, staged, write_error, write_json
 from nipype_quicksilver.spatial.folders import check_output_dir
+from nipype_quicksilver.spatial.records import read_json
 from nipype_quicksilver.training.digests import FileDigest
 
 RUN, RECIPE, STATE = "run.json", "recipe.json", "state.pt"
@@ -136,12 +136,9 @@ class TrainingFolder:
 
     def _check(self) -> None:
         """Refuse to resume a training with a different record."""
-        try:
-            recorded = json.loads(self.path(RUN).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.path(RUN)}: is missing or damaged; choose another output folder"
-            ) from error
+        recorded = read_json(self.path(RUN), "record of a training", "choose another output folder")
+        if not isinstance(recorded, dict):
+            raise InputError(f"{self.path(RUN)}: is damaged; choose another output folder")
         current = json.loads(json.dumps(self.record.as_json()))
         for key, difference in _FIXED.items():
             if without_paths(recorded.get(key)) != without_paths(current[key]):
@@ -169,10 +166,12 @@ class TrainingFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-            raise InputError(
-                f"{path}: is damaged; delete it to start again, or choose another output folder"
-            ) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file may raise anything
+            raise damaged_state(path) from error
+        if not isinstance(state, dict):
+            raise damaged_state(path)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -198,6 +197,13 @@ class TrainingFolder:
         torch.save(state, buffer)
         with staged(self.path(STATE)) as part:
             part.write_bytes(buffer.getbuffer())
+
+
+def damaged_state(path: Path) -> InputError:
+    """Return the error for a state that cannot be resumed."""
+    return InputError(
+        f"{path}: is damaged; delete it to start again, or choose another output folder"
+    )
 
 
 class Table:
@@ -262,13 +268,27 @@ def _cell(value: Any) -> Any:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the complete rows of a file of :class:`Table`; empty if there is no file."""
+    """Return the complete rows of a file of :class:`Table`; empty if there is no file.
+
+    Rows that are damaged are left out.
+    """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     complete = text[: text.rfind("\n") + 1]
-    reader = csv.DictReader(complete.splitlines())
-    return [row for row in reader if None not in row.values() and row.get("iteration")]
+    try:
+        rows = list(csv.DictReader(complete.splitlines()))
+    except csv.Error as error:
+        raise InputError(f"{path}: is damaged; delete it") from error
+    return [row for row in rows if row.get("iteration") and _has_numbers(row)]
+
+
+def _has_numbers(row: dict[str, str]) -> bool:
+    """Return whether all cells of a row are numbers, or empty for NaN."""
+    try:
+        return all(cell == "" or math.isfinite(float(cell)) for cell in row.values())
+    except (TypeError, ValueError):
+        return False
 
 
 class Board:

@@ -17,11 +17,13 @@ from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_me
 from nipype_quicksilver.training.distributed import Processes
 from nipype_quicksilver.training.folder import (
     LOG,
+    STATE,
     TENSORBOARD,
     VALIDATION,
     Board,
     Table,
     TrainingFolder,
+    damaged_state,
 )
 from nipype_quicksilver.training.plan import Plan
 from nipype_quicksilver.training.trainer import Losses, Task
@@ -123,9 +125,7 @@ class Loop:
         self.seconds = 0.0
         state = folder.load(processes.device)
         if state is not None:
-            self.trainer.resume(state["training"])
-            self.best, self.identity = Best(**state["best"]), state["identity"]
-            self.last, self.seconds = state["last"], state["seconds"]
+            self._resume(state)
             _logger.info("resuming after iteration %d", self.trainer.iteration)
         # Without a state, the validation before the first iteration is repeated, too.
         done = -1 if state is None else self.trainer.iteration
@@ -137,6 +137,16 @@ class Loop:
         )
         self._board = Board(folder.path(TENSORBOARD), done, writes=writes)
         self._rows: list[dict[str, Any]] = []
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        """Continue from a state; raise an error if it is not one of this training."""
+        try:
+            self.trainer.resume(state["training"])
+            self.best, self.identity = Best(**state["best"]), state["identity"]
+            self.last, self.seconds = state["last"], float(state["seconds"])
+        # A damaged state has other keys, types or shapes than those that were written.
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise damaged_state(self._folder.path(STATE)) from error
 
     @property
     def finished(self) -> bool:

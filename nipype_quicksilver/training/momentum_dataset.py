@@ -9,7 +9,6 @@ the optimised and the predicted one.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -33,7 +32,9 @@ from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid, check_same_grid
 from nipype_quicksilver.spatial.images import image_name, read_image, write_image
 from nipype_quicksilver.spatial.momentum import Momentum, read_momentum, write_momentum
+from nipype_quicksilver.spatial.records import read_json
 from nipype_quicksilver.spatial.resampling import pooled
+from nipype_quicksilver.spatial.tables import read_rows
 from nipype_quicksilver.training.digests import FileDigest
 from nipype_quicksilver.training.model import LddmmModel
 from nipype_quicksilver.training.on_momenta import MomentumExample
@@ -332,8 +333,8 @@ def dataset_files(folder: PathLike) -> list[Path]:
 def _read_description(folder: Path) -> dict[str, Any]:
     message = f"{folder}: is not a data set of momenta ('quicksilver dataset' builds one)"
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(folder / DESCRIPTION, "data set of momenta", "build it again")
+    except InputError as error:
         raise InputError(message) from error
     keys = {"role", *_MODEL_KEYS, "before"}
     if not isinstance(content, dict) or content.get("format") != FORMAT or not keys <= set(content):
@@ -345,11 +346,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _read_index(folder: Path) -> list[dict[str, str]]:
     path = folder / INDEX
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read; build the data set again") from error
-    rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
-    if not rows or any(row.get(key) is None for row in rows for key in COLUMNS[:3]):
+    rows = read_rows(path, "table of pairs", "build the data set again")
+    if not rows or not all(row.get(key) for row in rows for key in COLUMNS[:3]):
         raise InputError(f"{path}: lists no pairs; build the data set again")
     return rows

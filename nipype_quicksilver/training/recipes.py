@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import types
 import typing
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from nipype_quicksilver.data import SHIPPED
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.networks.checkpoint import build_network
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import MULTIPLE
+from nipype_quicksilver.spatial.records import read_json
 from nipype_quicksilver.training.families import FAMILIES, EndToEnd
 from nipype_quicksilver.training.plan import FORMAT, VERSION, Plan
 from nipype_quicksilver.training.synthesis import Ranges
@@ -36,16 +39,9 @@ def read_plan(path: PathLike) -> Plan:
     InputError
         If it cannot be read, or has an entry that is unknown or cannot be used.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: no such file; give a recipe, or one of {', '.join(SHIPPED)}"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read; give a recipe (JSON)") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is not JSON (line {error.lineno}); correct it") from error
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file; give a recipe, or one of {', '.join(SHIPPED)}")
+    content = read_json(path, "recipe", "give a recipe (JSON)")
     try:
         return plan_from_json(content)
     except (ValueError, TypeError) as error:
@@ -81,7 +77,8 @@ def plan_from_json(content: Any) -> Plan:
         raise ValueError(f"architecture.name is '{name}', not one of {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     parameters = _entries(network.get("parameters", {}), "architecture.parameters")
-    build_network(name, dict(parameters))
+    with torch.device("meta"):  # a check only: a wrong recipe must not allocate gigabytes
+        build_network(name, dict(parameters))
     validation = _entries(
         recipe.get("validation", {}), "validation", ("ranges", "pairs", "every", "patience")
     )

@@ -1,6 +1,5 @@
 """The table of tissues: which labels are brain, and their intensities in synthesised images."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,10 @@ import numpy as np
 from nipype_quicksilver.data import data_file
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.tables import number, read_rows, whole
+
+# FreeSurfer numbers its structures up to about 15000; a table has an entry for each number.
+_LARGEST_LABEL = 10**6
 
 
 @dataclass(frozen=True)
@@ -53,29 +56,24 @@ def read_tissue_table(path: PathLike | None = None) -> TissueTable:
         If it cannot be read or lacks a column.
     """
     source = data_file("aseg_tissues.tsv") if path is None else Path(path)
+    rows = read_rows(source, "table of tissues", "save it as tab-separated text")
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-        rows = list(csv.DictReader(lines, delimiter="\t"))
-        if not rows or any(int(row["label"]) < 0 for row in rows):
-            raise ValueError("no rows, or negative labels")
-        rows.sort(key=lambda row: -int(row["scored"]))
+        if not rows or not all(0 <= whole(row["label"]) <= _LARGEST_LABEL for row in rows):
+            raise ValueError("no rows, or labels out of bounds")
+        rows.sort(key=lambda row: -whole(row["scored"]))
         names = list(dict.fromkeys(row["tissue"] for row in rows))
         first = {row["tissue"]: row for row in reversed(rows)}
         return TissueTable(
-            labels=tuple(int(row["label"]) for row in rows),
+            labels=tuple(whole(row["label"]) for row in rows),
             groups=tuple(names.index(row["tissue"]) for row in rows),
-            t1w=tuple(float(first[name]["t1w"]) for name in names),
-            t2w=tuple(float(first[name]["t2w"]) for name in names),
-            scored=sum(int(row["scored"]) > 0 for row in rows),
+            t1w=tuple(number(first[name]["t1w"]) for name in names),
+            t2w=tuple(number(first[name]["t2w"]) for name in names),
+            scored=sum(whole(row["scored"]) > 0 for row in rows),
         )
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check path and rights"
-        ) from error
-    except (KeyError, TypeError, ValueError) as error:  # also where the file is not text
+    except (KeyError, ValueError) as error:
         raise InputError(
             f"{path}: is not a table of tissues; it needs the columns label, tissue, t1w, t2w and "
-            "scored, and a row for each label; labels are not negative"
+            f"scored, and a row for each label; labels are from 0 to {_LARGEST_LABEL}"
         ) from error
 
 

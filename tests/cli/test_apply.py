@@ -13,6 +13,7 @@ from nipype_quicksilver.spatial.transforms import (
     affine_transform,
     compose,
     displacement_transform,
+    map_points,
     read_transform,
     write_affine,
     write_composite,
@@ -203,6 +204,21 @@ def test_points_in_lps_and_other_columns(shift_file, tmp_path):
     assert read_transform(shift_file).TransformPoint((1.0, 2.0, 3.0)) == (-3.0, -1.0, 1.0)
 
 
+def test_electrodes_of_bids_are_points(shift_file, tmp_path, refused):
+    points = tmp_path / "sub-01_electrodes.tsv"
+    points.write_text("name\tx\ty\tz\nA1\t1\t2\t3\nREF\tn/a\tn/a\tn/a\n")
+    output = tmp_path / "mapped_electrodes.tsv"
+    run("--input", points, "--transform", shift_file, "--output", output)
+    shifted = map_points(read_transform(shift_file), [[1, 2, 3]])[0]
+    row = "\t".join(f"{value:.6f}" for value in shifted)
+    assert output.read_text() == f"name\tx\ty\tz\nA1\t{row}\nREF\tn/a\tn/a\tn/a\n"
+    start = ("apply", "--transform", shift_file, "--input")
+    refused(*start, points, "--output", tmp_path / "x.csv", message="must end in .tsv")
+    sheet = tmp_path / "electrodes.xlsx"
+    message = "its suffix is not that of an image (.nii, .nii.gz, .mgz), points (.csv, .tsv)"
+    refused(*start, sheet, "--output", tmp_path / "x.csv", message=message)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -298,4 +314,4 @@ def test_points_take_no_options_of_images(shift_file, tmp_path, refused):
     binary.write_bytes(b"\xff\xfe\x00")
     arguments = ("apply", "--transform", shift_file, "--output", tmp_path / "o.csv", "--input")
     refused(*arguments, binary, message="binary.csv: is not a CSV file")
-    refused(*arguments, tmp_path / "none.csv", message="none.csv: cannot be read")
+    refused(*arguments, tmp_path / "none.csv", message="none.csv: no such file")

@@ -40,6 +40,24 @@ def test_vertices_are_mapped_by_the_transform(surface, tmp_path):
     np.testing.assert_allclose(points * flip, expected, atol=1e-4)
 
 
+def test_surfaces_of_freesurfer_are_mapped_from_where_they_lie(tmp_path, capsys):
+    center = np.array([3, -17.5, 12], np.float32)
+    geometry = dict(zip(("VolGeomC_R", "VolGeomC_A", "VolGeomC_S"), map(str, center), strict=True))
+    array = nib.gifti.GiftiDataArray(
+        POINTS - center, intent="NIFTI_INTENT_POINTSET", meta=nib.gifti.GiftiMetaData(geometry)
+    )
+    nib.save(nib.gifti.GiftiImage(darrays=[array]), tmp_path / "lh.surf.gii")
+    transform = write_affine(tmp_path / "a.mat", MATRIX)
+    output = tmp_path / "mapped.surf.gii"
+    options = ["--input", tmp_path / "lh.surf.gii", "--transform", transform, "--output", output]
+    assert main(["apply", *map(str, options)]) == 0
+    assert "with the origin at (3, -17.5, 12) of scanner RAS" in capsys.readouterr().err
+    mapped = nib.load(output).darrays[0]
+    expected = POINTS @ MATRIX[:3, :3].T + MATRIX[:3, 3]
+    np.testing.assert_allclose(mapped.data, expected, atol=1e-4)
+    assert not mapped.meta and mapped.coordsys.dataspace == 1
+
+
 def test_other_files_are_refused(surface, tmp_path, refused):
     transform = write_affine(tmp_path / "a.mat", MATRIX)
     text, flat = tmp_path / "text.gii", tmp_path / "flat.gii"
@@ -56,7 +74,7 @@ def test_other_files_are_refused(surface, tmp_path, refused):
 
 
 @pytest.mark.parametrize("label", [300, 70000])
-def test_label_table_is_copied(label, tmp_path):
+def test_label_table_is_copied(label, tmp_path, capsys):
     data = np.zeros((6, 6, 6), np.int32)
     data[2:4, 2:4, 2:4] = label
     nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "sub-01_dseg.nii.gz")
@@ -73,4 +91,12 @@ def test_label_table_is_copied(label, tmp_path):
     warped = nib.load(tmp_path / "w_dseg.nii.gz")
     assert warped.get_data_dtype() == np.int32
     np.testing.assert_array_equal(np.asanyarray(warped.dataobj), data)
-    assert (tmp_path / "w_dseg.tsv").read_text() == f"index\tname\n{label}\tthing\n"
+    table = tmp_path / "w_dseg.tsv"
+    assert table.read_text() == f"index\tname\n{label}\tthing\n"
+    # A table that is there already is not replaced.
+    assert main(["apply", *map(str, images), "--interpolation", "GenericLabel"]) == 0
+    assert "differs from" not in capsys.readouterr().err
+    table.write_text("index\tname\n1\tother\n")
+    assert main(["apply", *map(str, images), "--interpolation", "GenericLabel"]) == 0
+    assert f"{table}: differs from" in capsys.readouterr().err
+    assert table.read_text() == "index\tname\n1\tother\n"

@@ -7,6 +7,7 @@ import pytest
 
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.reports import write_registration_report
+from tests.helpers.summaries import summary_content
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_folders_of_something_else(tmp_path, refused):
     refused("report", tmp_path, message=f"{tmp_path / 'summary.json'}: is a folder")
     (tmp_path / "summary.json").rmdir()
     for text, message in (
-        ("no JSON {", "is not JSON; run 'quicksilver register' again"),
+        ("no JSON {", "is not JSON (line 1); run 'quicksilver register' again"),
         ("[]", "is not a JSON object; give the output folder"),
         ("{}", "required field missing in parameters; give the output folder"),
     ):
@@ -135,3 +136,30 @@ def test_options_of_a_single_page(option, registered, tmp_path, refused):
     refused("report", registered, registered, option, tmp_path / "a.html", message=message)
     group = ("--group", tmp_path / "group.html")
     refused("report", registered, *group, option, tmp_path / "a.html", message=message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("versions", {"torch": "2"}),
+        ("sha256", {"networks": 3}),
+        ("velocity_grid", {"shape": [1], "spacing": [], "affine": [[1.0]]}),
+        ("warnings", [3]),
+        ("started", "\ud800"),
+        ("options", {"seed": 10**100}),
+        ("seconds", {"total": float("nan")}),
+        ("labels", {"before": "dice", "after": "dice"}),
+    ],
+)
+def test_odd_summaries_are_refused_in_one_line(name, value, tmp_path, capsys):
+    file = tmp_path / "summary.json"
+    file.write_text(json.dumps({**summary_content(), name: value}))
+    assert main(["report", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert str(file) in error and error.count("\n") == 1
+
+
+def test_a_summary_that_is_nested_too_deeply(tmp_path, capsys):
+    (tmp_path / "summary.json").write_text("[" * 100_000)
+    assert main(["report", str(tmp_path)]) == 2
+    assert "nested too deeply" in capsys.readouterr().err

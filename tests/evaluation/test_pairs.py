@@ -21,6 +21,14 @@ def table(tmp_path):
     return table
 
 
+def test_names_that_are_too_long_for_a_file(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    cells = ["x" * 300] * 4
+    path.write_text("fixed\tmoving\tfixed_labels\tmoving_labels\n" + "\t".join(cells) + "\n")
+    with pytest.raises(InputError, match=r"row 2: fixed: .*: no such file; correct it"):
+        read_pairs(path)
+
+
 def row(fixed, moving, *more):
     images = (f"{fixed}.nii.gz", f"{moving}.nii.gz")
     labels = (f"{fixed}_labels.nii.gz", f"{moving}_labels.nii.gz")

@@ -8,6 +8,7 @@ import pytest
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import CohortOptions, plan
+from nipype_quicksilver.cohort.plugins import read_arguments
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution import resources
 from nipype_quicksilver.workflows import init_cohort_wf
@@ -101,7 +102,7 @@ def test_arguments_of_plugins(monkeypatch):
 @pytest.mark.parametrize(
     ("plugin", "text", "message"),
     [
-        ("SLURM", "{", "cannot be read as JSON"),
+        ("SLURM", "{", "is not JSON"),
         ("SLURM", "[1]", "is not a JSON object"),
         ("SLURM", {"sbatch": "x"}, "plugin SLURM has no 'sbatch'; give sbatch_args"),
         ("SLURM", {"qsub_args": "x"}, "plugin SLURM has no 'qsub_args'"),
@@ -109,17 +110,24 @@ def test_arguments_of_plugins(monkeypatch):
         ("Linear", {"n_procs": 1}, "plugin Linear has no 'n_procs'"),
         ("SGE", {"request": "-pe {cpus}"}, r"request has \{cpus\}; give n_procs"),
         ("SGE", {"request": "-pe {"}, "is not a valid template"),
-        ("SGE", {"request": "-pe {}"}, "is not a valid template"),
+        ("SGE", {"request": "-pe {}"}, r"request has \{\}; give n_procs"),
         ("SGE", {"request": "-pe {n_procs:Q}"}, "is not a valid template"),
-        ("SGE", {"gpu_request": "{mem_mb.real.x}"}, "is not a valid template"),
+        ("SGE", {"gpu_request": "{mem_mb.real.x}"}, r"has \{mem_mb.real.x\}"),
+        ("SGE", {"request": "{n_procs:>99999999}"}, "is longer than 3 characters"),
         ("SGE", {"request": 4}, "request is 4; give a text"),
+        ("SLURM", {"cpu_args": ["-p", "cpu"]}, r"cpu_args is \['-p', 'cpu'\]; give a text"),
+        ("SLURM", {"gpu_args": None}, "gpu_args is None; give a text"),
+        ("SLURM", {"sbatch_args": 1}, "sbatch_args is 1; give a text"),
+        ("SLURM", "[" * 100_000, "nested too deeply"),
+        ("SLURM", '{"max_jobs": ' + "9" * 5000 + "}", "is too large"),
+        ("SLURM", {"max_jobs": True}, "max_jobs is True; give a whole number"),
     ],
 )
 def test_files_of_arguments_that_cannot_be_used(plugin, text, message, tmp_path):
     path = tmp_path / "arguments.json"
     path.write_text(text if isinstance(text, str) else json.dumps(text))
     with pytest.raises(InputError, match=message):
-        resources.read_arguments(path, plugin)
+        read_arguments(path, plugin)
 
 
 def test_limits_under_which_nothing_could_run(nodes):

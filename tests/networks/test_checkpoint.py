@@ -202,10 +202,10 @@ def test_unreadable(saved):
     [
         ({"architecture__name": "transformer"}, "architecture 'transformer' is not known (known:"),
         ({"architecture__parameters": {"wings": 2}}, "architecture 'patch': its parameters"),
-        ({"architecture__parameters": {"features": 0}}, "at least one feature"),
+        ({"architecture__parameters": {"features": 0}}, "needs 1 to 1024 features"),
         ({"architecture__parameters": {"features": "two"}}, "its parameters are not valid"),
         ({"architecture__parameters": {"features": 3}}, "is (2, 1, 3, 3, 3), not (3, 1, 3, 3, 3)"),
-        ({"architecture__parameters": {"features": 100_000}}, "not (100000, 1, 3, 3, 3)"),
+        ({"architecture__parameters": {"features": 100_000}}, "needs 1 to 1024 features"),
         ({"architecture__parameters": []}, "architecture.parameters is not a JSON object"),
         ({"architecture": None}, "architecture is missing"),
         ({"format": "nifti"}, "it is not the card of a checkpoint"),
@@ -213,13 +213,16 @@ def test_unreadable(saved):
         ({"role": ""}, "its role is empty"),
         ({"role": 5}, "role is not a string"),
         ({"grid__spacing": 0}, "grid.spacing is 0.0"),
-        ({"grid__spacing": float("nan")}, "grid.spacing is nan"),
+        ({"grid__spacing": float("nan")}, "the number NaN is not finite"),
         ({"grid__velocity_factor": 0}, "grid.velocity_factor is 0"),
         ({"grid__velocity_factor": 1.5}, "grid.velocity_factor is not an integer"),
         ({"lddmm__kernel__gamma": 0}, "gamma > 0"),
         ({"lddmm__kernel__alpha": -1}, "alpha >= 0"),
         ({"lddmm__kernel__power": None}, "lddmm.kernel.power is missing"),
         ({"lddmm__steps": True}, "lddmm.steps is not an integer"),
+        ({"lddmm__steps": 10**9}, "a geodesic has 1 to 1000 time steps, not 1000000000"),
+        ({"lddmm__kernel__alpha": 1e30}, "a length scale of at most 1000 mm"),
+        ({"grid__spacing": 1e9}, "its spacing of 1e+09 mm is beyond all limits"),
         ({"intensity__percentile": 101}, "its percentile must be"),
         ({"intensity__equalize": 1}, "intensity.equalize is not true or false"),
         ({"intensity__like_contrast": 1}, "intensity.like_contrast is not true or false"),
@@ -239,7 +242,38 @@ def test_damaged_cards(saved, text):
 
 def test_a_card_that_is_not_text(saved):
     saved.with_suffix(".json").write_bytes(b"\xff\xfe\xff")
-    rejected(saved, "the card cannot be read")
+    rejected(saved, "it is not text in UTF-8")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"image": 0},
+        {"velocity": 0},
+        {"scales": []},
+        {"scales": [0]},
+        {"widths": []},
+        {"widths": {"a": 1}},
+        {"widths": [4] * 100},
+        {"widths": [10**9, 8]},
+        {"passes": 10**9},
+        {"passes": 1.5},
+        {"tile": 0},
+        {"turns": None},
+        {"dropout": -1},
+    ],
+)
+def test_odd_parameters_of_a_network(parameters):
+    with pytest.raises(InputError, match=r"architecture 'force-unet': its parameters are not") as e:
+        checkpoint.build_network("force-unet", parameters)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("offset", ["1e999", "Infinity", "9" * 5000, "[[1]]"])
+def test_offsets_that_are_not_numbers(saved, offset):
+    header = f'{{"weight": {{"dtype": "F32", "shape": [1], "data_offsets": [0, {offset}]}}}}'
+    saved.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(4))
+    rejected(saved, "its header is damaged; get it again")
 
 
 def rewrite(saved, state):

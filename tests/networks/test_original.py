@@ -258,7 +258,7 @@ def rejected(path, message):
         ({"state_dict": [1, 2]}, "state_dict is missing"),
         ({"network_feature": None}, "network_feature is missing or not an integer"),
         ({"network_feature": 3}, "encoder_m_1.conv_input.weight is (2, 1, 3, 3, 3), not (3, 1,"),
-        ({"network_feature": -1}, "at least one feature"),
+        ({"network_feature": -1}, "needs 1 to 1024 features"),
         ({"patch_size": "15"}, "patch_size is missing or not an integer"),
         ({"patch_size": 16}, "3 more than a multiple of 4"),
         ({"deformation_params": None}, "deformation_params is missing"),
@@ -272,7 +272,10 @@ def rejected(path, message):
             {"deformation_params": {"diffOpParams": [1, 1, 1], "time_steps": "ten"}},
             "not an integer",
         ),
-        ({"deformation_params": {"diffOpParams": [1, 1, 1], "time_steps": 0}}, "must be positive"),
+        (
+            {"deformation_params": {"diffOpParams": [1, 1, 1], "time_steps": 0}},
+            "a geodesic has 1 to 1000 time steps, not 0",
+        ),
     ],
 )
 def test_other_layouts(tmp_path, changes, message):

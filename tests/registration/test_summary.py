@@ -57,6 +57,14 @@ def test_keys_of_later_versions_are_ignored():
     assert as_json(read(content)) == summary_content()
 
 
+NONE = {"dice": None, "jaccard": None, "target_overlap": None}
+LABELS = {
+    "labels": {"left": {**NONE, "target_mm3": 1.0, "source_mm3": 1.0}},
+    "mean": NONE,
+    "total": NONE,
+}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
@@ -69,6 +77,13 @@ def test_keys_of_later_versions_are_ignored():
         (("warnings",), 3, "in warnings"),
         (("masks",), {"fixed_mask": {}}, "required field missing in masks"),
         (("parameters", "method"), 3, "in parameters.method"),
+        (("parameters", "steps"), 10**9, "in parameters"),
+        (("parameters", "kernel"), {"alpha": 1.0}, "in parameters"),
+        (("working_grid", "spacing"), [], "in working_grid"),
+        (("working_grid", "affine"), [[1.0]], "in working_grid"),
+        (("versions",), {"torch": "2"}, "invalid value"),
+        (("sha256",), {"networks": 3}, "invalid value"),
+        (("labels",), {"before": LABELS, "after": LABELS}, "invalid value"),
     ],
 )
 def test_a_damaged_summary_is_one_line(path, value, problem):

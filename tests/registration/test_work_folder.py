@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.lddmm.settings import Settings, Stage
 from nipype_quicksilver.options import completed
 from nipype_quicksilver.preprocessing import affine, brain
+from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.registration import alignment
 from nipype_quicksilver.registration.pair import ScanFiles, read_pair
@@ -144,3 +146,98 @@ def test_another_card_of_the_same_weights_gives_another_momentum(pair, tiny_netw
     card["architecture"]["parameters"]["passes"] = 2
     (tmp_path / "own.json").write_text(json.dumps(card))
     assert not is_reused()
+
+
+def kept_mask(folder, value, parts=("parts",)):
+    """Keep a mask of one value, or get it from the folder; return it, and whether it was reused."""
+    like = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.eye(4))
+    mask = np.full((4, 5, 6), value, np.uint8)
+    mask[0] = 0
+    data, summary = WorkFolder(folder).reuse_or_compute(
+        "mask", list(parts), lambda: (mask, BrainSummary("somehow")), BrainSummary, like
+    )
+    return data, summary.reused
+
+
+def other_grid(files):
+    write_image(files[".nii.gz"], np.ones((4, 5, 6), np.uint8), np.diag([2.0, 2, 2, 1]))
+
+
+def other_shape(files):
+    write_image(files[".nii.gz"], np.ones((9, 9, 9), np.uint8), np.eye(4))
+
+
+def other_voxels(files):
+    write_image(files[".nii.gz"], np.ones((4, 5, 6), np.uint8), np.eye(4))
+
+
+def cut(files):
+    files[".nii.gz"].write_bytes(files[".nii.gz"].read_bytes()[:-9])
+
+
+def other_warnings(files):
+    content = json.loads(files[".json"].read_text())
+    files[".json"].write_text(json.dumps({**content, "warnings": 3}))
+
+
+def deep(files):
+    files[".json"].write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "damage", [other_grid, other_shape, other_voxels, cut, other_warnings, deep]
+)
+def test_kept_files_that_were_changed_are_computed_again(damage, tmp_path):
+    assert not kept_mask(tmp_path, 1)[1]
+    assert kept_mask(tmp_path, 1)[1]
+    damage({"".join(path.suffixes): path for path in tmp_path.iterdir()})
+    data, reused = kept_mask(tmp_path, 1)
+    assert not reused and data.shape == (4, 5, 6) and not data[0].any()
+    assert kept_mask(tmp_path, 1)[1]
+
+
+def test_files_of_another_result_under_the_name_are_not_used(tmp_path):
+    first, second = tmp_path / "1", tmp_path / "2"
+    for folder, parts in ((first, "first"), (second, "second")):
+        folder.mkdir()
+        kept_mask(folder, 1, (parts,))
+    for suffix in (".json", ".nii.gz"):
+        (theirs,), (ours,) = second.glob(f"*{suffix}"), first.glob(f"*{suffix}")
+        shutil.copy(theirs, ours)
+    assert not kept_mask(first, 1, ("first",))[1]
+
+
+@pytest.mark.parametrize("matrix", [np.full((4, 4), np.nan), np.zeros((4, 4)), np.eye(4)[:3]])
+def test_a_kept_matrix_that_is_no_affine_is_computed_again(matrix, tmp_path):
+    def keep(value):
+        return WorkFolder(tmp_path).reuse_or_compute(
+            "affine", ["parts"], lambda: (value, AffineSummary(how="somehow")), AffineSummary
+        )
+
+    if np.isfinite(matrix).all():
+        keep(matrix)
+    else:
+        keep(np.eye(4))
+        (record,) = tmp_path.glob("*.json")
+        record.write_text(record.read_text().replace("1.0", "NaN"))
+    data, summary = keep(np.eye(4))
+    assert not summary.reused
+    np.testing.assert_array_equal(data, np.eye(4))
+
+
+def test_a_momentum_of_another_pair_under_the_name_is_computed_again(pair, tmp_path):
+    def run(folder, iterations):
+        settings = Settings(stages=(Stage(4, 4, iterations),))
+        options = {"method": "optimize", "settings": settings, "device": "cpu"}
+        folder.mkdir(exist_ok=True)
+        return nipype_quicksilver.register(pair.fixed, pair.moving, work_dir=folder, **options)
+
+    first = run(tmp_path / "1", 1)
+    run(tmp_path / "2", 2)
+    for suffix in (".json", ".nii.gz"):
+        (theirs,) = (tmp_path / "2").glob(f"momentum*{suffix}")
+        (ours,) = (tmp_path / "1").glob(f"momentum*{suffix}")
+        shutil.copy(theirs, ours)
+    again = run(tmp_path / "1", 1)
+    assert not again.summary.momentum.reused
+    np.testing.assert_array_equal(again.displacement, first.displacement)

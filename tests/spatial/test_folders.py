@@ -105,7 +105,7 @@ def test_messages_name_the_final_file(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("nipype_quicksilver.spatial.images.GzipFile", full)
+    monkeypatch.setattr("nipype_quicksilver.spatial.series.GzipFile", full)
     target = tmp_path / "new" / "out"
     with (
         pytest.raises(InputError, match=f"^{target}/a.nii.gz: no space left"),

@@ -55,9 +55,32 @@ def test_a_tie_is_decided_in_each_voxel_separately():
     assert at(fusion.fuse_labels([label_map(first), label_map(1)])) == 2
 
 
+@pytest.mark.parametrize("large", [np.int64(-(2**53) - 1), np.uint64(2**63 + 3)])
+def test_maps_of_64_bits_with_and_without_sign(large):
+    small = label_map(7, np.uint64 if large < 0 else np.int64)
+    fused = fusion.fuse_labels([label_map(large, large.dtype), small, small])
+    data = np.asanyarray(fused.dataobj)
+    assert data.dtype == large.dtype and at(fused) == 7
+    other = fusion.fuse_labels([label_map(large, large.dtype), small])
+    assert at(other) == large
+
+
+def test_labels_that_no_type_holds_are_refused():
+    labels = [label_map(-1, np.int64), label_map(2**63 + 3, np.uint64)]
+    with pytest.raises(InputError, match=r"below 0 and above 2\^63; use smaller"):
+        fusion.fuse_labels(labels)
+
+
 @pytest.mark.parametrize("method", FUSIONS)
 @pytest.mark.parametrize(
-    ("dtype", "label"), [(np.uint16, 300), (np.int32, 70000), (np.int64, 2**40), (np.int16, -5)]
+    ("dtype", "label"),
+    [
+        (np.uint16, 300),
+        (np.int32, 70000),
+        (np.int64, 2**53 + 1),
+        (np.uint64, 2**63 + 3),
+        (np.int16, -5),
+    ],
 )
 def test_types_and_large_labels_are_kept(method, dtype, label):
     labels = [label_map(label, dtype)] * 3

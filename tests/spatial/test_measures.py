@@ -33,6 +33,22 @@ def test_overlap_counted_by_hand():
     assert result.total.target_overlap == pytest.approx(4 / 7)
 
 
+def test_overlap_of_labels_of_64_bits():
+    first, second = 2**53 + 1, 2**63 + 3
+    target = nib.Nifti1Image(
+        np.uint64([first, first, second]).reshape(3, 1, 1), np.eye(4), dtype="u8"
+    )
+    source = nib.Nifti1Image(
+        np.int64([first, first - 1, 0]).reshape(3, 1, 1), np.eye(4), dtype="i8"
+    )
+    result = measures.label_overlap(target, source)
+    assert {key: row.dice for key, row in result.labels.items()} == {
+        str(first - 1): 0,
+        str(first): pytest.approx(2 / 3),
+        str(second): 0,
+    }
+
+
 def test_overlap_of_chosen_labels():
     target, source = labels([1, 1, 2, 0]), labels([1, 2, 2, 0])
     with pytest.warns(UserWarning, match=r"\[9\]"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.records import as_json, from_json
+from nipype_quicksilver.spatial.records import as_json, from_json, parse_json, read_json
 
 
 @dataclass(frozen=True)
@@ -105,3 +105,35 @@ def test_missing_fields_are_named():
 def test_what_is_not_an_object_is_refused(data):
     with pytest.raises(InputError, match=r"^s\.json: is not a JSON object; register again$"):
         from_json(Whole, data, "s.json", "register again")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 60 + "1" + "}" * 60, "nested more than 50 levels"),
+        ("9" * 5000, "is too large"),
+        ("[9223372036854775808]", "is too large"),
+        ("[NaN]", "NaN is not finite"),
+        ("[-Infinity]", "-Infinity is not finite"),
+        ("[1e999]", "1e999 is not finite"),
+        ('["\\ud800"]', "surrogates not allowed"),
+        (b'"\xff"', "not text in UTF-8"),
+    ],
+)
+def test_json_that_no_reader_could_use(text, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        parse_json(text)
+    path = tmp_path / "a.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=r"a\.json: is not JSON.*; write it again"):
+        read_json(path, "record", "write it again")
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("\ufeff" + json.dumps(JSON), encoding="utf-8")
+    assert read_json(path, "record", "write it again") == JSON
+    with pytest.raises(InputError, match="no such file"):
+        read_json(tmp_path / "none.json", "record", "write it again")

@@ -101,8 +101,14 @@ def test_damaged_files(started):
     with pytest.raises(InputError, match=r"state\.pt: is damaged; delete it"):
         load(TrainingFolder(started, RECORD))
     (started / RUN).write_text("{")
-    with pytest.raises(InputError, match=r"run\.json: is missing or damaged"):
+    with pytest.raises(InputError, match=r"run\.json: is not JSON"):
         TrainingFolder(started, RECORD)
+
+
+def test_damaged_rows_of_a_table_are_left_out(started):
+    path = started / LOG
+    path.write_bytes(b"iteration,loss\n1,0.5\n\xff,1\n2,x\n3\n4,,5\n5,\n")
+    assert read_table(path) == [{"iteration": "1", "loss": "0.5"}, {"iteration": "5", "loss": ""}]
 
 
 def test_weights_that_are_not_finite_are_not_saved(started):

@@ -8,6 +8,7 @@ from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.training.distributed import Processes
 from nipype_quicksilver.training.folder import (
     LOG,
+    STATE,
     VALIDATION,
     TrainingFolder,
     TrainingRecord,
@@ -124,6 +125,35 @@ def interrupt_after(iteration):
             raise KeyboardInterrupt
 
     return interrupt
+
+
+def damaged(state, kind):
+    training = state["training"]
+    if kind == "no optimiser":
+        del training["optimizer"]
+    elif kind == "another parameter":
+        training["optimizer"]["param_groups"][0]["params"] = [7, 8]
+    elif kind == "another shape":
+        training["network"]["weight"] = torch.zeros(3, 4)
+    elif kind == "no best":
+        state["best"] = {"wings": 2}
+    elif kind == "seconds":
+        state["seconds"] = [1]
+    return [] if kind == "a list" else state
+
+
+KINDS = ("no optimiser", "another parameter", "another shape", "no best", "seconds", "a list")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_cannot_be_resumed(kind, tmp_path):
+    plan = make_plan()
+    loop = make_loop(tmp_path / "run", plan, save_every=1)
+    loop.run()
+    path = tmp_path / "run" / STATE
+    torch.save(damaged(torch.load(path, weights_only=True), kind), path)
+    with pytest.raises(InputError, match=r"state\.pt: is damaged; delete it to start again"):
+        make_loop(tmp_path / "run", plan)
 
 
 def test_divergence(tmp_path):

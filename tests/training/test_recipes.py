@@ -45,7 +45,6 @@ def test_defaults():
         ({"training": {"iterations": 3.5}}, "training.iterations cannot be 3.5"),
         ({"training": {"iterations": True}}, "training.iterations cannot be true"),
         ({"training": {"iterations": 0}}, "training.iterations is not positive"),
-        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate is not finite"),
         ({"training": {"ranges": {"bias": "much"}}}, 'training.ranges.bias cannot be "much"'),
         ({"training": {"kernel": {"gamma": 0}}}, "gamma > 0"),
         ({"training": {"averaging": 1.0}}, "training.averaging"),
@@ -86,8 +85,19 @@ def test_files_that_are_not_recipes(tmp_path):
         with pytest.raises(InputError, match=r"recipe\.json: ") as error:
             read_plan(path)
         assert message in str(error.value)
+    unusable = {
+        '{"grid": [NaN]}': "the number NaN is not finite",
+        "[" * 100_000: "nested too deeply",
+        "[" * 60 + "]" * 60: "nested more than 50 levels",
+        "9" * 5000: "the integer 99999999999999999999 is too large",
+        '"\\ud800"': "surrogates not allowed",
+    }
+    for content, message in unusable.items():
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            read_plan(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not text in UTF-8"):
         read_plan(path)
     with pytest.raises(InputError, match="no such file; give a recipe, or one of prediction"):
         read_plan(tmp_path / "missing.json")

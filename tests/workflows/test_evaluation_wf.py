@@ -1,9 +1,11 @@
+import ast
 import json
 import shlex
 import shutil
 import stat
 import sys
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -175,6 +177,36 @@ def test_a_command_gets_its_affine_and_is_timed(pair, tmp_path, monkeypatch):
     assert outputs.reverse_forward_transforms == [str(work / "warp.nii.gz"), str(pair.affine)]
     summary = json.loads((work / "summary.json").read_text())
     assert summary["seconds"]["total"] > 0 and summary["cpu_seconds"]["register"] > 0
+
+
+def test_a_peer_reads_the_world_that_counts_here(pair, tmp_path, monkeypatch):
+    """A script in the place of greedy reads the images by ITK, which takes the qform."""
+    script = tmp_path / "greedy"
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nimport SimpleITK as sitk\n"
+        "names = sys.argv[sys.argv.index('-i') + 1 :][:2]\n"
+        "origins = [sitk.ReadImage(name).GetOrigin() for name in names]\n"
+        "open('warp.nii.gz', 'w').write(repr(origins))\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    work = tmp_path / "work"
+    work.mkdir()
+    image = nib.load(pair.moving)
+    expected = image.affine[:3, 3] * [-1, -1, 1]
+    wrong = image.affine.copy()
+    wrong[0, 3] += 12
+    image.set_sform(image.affine, 2)
+    image.set_qform(wrong, 1)
+    nib.save(image, tmp_path / "aligned.nii.gz")
+    node = GreedyRegistration(fixed_image=pair.fixed, moving_image=tmp_path / "aligned.nii.gz")
+    node.inputs.initial_moving_transform = pair.affine
+    with pytest.warns(UserWarning, match="aligned.nii.gz: sform and qform differ"):
+        node.run(cwd=work)
+    fixed, moving = ast.literal_eval((work / "warp.nii.gz").read_text())
+    np.testing.assert_allclose(moving, expected, atol=1e-3)
+    np.testing.assert_allclose(fixed, nib.load(pair.fixed).affine[:3, 3] * [-1, -1, 1], atol=1e-3)
+    assert (work / "fixed.nii.gz").is_symlink() and not (work / "moving.nii.gz").is_symlink()
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -7,12 +7,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from nibabel.affines import from_matvec
 from nipype import Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
 
 from nipype_quicksilver import workflows
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.interfaces import ConvertAffine
+from nipype_quicksilver.interfaces import ConvertAffine, UnifyForms
 from nipype_quicksilver.spatial import transforms
 from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_EXTRACTION
 from nipype_quicksilver.tools import AFFINE_TOOLS, ANTS_BRAIN_EXTRACTION, BRAIN_EXTRACTION_TOOLS
@@ -90,6 +92,35 @@ def test_brain_extraction_by_any_tool(tool, programs, images):
         for _, target in data["connect"]
     }
     assert sources == {"out_file", "out_mask"}
+
+
+def test_ants_extracts_brains_in_the_world_that_counts_here(programs, images, tmp_path):
+    workflow = workflows.init_brain_extraction_wf(
+        omp_nthreads=1,
+        brain_extraction="ants",
+        brain_template=images[0],
+        brain_probability_mask=images[2],
+    )
+    unify, extract = (workflow.get_node(name) for name in ("unify_forms", "extract"))
+    edges = {(start.name, end.name): data["connect"] for start, end, data in _edges(workflow)}
+    assert edges["inputnode", "unify_forms"] == [("in_file", "in_file")]
+    assert edges["unify_forms", "extract"] == [("out_file", "anatomical_image")]
+    assert "inputnode" not in {start for start, end in edges if end == extract.name}
+    head = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    head.set_sform(np.diag([1, 1, 1, 1]), 2)
+    head.set_qform(from_matvec(np.eye(3), [12, 0, 0]), 1)
+    nib.save(head, tmp_path / "head.nii")
+    unify.base_dir, unify.inputs.in_file = tmp_path, tmp_path / "head.nii"
+    with pytest.warns(UserWarning, match="place the image 12 mm from where it is by the sform"):
+        copy = unify.run().outputs.out_file
+    assert sitk.ReadImage(copy).GetOrigin() == (0, 0, 0)
+    # A file that has one world is not copied.
+    again = UnifyForms(in_file=copy).run(cwd=tmp_path).outputs.out_file
+    assert Path(again).samefile(copy)
+
+
+def _edges(workflow):
+    return workflow._graph.edges(data=True)
 
 
 @pytest.mark.parametrize("tool", AFFINE_ESTIMATION.choices)
