@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nipype_quicksilver.cohort.jobs import Job
 from nipype_quicksilver.cohort.progress import part_of
-from nipype_quicksilver.execution.crashes import LOST, describe
+from nipype_quicksilver.execution.crashes import describe, is_lost
 
 _NODE = re.compile(r"^Node: (\S+)$", re.MULTILINE)
 
@@ -57,8 +57,7 @@ def read_failures(folder: Path, since: float) -> dict[str, Failure]:
         text = path.read_text(encoding="utf-8", errors="replace")
         node = _NODE.search(text)
         if node is not None:
-            reason = describe(text)
-            failures[part_of(node[1])] = Failure(node[1], reason, path, reason == LOST)
+            failures[part_of(node[1])] = Failure(node[1], describe(text), path, is_lost(text))
     return failures
 
 
