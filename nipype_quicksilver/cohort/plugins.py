@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +15,7 @@ from nipype.pipeline import plugins
 from nipype.pipeline.plugins.multiproc import process_initializer
 
 from nipype_quicksilver.cohort.progress import part_of
+from nipype_quicksilver.cohort.slurm import end_of
 from nipype_quicksilver.execution.crashes import STATE, is_lost
 from nipype_quicksilver.execution.resources import BATCH_SYSTEMS
 
@@ -147,16 +146,8 @@ class _Slurm(_Batch):
         """Return the result of a job; where there is none, with the state in which it ended."""
         result = super()._get_result(taskid)
         if result is not None and is_lost("".join(result["traceback"] or "")):
-            result["traceback"].append(f"\n{STATE}{_state_of(taskid)}\n")
+            result["traceback"].append(f"\n{STATE}{end_of(taskid)}\n")
         return result
-
-
-def _state_of(taskid: int) -> str:
-    """Return the state of a SLURM job, such as ``TIMEOUT``; SLURM forgets it after minutes."""
-    command = ("scontrol", "show", "job", str(taskid))
-    listed = subprocess.run(command, capture_output=True, text=True).stdout
-    state = re.search(r"JobState=(\S+)", listed)
-    return state[1] if state else "unknown"
 
 
 def make_plugin(name: str, arguments: dict[str, Any]) -> Any:

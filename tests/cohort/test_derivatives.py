@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nipype_quicksilver.cohort import derivatives
-from nipype_quicksilver.cohort.derivatives import Place, is_complete, prepare, save
+from nipype_quicksilver.cohort.derivatives import Place, prepare, save
 from nipype_quicksilver.cohort.jobs import PAIRWISE, plan
+from nipype_quicksilver.cohort.records import is_complete
 from nipype_quicksilver.options import completed
 
 
