@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -233,8 +233,8 @@ def run(
     reason = "its files changed meanwhile" if error is None else f"not run: {describe(str(error))}"
     return {
         job.name: broken.get(job.name)
-        or failure_of(job, failures)
         or input_failure(job, chosen)
+        or failure_of(job, failures)
         or Failure("", reason, options.crash_dir)
         for job in remaining
     }
