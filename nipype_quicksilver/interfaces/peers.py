@@ -24,6 +24,7 @@ from nipype_quicksilver.evaluation.peers import (
     greedy_arguments,
     syn_arguments,
 )
+from nipype_quicksilver.interfaces.base import link
 from nipype_quicksilver.tools import PEERS, ExternalTool
 
 _SUMMARY = "summary.json"
@@ -94,10 +95,8 @@ class _Peer(CommandLine, ABC):
 
     def _run_interface(self, runtime: Any) -> Any:
         for side in ("fixed", "moving"):
-            link = os.path.join(runtime.cwd, self._image(side))
-            if os.path.lexists(link):
-                os.unlink(link)
-            os.symlink(os.path.abspath(getattr(self.inputs, f"{side}_image")), link)
+            name = os.path.join(runtime.cwd, self._image(side))
+            link(getattr(self.inputs, f"{side}_image"), name)
         self._write_affine(os.path.join(runtime.cwd, self.affine))
         start, cpu = time.perf_counter(), _cpu_seconds()
         runtime = super()._run_interface(runtime)
