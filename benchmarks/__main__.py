@@ -23,6 +23,7 @@ from benchmarks import (
     shooting,
     uncertainty,
 )
+from benchmarks.faults import cohorts as faulty_cohorts
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "cohort": cohort.measure,
     "restarts": restarts.measure,
     "plugins": plugins.measure,
+    "faults-cohorts": faulty_cohorts.measure,
     "gpu": gpu.measure,
 }
 
