@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import re
 import shutil
 import time
@@ -33,7 +34,7 @@ from nipype_quicksilver.execution import gpus, resources
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
 from nipype_quicksilver.execution.locks import locked
 from nipype_quicksilver.execution.private import private_folder
-from nipype_quicksilver.execution.processes import forked_end_with_this
+from nipype_quicksilver.execution.processes import forked_end_with_this, interrupts_raised
 
 #: Name of the workflow of a cohort.
 WORKFLOW = "cohort_wf"
@@ -338,11 +339,16 @@ def _run_once(
     with quiet_nipype(verbose=options.verbose):
         plugin = make_plugin(options.plugin, {**arguments, "status_callback": progress})
         try:
-            workflow.run(plugin=plugin)
+            with interrupts_raised():
+                workflow.run(plugin=plugin)
         except Exception as error:
             # Nipype raises the first failure of a node again; its crash file describes it.
             _logger.debug("Nipype: %s", error)
             return error
+        except BaseException:  # interrupted: Python would wait for the workers at its end
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
     return None
 
 

@@ -1,32 +1,10 @@
 """A short form of the benchmark on killed cohorts, with simulated commands."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from benchmarks.faults import cohorts
 from tests.cli.test_cohort_faults import BARE, write_table
-
-ROOT = Path(cohorts.__file__).parents[2]
-#: Runs the command of a cohort with nodes that take a moment, and write the moving image.
-PROGRAM = """\
-import sys, subprocess
-from pytest import MonkeyPatch
-from nipype_quicksilver.cli.main import main
-from tests.helpers.simulation import simulate, write_outputs
-def command(node, runtime):
-    code = subprocess.run(["sleep", "0.3"]).returncode
-    if code:
-        runtime.returncode, runtime.cmdline = code, "sleep"
-        runtime.stdout = runtime.stderr = ""
-        node.raise_exception(runtime)
-    return write_outputs(node, runtime)
-simulate(MonkeyPatch(), command)
-sys.exit(main(sys.argv[1:]))
-"""
+from tests.helpers import simulation
 
 
 @pytest.fixture
@@ -36,10 +14,7 @@ def start(tmp_path):
 
     def start(out, work_dir):
         words = ["cohort", table, out, "participant", *BARE, "--quiet"]
-        words += ["--work-dir", work_dir, "--n-procs", 2]
-        command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        return simulation.start([*words, "--work-dir", work_dir, "--n-procs", 2], 0.3)
 
     return start
 

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
 
 from nipype_quicksilver.cli.main import main
 from nipype_quicksilver.spatial.images import write_image
-from tests.helpers.simulation import simulate, write_outputs
+from tests.helpers.simulation import simulate, start, write_outputs
 
 #: Options with which nothing is computed.
 BARE = ("--brain-extraction", "none", "--affine", "none", "--method", "predict")
@@ -139,3 +140,17 @@ def test_a_killed_process_is_a_failure_and_the_rest_is_done(victim, tmp_path, mo
     simulate(monkeypatch)
     assert run(table, out, "--n-procs", "1") == 0
     assert "1 to register, 2 done already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("plugin", ["MultiProc", "Linear"])
+def test_an_interrupted_driver_does_not_wait_for_its_jobs(plugin, tmp_path):
+    table, out = write_table(tmp_path, [("good1.nii.gz",)]), tmp_path / "out"
+    words = ["cohort", table, out, "participant", *BARE, "--plugin", plugin]
+    run = start(words, 60)
+    while run.poll() is None and not list(out.glob("work/**/register/_inputs.pklz")):
+        time.sleep(0.1)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGINT)  # to the driver alone
+    message = run.communicate(timeout=50)[1]
+    assert run.returncode == 130, message
+    assert message.splitlines()[-1].startswith("quicksilver: error: interrupted")
