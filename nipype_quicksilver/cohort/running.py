@@ -32,9 +32,10 @@ from nipype_quicksilver.cohort.slurm import cancel_leftovers, comment
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution import gpus, resources
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
+from nipype_quicksilver.execution.interrupts import interrupts_raised
 from nipype_quicksilver.execution.locks import locked
 from nipype_quicksilver.execution.private import private_folder
-from nipype_quicksilver.execution.processes import forked_end_with_this, interrupts_raised
+from nipype_quicksilver.execution.processes import forked_end_with_this
 
 #: Name of the workflow of a cohort.
 WORKFLOW = "cohort_wf"

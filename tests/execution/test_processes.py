@@ -1,6 +1,5 @@
 """Processes that end with their parent, and memory that is kept or returned."""
 
-import contextlib
 import os
 import platform
 import signal
@@ -9,8 +8,6 @@ import sys
 import time
 
 import pytest
-
-from nipype_quicksilver.execution import processes
 
 # Starts a command in a shell, as Nipype does, and a forked process; writes their ids.
 _PARENT = """
@@ -78,14 +75,3 @@ return_freed_memory()
 assert kept > 200e6 and resident() - before < 0.2 * kept, (kept, resident() - before)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_an_interrupt_that_is_swallowed_is_raised_at_the_end():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), processes.interrupts_raised():
-        with contextlib.suppress(BaseException):
-            signal.raise_signal(signal.SIGINT)
-        raise ValueError("what Nipype makes of it")
-    with pytest.raises(ValueError, match="another"), processes.interrupts_raised():
-        raise ValueError("another")
-    assert signal.getsignal(signal.SIGINT) is before
