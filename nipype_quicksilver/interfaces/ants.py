@@ -11,8 +11,6 @@ from nipype.interfaces.base import isdefined
 from nipype.interfaces.base.traits_extension import BasePath
 from nipype.utils.filemanip import split_filename
 
-from nipype_quicksilver.interfaces.base import link
-
 
 class AntsBrainExtraction(BrainExtraction):
     """Extract a brain with ``antsBrainExtraction.sh``.
@@ -39,7 +37,10 @@ class AntsBrainExtraction(BrainExtraction):
         for name, trait in self.inputs.items():
             file = getattr(self.inputs, name)
             if trait.is_trait_type(BasePath) and isdefined(file):
-                link(file, os.path.join(runtime.cwd, _linked(name, file)))
+                link = os.path.join(runtime.cwd, _linked(name, file))
+                if os.path.lexists(link):
+                    os.unlink(link)
+                os.symlink(os.path.abspath(file), link)
         return super()._run_interface(runtime, correct_return_codes)
 
 

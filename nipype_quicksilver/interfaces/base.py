@@ -228,13 +228,6 @@ def hash_with_files(
     return values, digest
 
 
-def link(file: str, name: str) -> None:
-    """Make `name` a link to a file, for programs that cannot read any file name."""
-    if os.path.lexists(name):
-        os.unlink(name)
-    os.symlink(os.path.abspath(file), name)
-
-
 @contextlib.contextmanager
 def itk_threads(number: int) -> Iterator[None]:
     """Set the number of ITK's threads within the block.

@@ -24,7 +24,6 @@ from nipype_quicksilver.evaluation.peers import (
     greedy_arguments,
     syn_arguments,
 )
-from nipype_quicksilver.interfaces.base import link
 from nipype_quicksilver.tools import PEERS, ExternalTool
 
 _SUMMARY = "summary.json"
@@ -95,8 +94,10 @@ class _Peer(CommandLine, ABC):
 
     def _run_interface(self, runtime: Any) -> Any:
         for side in ("fixed", "moving"):
-            name = os.path.join(runtime.cwd, self._image(side))
-            link(getattr(self.inputs, f"{side}_image"), name)
+            link = os.path.join(runtime.cwd, self._image(side))
+            if os.path.lexists(link):
+                os.unlink(link)
+            os.symlink(os.path.abspath(getattr(self.inputs, f"{side}_image")), link)
         self._write_affine(os.path.join(runtime.cwd, self.affine))
         start, cpu = time.perf_counter(), _cpu_seconds()
         runtime = super()._run_interface(runtime)
