@@ -4,6 +4,7 @@ Killed runs are resumed. In the end, nothing may be lost or mixed: the same byte
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from h5py import Dataset, File, is_hdf5
 
 from benchmarks.restarts import write_brain, write_data_set
 from nipype_quicksilver.spatial.files import sha256_of
@@ -198,9 +200,25 @@ def whole(record: Path) -> bool:
 
 
 def hashes(out: Path) -> dict[str, str]:
-    """Return the hashes of images and transforms; other files have times in them."""
+    """Return the hashes of images, and of the numbers of transforms; other files have times."""
     files = [path for path in out.glob("sub-*/**/*") if path.name.endswith((".nii.gz", ".h5"))]
-    return {str(path.relative_to(out)): sha256_of(path) for path in files}
+    return {
+        str(path.relative_to(out)): _hash_of_numbers(path) if is_hdf5(path) else sha256_of(path)
+        for path in files
+    }
+
+
+def _hash_of_numbers(path: Path) -> str:
+    """Return a hash of all data of a file in HDF5, which also has the time when it was written."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, Dataset):
+            digest.update(name.encode() + np.asarray(item).tobytes())
+
+    with File(path) as file:
+        file.visititems(add)
+    return digest.hexdigest()
 
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> int:

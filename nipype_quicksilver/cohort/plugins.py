@@ -1,22 +1,16 @@
-"""Nipype's plugins, changed: one image after the other; a lost process ends its own job only."""
+"""Nipype's plugins, changed: one image after the other, and faults with lost jobs fixed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from traceback import format_exception
 from typing import Any
 
 from nipype.pipeline import plugins
-from nipype.pipeline.plugins.multiproc import process_initializer
 
 from nipype_quicksilver.cohort.progress import part_of
 from nipype_quicksilver.cohort.slurm import end_of
 from nipype_quicksilver.execution.crashes import STATE, is_lost
+from nipype_quicksilver.execution.multiproc import Processes
 from nipype_quicksilver.execution.resources import BATCH_SYSTEMS
 
 
@@ -39,80 +33,6 @@ class _ImageByImage:
         self.procs = [self.procs[index] for index in order]
         self.depidx = self.depidx[order, :][:, order]
         self.refidx = self.depidx.astype(int)
-
-
-class _Workers:
-    """Worker processes, each in a pool of its own.
-
-    A pool of the standard library is lost when one of its processes is killed, with the jobs of all
-    the others.
-
-    Parameters
-    ----------
-    start : callable
-        Returns a pool of one process.
-    """
-
-    def __init__(self, start: Callable[[], ProcessPoolExecutor]) -> None:
-        self._start = start
-        self._idle: list[ProcessPoolExecutor] = []
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Run a function in an idle process, or in a new one."""
-        while True:
-            pool = self._idle.pop() if self._idle else self._start()
-            try:
-                future = pool.submit(function, *arguments)
-            except BrokenProcessPool:  # it was killed while it had no job
-                pool.shutdown(wait=False)
-                continue
-            future.add_done_callback(partial(self._release, pool))
-            return future
-
-    def _release(self, pool: ProcessPoolExecutor, future: Future[Any]) -> None:
-        if isinstance(future.exception(), BrokenProcessPool):
-            pool.shutdown(wait=False)
-        else:
-            self._idle.append(pool)
-
-    def shutdown(self) -> None:
-        """End all processes."""
-        for pool in self._idle:
-            pool.shutdown()
-
-
-class _MultiProc(_ImageByImage):
-    """Base class for processes on this machine.
-
-    Nipype waits forever for a job whose process was killed, and for one whose result cannot be
-    sent to it.
-    """
-
-    plugin_args: dict[str, Any]
-    pool: Any
-    _cwd: str
-    _task_obj: dict[Any, Future[Any]]
-
-    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
-        super().__init__(plugin_args=plugin_args)  # type: ignore[call-arg]
-        self.pool.shutdown()
-        self.pool = _Workers(self._start_process)
-
-    def _start_process(self) -> ProcessPoolExecutor:
-        context = get_context(self.plugin_args.get("mp_context"))
-        return ProcessPoolExecutor(1, context, process_initializer, (self._cwd,))
-
-    def _async_callback(self, future: Future[Any]) -> None:
-        if future.exception() is None:
-            super()._async_callback(future)  # type: ignore[misc]
-
-    def _get_result(self, taskid: Any) -> Any:
-        """Return the result of a job, or the error because of which it has none."""
-        future = self._task_obj[taskid]
-        error = future.exception() if future.done() else None
-        if error is not None:
-            return {"result": None, "traceback": format_exception(error), "taskid": taskid}
-        return super()._get_result(taskid)  # type: ignore[misc]
 
 
 class _Batch(_ImageByImage):
@@ -160,8 +80,8 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
     arguments : dict
         Its arguments.
     """
-    plugin = getattr(plugins, f"{name}Plugin")
-    bases = {**dict.fromkeys(BATCH_SYSTEMS, _Batch), "MultiProc": _MultiProc, "SLURM": _Slurm}
-    if name in bases:
-        plugin = type(f"{name}Plugin", (bases[name], plugin), {})
+    plugin = Processes if name == "MultiProc" else getattr(plugins, f"{name}Plugin")
+    batch = {**dict.fromkeys(BATCH_SYSTEMS, _Batch), "SLURM": _Slurm}
+    if name != "Linear":
+        plugin = type(f"{name}Plugin", (batch.get(name, _ImageByImage), plugin), {})
     return plugin(plugin_args=arguments)

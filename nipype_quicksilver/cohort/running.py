@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import re
 import shutil
 import time
@@ -346,10 +345,6 @@ def _run_once(
             # Nipype raises the first failure of a node again; its crash file describes it.
             _logger.debug("Nipype: %s", error)
             return error
-        except BaseException:  # interrupted: Python would wait for the workers at its end
-            for worker in multiprocessing.active_children():
-                worker.kill()
-            raise
     return None
 
 
