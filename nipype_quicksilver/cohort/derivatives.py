@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +45,8 @@ its sources and parameters.
 | `*_registration.json` | measures, parameters, versions, computing times |
 """
 
-_STAGED = re.compile(r"\.[0-9a-f]{16}(\..*)?")
-_ABANDONED = 3600.0  # seconds after which a temporary page is not being written any more
+# Names of files that are being written.
+_STAGED = re.compile(r"\.(quicksilver-.+-)?[0-9a-f]{16}(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -80,26 +79,22 @@ class Place:
         return path.as_uri()
 
 
-def prepare(place: Place, jobs: Sequence[Job]) -> None:
-    """Make the folder of derivatives a BIDS data set.
+def prepare(place: Place, jobs: Sequence[Job] = ()) -> None:
+    """Make the folder of derivatives a BIDS data set, without temporary files of a killed run.
 
     Parameters
     ----------
     place : Place
         The folder is made if needed.
-    jobs : sequence of Job
-        The registrations of this run: temporary files that a killed run left of them are removed.
+    jobs : sequence of Job, optional
+        Without effect since version 0.3.
     """
     root = place.output_dir
     root.mkdir(parents=True, exist_ok=True)
-    for folder in {root / job.moving.folder for job in jobs}:
-        for path in _temporary_files(folder):
+    # Only one run at a time writes here: the files are those of a run that was killed.
+    for path in (*root.glob(".*"), *root.glob("sub-*/**/.*")):
+        if _STAGED.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             path.unlink(missing_ok=True)
-    # Another run, of other images, may be writing a page here.
-    for path in _temporary_files(root):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
     data_set: dict[str, Any] = {
         "Name": "Registrations by nipype-quicksilver",
         "BIDSVersion": _BIDS_VERSION,
@@ -112,13 +107,6 @@ def prepare(place: Place, jobs: Sequence[Job]) -> None:
     write_text(root / "dataset_description.json", json.dumps(data_set, indent=2) + "\n")
     write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
     write_text(root / "README.md", _README)
-
-
-def _temporary_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    left = (path for path in folder.iterdir() if _STAGED.fullmatch(path.name))
-    return [path for path in left if path.is_symlink() or not path.is_dir()]
 
 
 def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, str]) -> Path:

@@ -123,7 +123,7 @@ def run_missing(
             cancel_leftovers(options.work_dir, place.output_dir)
         for job in jobs:
             check_same_fixed(job, chosen, place.output_dir)
-        prepare(place, jobs)
+        prepare(place)
         missing = _incomplete(jobs, chosen, place.output_dir, options)
         done = len(jobs) - len(missing)
         _logger.info("%d to register, %d done already", len(missing), done)

@@ -14,7 +14,7 @@ from nipype_quicksilver.errors import InputError
 @pytest.fixture
 def place(tmp_path):
     place = Place(tmp_path / "out", tmp_path / "data")
-    prepare(place, [])
+    prepare(place)
     return place
 
 
