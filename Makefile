@@ -17,13 +17,17 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 # The peers to compare with need older libraries: an environment of their own.
 VENV_BENCHMARK := $(VENV)-benchmark
 INSTALLED_BENCHMARK := $(VENV_BENCHMARK)/.installed
+# So does smriprep, which needs a newer Python and brings the newest niworkflows and Nipype.
+VENV_HOSTS := $(VENV)-hosts
+PYTHON_HOSTS ?= $(shell command -v python3.13 || command -v python3.12)
 
-.PHONY: help install demo test lint docs benchmark clean
+.PHONY: help install demo test hosts lint docs benchmark clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       register two brains and draw the result in $(DEMO_DIR)"
 	@echo "make test       run the tests"
+	@echo "make hosts      run the tests inside smriprep, on Python 3.12 or newer"
 	@echo "make lint       check formatting, style and types"
 	@echo "make docs       build the documentation in docs/_build/html"
 	@echo "make benchmark  measure accuracy and speed"
@@ -55,6 +59,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS)
 
+hosts:
+	$(MAKE) VENV=$(VENV_HOSTS) PYTHON=$(PYTHON_HOSTS) EXTRAS=test,hosts install
+	$(VENV_HOSTS)/bin/python -m pytest tests/workflows tests/preprocessing/test_templates.py \
+		tests/cohort tests/cli/test_cohort.py tests/examples
+
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -70,4 +79,4 @@ benchmark: $(INSTALLED_BENCHMARK)
 	$(VENV_BENCHMARK)/bin/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(VENV_BENCHMARK) $(DEMO_DIR) build docs/_build docs/_graphs docs/api
+	rm -rf $(VENV) $(VENV_BENCHMARK) $(VENV_HOSTS) $(DEMO_DIR) build docs/_build docs/_graphs docs/api

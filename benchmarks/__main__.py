@@ -21,9 +21,10 @@ from benchmarks import (
     repeatability,
     restarts,
     shooting,
+    sizes,
     uncertainty,
 )
-from benchmarks.faults import cohorts as faulty_cohorts
+from benchmarks.faults import cohorts, moves
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
@@ -38,12 +39,14 @@ BENCHMARKS = {
     "extraction": extraction.measure,
     "affine": affine.measure,
     "heads": heads.measure,
+    "sizes": sizes.measure,
     "multiatlas": multiatlas.measure,
     "cohort": cohort.measure,
     "restarts": restarts.measure,
     "plugins": plugins.measure,
-    "faults-cohorts": faulty_cohorts.measure,
+    "faults-cohorts": cohorts.measure,
     "gpu": gpu.measure,
+    "faults": moves.measure,
 }
 
 

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import from_matvec
@@ -44,6 +45,23 @@ def pair(tmp_path_factory):
         for stem, content in contents.items():
             path = images.write_image(folder / f"{stem}.nii.gz", content, grid.affine)
             setattr(files, stem, path)
+    return files
+
+
+@pytest.fixture(scope="session")
+def small_pair(pair, tmp_path_factory):
+    """Files of the pair in a world that is a tenth as large."""
+    from nipype_quicksilver.spatial import images, transforms
+    from nipype_quicksilver.spatial.magnification import magnified, scaling
+
+    folder = tmp_path_factory.mktemp("small_pair")
+    matrix = scaling(0.1) @ transforms.read_affine(pair.affine) @ scaling(10)
+    files = SimpleNamespace(affine=transforms.write_affine(folder / "shift.mat", matrix))
+    for name, file in vars(pair).items():
+        if name != "affine":
+            image = magnified(nib.load(file), 0.1)
+            data = np.asanyarray(image.dataobj)
+            setattr(files, name, images.write_image(folder / file.name, data, image.affine))
     return files
 
 

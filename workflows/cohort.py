@@ -15,6 +15,7 @@ from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationR
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.options import COHORT_OPTIONS, NONE
 from nipype_quicksilver.workflows.deprecation import renamed
+from nipype_quicksilver.workflows.description import described_workflow
 from nipype_quicksilver.workflows.preprocessing import init_affine_wf, init_brain_extraction_wf
 
 
@@ -82,13 +83,13 @@ def init_cohort_wf(
     chosen = renamed("settings", settings, "options", options)
     if chosen is None:
         raise TypeError("init_cohort_wf needs options")
-    workflow = Workflow(name=name)
-    workflow.config["execution"] = {"stop_on_first_crash": "false"}
-    workflow.__desc__ = (
+    workflow = described_workflow(
+        name,
         f"{len(jobs)} images were registered by geodesic shooting in the framework of large "
         f"deformation diffeomorphic metric mapping [@quicksilver], with *nipype-quicksilver* "
-        f"{__version__}.\n"
+        f"{__version__}.\n",
     )
+    workflow.config["execution"] = {"stop_on_first_crash": "false"}
     sources = _Sources(workflow, chosen, omp_nthreads)
     for job in jobs:
         _add_job(workflow, job, chosen, place, sources, omp_nthreads, use_gpu)

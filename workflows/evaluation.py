@@ -34,6 +34,7 @@ from nipype_quicksilver.interfaces import (
 from nipype_quicksilver.interfaces.peers import GreedyRegistration, SynRegistration
 from nipype_quicksilver.options import NONE
 from nipype_quicksilver.tools import SIMPLEITK
+from nipype_quicksilver.workflows.description import described_workflow
 
 if TYPE_CHECKING:
     from nipype_quicksilver.spatial.files import PathLike
@@ -136,10 +137,10 @@ def init_evaluation_wf(
     if affine not in AFFINES:
         raise InputError(f"affine '{affine}' is unknown; give {', '.join(AFFINES)}")
     check_methods(methods)
-    workflow = Workflow(name=name)
-    workflow.__desc__ = (
-        f"Methods were compared by the target overlap of labels [@klein2009] on {len(pairs)} pairs "
-        f"of images, from the same affine, with *nipype-quicksilver* {__version__}.\n"
+    workflow = described_workflow(
+        name,
+        f"Methods were compared by the target overlap of labels [@overlap] on {len(pairs)} pairs "
+        f"of images, from the same affine, with *nipype-quicksilver* {__version__}.\n",
     )
     build = _Builder(workflow, pairs, omp_nthreads, use_gpu)
     build.brains()

@@ -10,6 +10,7 @@ from nipype_quicksilver.interfaces import (
     ComposeTransforms,
     JacobianSummary,
     LabelOverlap,
+    UncertaintyOnImage,
 )
 
 
@@ -126,14 +127,11 @@ def connect_uncertainty(
 ) -> None:
     """Resample the uncertainty or its components from the working grid to the fixed grid."""
     warp_uncertainty = Node(
-        ApplyTransforms(invert_transform_flags=[True]),
-        n_procs=omp_nthreads,
-        mem_gb=0.6,
-        name=f"warp_{name}",
+        UncertaintyOnImage(), n_procs=omp_nthreads, mem_gb=0.6, name=f"warp_{name}"
     )
     workflow.connect([
-        (workflow.get_node("predict"), warp_uncertainty, [(name, "input_image")]),
+        (workflow.get_node("predict"), warp_uncertainty, [(name, "in_file")]),
         (inputnode, warp_uncertainty, [("fixed_image", "reference_image")]),
-        (workflow.get_node("conform_fixed"), warp_uncertainty, [("out_affine", "transforms")]),
-        (warp_uncertainty, outputnode, [("output_image", name)]),
+        (workflow.get_node("conform_fixed"), warp_uncertainty, [("out_affine", "affine")]),
+        (warp_uncertainty, outputnode, [("out_file", name)]),
     ])  # fmt: skip

@@ -12,6 +12,7 @@ from nipype_quicksilver.interfaces import (
     QuicksilverRegistration,
 )
 from nipype_quicksilver.options import FUSIONS
+from nipype_quicksilver.workflows.description import described_workflow
 
 _CITATIONS = {"staple": " [@staple]"}
 
@@ -85,11 +86,11 @@ def init_label_propagation_wf(
     """
     if fusion not in FUSIONS:
         raise InputError(f"fusion '{fusion}' is unknown; give {', '.join(FUSIONS)}")
-    workflow = Workflow(name=name)
-    workflow.__desc__ = (
+    workflow = described_workflow(
+        name,
         "Labelled atlases were registered to the image by geodesic shooting [@quicksilver] with "
         f"*nipype-quicksilver* {__version__}, and their labels were fused by "
-        f"{FUSIONS[fusion]}{_CITATIONS.get(fusion, '')}.\n"
+        f"{FUSIONS[fusion]}{_CITATIONS.get(fusion, '')}.\n",
     )
     inputs = ["target_image", "target_mask", "atlas_images", "atlas_labels", "label_table"]
     inputnode = Node(IdentityInterface(fields=inputs, mandatory_inputs=False), name="inputnode")

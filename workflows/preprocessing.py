@@ -20,6 +20,7 @@ from nipype_quicksilver.tools import (
     check_tools,
 )
 from nipype_quicksilver.workflows.deprecation import renamed
+from nipype_quicksilver.workflows.description import described_workflow
 
 
 def init_brain_extraction_wf(
@@ -85,9 +86,9 @@ def init_brain_extraction_wf(
     >>> wf.inputs.inputnode.in_file = "sub-01_T1w.nii.gz"
     """
     chosen = renamed("engine", engine, "brain_extraction", brain_extraction)
-    workflow = Workflow(name=name)
-    workflow.__desc__ = (
-        f"Brains were extracted with *{chosen}* (*nipype-quicksilver* {__version__}).\n"
+    workflow = described_workflow(
+        name,
+        f"Brains were extracted with *{chosen}* (*nipype-quicksilver* {__version__}).\n",
     )
     inputnode = Node(
         IdentityInterface(fields=["in_file", "in_mask"], mandatory_inputs=False), name="inputnode"
@@ -201,10 +202,10 @@ def init_affine_wf(
     AFFINE_ESTIMATION.check(chosen)
     check_tools(NONE, chosen)
     check_dof(chosen, dof)
-    workflow = Workflow(name=name)
-    workflow.__desc__ = (
+    workflow = described_workflow(
+        name,
         f"Brains were aligned by an affine of {dof} degrees of freedom with *{chosen}* "
-        f"(*nipype-quicksilver* {__version__}).\n"
+        f"(*nipype-quicksilver* {__version__}).\n",
     )
     inputs = ["fixed_image", "moving_image", "fixed_image_mask", "moving_image_mask"]
     outputs = ["affine_transform", "inverse_affine_transform"]
@@ -284,7 +285,7 @@ def init_preprocessing_wf(
     >>> wf = init_preprocessing_wf(omp_nthreads=1)
     >>> wf.inputs.inputnode.in_file = "sub-01_T1w.nii.gz"
     """
-    workflow = Workflow(name=name)
+    workflow = described_workflow(name, "")  # its parts have theirs
     fields = ["in_file", "in_mask", "fixed_image", "fixed_image_mask"]
     inputnode = Node(IdentityInterface(fields=fields, mandatory_inputs=False), name="inputnode")
     outputs = ["out_file", "out_mask", "affine_transform", "inverse_affine_transform"]
@@ -293,7 +294,6 @@ def init_preprocessing_wf(
         omp_nthreads=omp_nthreads, brain_extraction=brain_extraction, use_gpu=use_gpu
     )
     affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, affine=affine, dof=dof)
-    workflow.__desc__ = extraction_wf.__desc__ + affine_wf.__desc__
     workflow.connect([
         (inputnode, extraction_wf, [
             ("in_file", "inputnode.in_file"),

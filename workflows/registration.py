@@ -30,6 +30,7 @@ from nipype_quicksilver.options import (
     completed,
 )
 from nipype_quicksilver.workflows.deprecation import renamed
+from nipype_quicksilver.workflows.description import described_workflow
 from nipype_quicksilver.workflows.finishing import (
     connect_images,
     connect_labels,
@@ -176,8 +177,7 @@ def init_quicksilver_wf(
     """
     samples = renamed("n_samples", n_samples, "samples", options.get("samples"))
     chosen = _chosen({**options, "samples": samples})
-    workflow = Workflow(name=name)
-    workflow.__desc__ = _DESCRIPTION
+    workflow = described_workflow(name, _DESCRIPTION)
     inputnode = Node(
         IdentityInterface(
             fields=_INPUTS + (_INPUTS_OF_LABELS if labels else []), mandatory_inputs=False
@@ -232,6 +232,13 @@ def _connect_preparation(
         (conform_fixed, normalize_fixed, conformed),
         (conform_moving, normalize_moving, conformed),
     ])  # fmt: skip
+    # Points of the working grid are mapped to fixed points, then to moving points.
+    merge_affines = Node(Merge(2), run_without_submitting=True, name="merge_affines")
+    workflow.connect([
+        (conform_fixed, merge_affines, [("out_affine", "in1")]),
+        (inputnode, merge_affines, [("initial_moving_transform", "in2")]),
+        (merge_affines, conform_moving, [("out", "affine")]),
+    ])  # fmt: skip
     if str(template) != NONE:
         _connect_template(workflow, inputnode, omp_nthreads, str(template))
         return
@@ -241,7 +248,6 @@ def _connect_preparation(
             ("moving_image_mask", "include_mask"),
             ("initial_moving_transform", "include_affine"),
         ]),
-        (inputnode, conform_moving, [("initial_moving_transform", "affine")]),
         (conform_fixed, conform_moving, [("out_file", "reference_image")]),
     ])  # fmt: skip
 
@@ -255,7 +261,7 @@ def _connect_template(
     align_template = Node(
         AffineRegistration(), n_procs=min(omp_nthreads, 2), mem_gb=1.0, name="align_template"
     )
-    merge_affines = Node(Merge(2), run_without_submitting=True, name="merge_affines")
+    merge_template = Node(Merge(2), run_without_submitting=True, name="merge_template")
     workflow.connect([
         (select_template, template_grid, [
             ("template_file", "in_file"),
@@ -269,11 +275,10 @@ def _connect_template(
             ("fixed_image", "moving_image"),
             ("fixed_image_mask", "moving_image_mask"),
         ]),
-        # Template to fixed points, then fixed to moving points.
-        (align_template, merge_affines, [("affine_transform", "in1")]),
-        (inputnode, merge_affines, [("initial_moving_transform", "in2")]),
-        (align_template, workflow.get_node("conform_fixed"), [("affine_transform", "affine")]),
-        (merge_affines, workflow.get_node("conform_moving"), [("out", "affine")]),
+        # Points of the working grid are mapped to points of the template, then to fixed points.
+        (template_grid, merge_template, [("out_affine", "in1")]),
+        (align_template, merge_template, [("affine_transform", "in2")]),
+        (merge_template, workflow.get_node("conform_fixed"), [("out", "affine")]),
     ])  # fmt: skip
     for side in ("fixed", "moving"):
         conform = workflow.get_node(f"conform_{side}")

@@ -7,6 +7,8 @@ from nipype_quicksilver import __version__
 from nipype_quicksilver.interfaces import QuicksilverRegistration
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.methods import method_that
+from nipype_quicksilver.preprocessing.templates import of_templateflow, parse_name
+from nipype_quicksilver.workflows.description import described_workflow
 
 #: Name of this step in smriprep, for niworkflows' `splice_workflow`.
 TAG = "anat.register-template"
@@ -39,9 +41,10 @@ def init_template_registration_wf(
     templates : list of str
         ``MNI152``, files, or names in TemplateFlow with specifications after colons.
     sloppy : bool
-        Use templates of 2 mm and predictions without correction, for tests of a pipeline.
+        Use templates of resolution 2 and predictions without correction, for tests of a pipeline.
     image_type : {'T1w', 'T2w'}
-        Contrast of the moving image; brains of other contrasts than T1w need masks.
+        Contrast of the moving image; brains of other contrasts than T1w need masks. Where there is
+        no T2w template, the T1w template is used.
     use_gpu : bool
         Register on a GPU.
     name : str
@@ -81,14 +84,8 @@ def init_template_registration_wf(
     >>> wf.get_node("inputnode").iterables
     [('template', ['MNI152'])]
     """
-    workflow = Workflow(name=name)
+    workflow = described_workflow(name, _describe(templates))
     workflow._tag = TAG
-    if templates:
-        workflow.__desc__ = (
-            f"Volume-based spatial normalization to {', '.join(templates)} was performed by "
-            "geodesic shooting in the framework of large deformation diffeomorphic metric mapping "
-            f"[@quicksilver], with *nipype-quicksilver* {__version__}.\n"
-        )
     fields = ["lesion_mask", "moving_image", "moving_mask", "template"]
     inputnode = Node(IdentityInterface(fields=fields, mandatory_inputs=False), name="inputnode")
     inputnode.iterables = [("template", templates)]
@@ -132,3 +129,21 @@ def init_template_registration_wf(
         (poutputnode, outputnode, [(field, field) for field in outputs]),
     ])  # fmt: skip
     return workflow
+
+
+def _describe(templates: list[str]) -> str:
+    """Return the paragraph on methods, with citations of TemplateFlow that hosts know."""
+    if not templates:
+        return ""
+    cited = ", ".join(_cited(name) if of_templateflow(name) else name for name in templates)
+    return (
+        f"Volume-based spatial normalization to {cited} was performed by geodesic shooting in the "
+        "framework of large deformation diffeomorphic metric mapping [@quicksilver], with "
+        f"*nipype-quicksilver* {__version__}.\n"
+    )
+
+
+def _cited(name: str) -> str:
+    """Return a template of TemplateFlow with the keys by which smriprep cites it."""
+    identifier, _ = parse_name(name)
+    return f"{name} of *TemplateFlow* [@templateflow; @{identifier.lower()}]"

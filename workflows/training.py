@@ -13,6 +13,7 @@ from nipype_quicksilver.interfaces import (
     TrainNetwork,
 )
 from nipype_quicksilver.options import ROLES
+from nipype_quicksilver.workflows.description import described_workflow
 
 #: Files of the recipes in the package, by name.
 RECIPES = {name: str(shipped_recipe(name)) for name in SHIPPED}
@@ -141,8 +142,7 @@ def init_training_wf(
     >>> wf.get_node("train_correction").inputs.role
     'correction'
     """
-    workflow = Workflow(name=name)
-    workflow.__desc__ = _DESCRIPTION
+    workflow = described_workflow(name, _DESCRIPTION)
     n_procs = 1 if use_gpu else omp_nthreads
     inputnode = Node(IdentityInterface(fields=["images", "template"]), name="inputnode")
     outputnode = Node(

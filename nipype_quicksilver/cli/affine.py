@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from nipype_quicksilver.options import AFFINE_SUFFIXES, DOF, NONE, SIDES
 from nipype_quicksilver.steps import AFFINE_ESTIMATION, BRAIN_FILES
 
 if TYPE_CHECKING:
+    from nipype_quicksilver.cli.arguments import Writer
     from nipype_quicksilver.preprocessing.affine import Aligned
 
 _DESCRIPTION = """\
@@ -128,25 +130,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, aligned: Aligned) -> None:
-    """Write the requested outputs, the transform last."""
+    """Write the requested outputs, all or none."""
     import numpy as np
 
     from nipype_quicksilver.spatial import files, grids, images, records, resampling, transforms
 
     matrix = aligned.alignment.matrix
+    writers: dict[Path, Writer] = {args.output: partial(transforms.write_affine, matrix=matrix)}
+    if args.output_inverse is not None:
+        inverse = np.linalg.inv(matrix)
+        writers[args.output_inverse] = partial(transforms.write_affine, matrix=inverse)
     if args.output_image is not None:
         fixed = aligned.fixed
         warped = resampling.resample(
             aligned.moving, grids.Grid.from_image(fixed), transforms.affine_transform(matrix)
         )
-        images.write_image(args.output_image, warped, fixed.affine, like=fixed)
+        writers[args.output_image] = partial(
+            images.write_image, data=warped, affine=fixed.affine, like=fixed
+        )
     if args.output_json is not None:
         inputs = {
             name: None if getattr(args, name) is None else str(getattr(args, name))
             for name in ("fixed", "moving", "fixed_mask", "moving_mask", "initial")
         }
         summary = {"inputs": inputs, **records.as_json(aligned.alignment.summary)}
-        files.write_json(args.output_json, {**summary, "matrix": matrix})
-    if args.output_inverse is not None:
-        transforms.write_affine(args.output_inverse, np.linalg.inv(matrix))
-    transforms.write_affine(args.output, matrix)
+        record = {**summary, "matrix": matrix}
+        writers[args.output_json] = partial(files.write_json, obj=record)
+    files.write_together(writers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.declarations import Option
-from nipype_quicksilver.errors import QuicksilverError
 from nipype_quicksilver.options import OPTIONS, RegistrationOptions
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ def write_momentum_result(
     others : dict, optional
         Functions that write further files, by path.
     """
-    from nipype_quicksilver.spatial.files import staged, write_json
+    from nipype_quicksilver.spatial.files import write_json, write_together
     from nipype_quicksilver.spatial.momentum import write_momentum
     from nipype_quicksilver.spatial.records import as_json
 
@@ -111,15 +109,7 @@ def write_momentum_result(
     }
     if args.output_json is not None:
         writers[args.output_json] = lambda path: write_json(path, as_json(result.summary))
-    with contextlib.ExitStack() as stack:
-        for file, write in writers.items():
-            temporary = stack.enter_context(staged(file))
-            try:
-                write(temporary)
-            except QuicksilverError as error:
-                # The user knows the file by its final name.
-                message = str(error).replace(str(temporary), str(file))
-                raise type(error)(message) from error
+    write_together(writers)
     similarity = result.summary.similarity
     _logger.info(
         "local correlation %.4f before, %.4f after; wrote %s",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, messages
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import ROLES
 
@@ -71,7 +71,12 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="the network expects images whose histograms are not equalised",
     )
     group.add_argument("--licence", metavar="TEXT", help="licence of the weights, for the card")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    """Return the card that is written next to the checkpoint."""
+    return [] if args.output is None else [args.output.with_suffix(".json")]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -143,9 +148,9 @@ def _print_card(path: Path, card: Card) -> None:
 
     # Long values are wrapped, not cut: a hash must be complete.
     columns = (Column("", overflow="fold"), Column("value", overflow="fold"))
-    table = Table(*columns, title=escape(path.name))
+    table = Table(*columns, title=escape(messages.shown(path.name)))
     for name, value in _lines(card.as_json()):
-        table.add_row(escape(name), escape(str(value)))
+        table.add_row(escape(messages.shown(name)), escape(messages.shown(value)))
     Console().print(table)
 
 

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nipype_quicksilver import __version__
+from nipype_quicksilver.cli.messages import shown
 from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.errors import InputError, QuicksilverError, is_out_of_memory
+from nipype_quicksilver.execution.leftovers import temporary_folder
 from nipype_quicksilver.execution.processes import end_with_parent, keep_freed_memory
 from nipype_quicksilver.execution.resources import available_cpus
 from nipype_quicksilver.steps import DEVICE, SEED
@@ -276,8 +277,8 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
         If the folder cannot be created or written to.
     """
     if args.work_dir is None:
-        with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as folder:
-            yield Path(folder)
+        with temporary_folder() as folder:
+            yield folder
         return
     try:
         args.work_dir.mkdir(parents=True, exist_ok=True)
@@ -372,7 +373,7 @@ def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _single_line(text: str) -> str:
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
 
 
 def print_error(message: str) -> None:

@@ -10,12 +10,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli import arguments, common, messages, outputs
 from nipype_quicksilver.cli.progress import comparison_progress
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.evaluation.datasets import DATASETS
 from nipype_quicksilver.evaluation.methods import AFFINES, DEFAULT, METHODS, OWN
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
+from nipype_quicksilver.execution.processes import descendants_end_first
 from nipype_quicksilver.execution.resources import available_cpus
 from nipype_quicksilver.options import ROLES
 from nipype_quicksilver.tools import PEERS
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from nipype_quicksilver.evaluation.pairs import Pair
 
 _logger = logging.getLogger(__name__)
+# Tables in the output folder.
+_TABLES = tuple(
+    f"{name}.tsv"
+    for name in ("pairs", "measures", "labels", "jacobians", "errors", "times", "summary")
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> list[str]:
@@ -86,18 +92,24 @@ def add_options(parser: argparse.ArgumentParser) -> list[str]:
     return [name for name in names if name not in ("pairs", "dataset")]
 
 
+def writes(args: argparse.Namespace) -> list[Path]:
+    """Return the files of the output folder that may be a table of pairs, too."""
+    return [] if args.output_dir is None else [args.output_dir / name for name in _TABLES]
+
+
 def run(args: argparse.Namespace) -> int:
     """Compare methods on the pairs of parsed arguments and return the exit code."""
     from nipype_quicksilver.evaluation.pairs import with_orientations, write_pairs
     from nipype_quicksilver.execution import gpus
+    from nipype_quicksilver.execution.locks import locked
     from nipype_quicksilver.execution.private import private_folder
     from nipype_quicksilver.execution.resources import visible_gpus
-    from nipype_quicksilver.spatial.folders import check_output_dir, staged_folder
+    from nipype_quicksilver.spatial.folders import staged_folder
 
     _check_usage(args)
-    check_output_dir(args.output_dir)
     requested = _read_pairs(args)
-    with common.work_dir(args) as folder:
+    # Nipype's files of two comparisons would mix in one work folder.
+    with outputs.output_folder(args), common.work_dir(args) as folder, locked(folder):
         private_folder(folder.absolute(), folder.absolute())  # Nipype loads pickles from it
         copies = folder.absolute() / "converted"
         copies.mkdir(exist_ok=True)
@@ -221,7 +233,7 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
             plugin = Processes(limits)
             # In the plugin's arguments, it would be sent to the workers with every node.
             plugin._status_callback = on_event
-            with interrupts_raised():
+            with descendants_end_first(), interrupts_raised():
                 workflow.run(plugin)
         except Exception as error:
             if not failed:
@@ -258,8 +270,7 @@ def _print_table(folder: Path) -> None:
     for label_set in dict.fromkeys(row["label_set"] for row in summary["methods"]):
         rows = [row for row in summary["methods"] if row["label_set"] == label_set]
         console.print(_table(label_set, rows, summary["reference"]))
-    # Below the table: its cells would break a long path.
-    console.print(f"Files: {folder}", markup=False, highlight=False, soft_wrap=True)
+    messages.print_path("Files", folder)
 
 
 def _table(label_set: str, rows: list[dict[str, Any]], reference: str) -> Table:

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, outputs
 
 _DESCRIPTION = """\
 Build a data set of pairs of images and their optimised momenta, for 'quicksilver train --momenta'.
@@ -49,25 +49,28 @@ def add_parser(subparsers: common.Subparsers) -> None:
         metavar="CHECKPOINT",
         help="patch network whose momenta are corrected",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    from nipype_quicksilver.training.momentum_dataset import files_of
+
+    return [args.output_dir / name for name in files_of(len(args.momenta))]
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.spatial.folders import check_output_dir
-
-    check_output_dir(args.output_dir)
-    common.start_itk(args)
-    device = common.start_torch(args)
     from nipype_quicksilver.training.momentum_dataset import build_momentum_dataset
 
-    build_momentum_dataset(
-        args.fixed,
-        args.moving,
-        args.momenta,
-        args.output_dir,
-        prediction=args.prediction,
-        device=device,
-        progress=lambda done, number: _logger.info("pair %d of %d", done, number),
-    )
+    with outputs.output_folder(args):
+        common.start_itk(args)
+        build_momentum_dataset(
+            args.fixed,
+            args.moving,
+            args.momenta,
+            args.output_dir,
+            prediction=args.prediction,
+            device=common.start_torch(args),
+            progress=lambda done, number: _logger.info("pair %d of %d", done, number),
+        )
     return 0

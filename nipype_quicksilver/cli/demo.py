@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli import arguments, common, messages, outputs
 from nipype_quicksilver.cli.progress import registration_progress
 
 if TYPE_CHECKING:
@@ -64,9 +64,14 @@ def add_parser(subparsers: common.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.spatial.folders import check_output_dir
+    with outputs.output_folder(args):
+        numbers = _run(args)
+    if not args.quiet:
+        _print_numbers(numbers, args.output_dir)
+    return 0
 
-    check_output_dir(args.output_dir)
+
+def _run(args: argparse.Namespace) -> Numbers:
     common.start_itk(args)
     device = common.start_torch(args)
     from nipype_quicksilver.demo.files import save
@@ -92,10 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 clock=clock,
             )
         _logger.info("drawing and writing")
-        numbers = save(outcome, args.output_dir, inputs)
-    if not args.quiet:
-        _print_numbers(numbers, args.output_dir)
-    return 0
+        return save(outcome, args.output_dir, inputs)
 
 
 def _print_numbers(numbers: Numbers, output_dir: Path) -> None:
@@ -125,8 +127,7 @@ def _print_numbers(numbers: Numbers, output_dir: Path) -> None:
     console = Console()
     console.print(table)
     print(_describe_largest(numbers.largest_error))
-    # Not in the table, whose cells would break a long path.
-    console.print(f"Picture: {output_dir / PICTURE}", markup=False, highlight=False, soft_wrap=True)
+    messages.print_path("Picture", output_dir / PICTURE)
 
 
 def _describe_largest(largest: LargestError) -> str:

@@ -62,7 +62,8 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="also write the results to this file (with --quiet, only to this file)",
     )
     single = [action.dest for action in group._group_actions]
-    parser.set_defaults(run=run, single=single, compared=comparing.add_options(parser))
+    compared = comparing.add_options(parser)
+    parser.set_defaults(run=run, writes=comparing.writes, single=single, compared=compared)
 
 
 def run(args: argparse.Namespace) -> int:

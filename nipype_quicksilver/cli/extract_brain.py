@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from nipype_quicksilver.preprocessing.brain import extract_file, masked
-    from nipype_quicksilver.spatial.files import write_json
+    from nipype_quicksilver.spatial.files import write_json, write_together
     from nipype_quicksilver.spatial.images import write_image
     from nipype_quicksilver.spatial.records import as_json
     from nipype_quicksilver.tools import check_tools
@@ -111,16 +112,18 @@ def run(args: argparse.Namespace) -> int:
         num_threads=args.num_threads,
         log_dir=args.work_dir,
     )
-    summary = extraction.summary
+    summary, writers = extraction.summary, dict[Path, Callable[[Path], object]]()
     if args.output_json is not None:
         inputs = {"input": str(args.input), "mask": None if args.mask is None else str(args.mask)}
-        write_json(args.output_json, {"inputs": inputs, **as_json(summary)})
+        record = {"inputs": inputs, **as_json(summary)}
+        writers[args.output_json] = partial(write_json, obj=record)
+    write = partial(write_image, affine=image.affine, like=image)
     if args.output is not None:
         brain = masked(image, extraction.mask)
-        write_image(args.output, np.asanyarray(brain.dataobj), image.affine, like=image)
+        writers[args.output] = partial(write, data=np.asanyarray(brain.dataobj))
     if args.output_mask is not None:
-        mask = np.asanyarray(extraction.mask.dataobj)
-        write_image(args.output_mask, mask, image.affine, like=image)
+        writers[args.output_mask] = partial(write, data=np.asanyarray(extraction.mask.dataobj))
+    write_together(writers)
     if summary.how in _REMARKS:
         _logger.info("%s: %s", args.input, _REMARKS[summary.how])
     written = " and ".join(str(p) for p in (args.output_mask, args.output) if p is not None)

@@ -17,6 +17,7 @@ from nipype_quicksilver.cli import (
     evaluate,
     extract_brain,
     optimize,
+    outputs,
     predict,
     register,
     report,
@@ -24,6 +25,7 @@ from nipype_quicksilver.cli import (
     train,
 )
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.execution import signals
 
 #: One module per sub-command, each with `add_parser(subparsers)` and `run(args) -> int`.
 COMMANDS = (
@@ -46,7 +48,6 @@ COMMANDS = (
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 _logger = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def build_parser() -> common.Parser:
         formatter_class=common.CommandList,
         description="Fast predictive registration of brain images.",
         epilog=f"'{common.PROGRAM} COMMAND --help' explains a command. "
-        "Exit codes: 0 done, 2 wrong usage or unusable input, 1 anything else.",
+        "Exit codes: 0 done, 2 wrong usage or unusable input, 128 + N ended by signal N (130 by "
+        "Ctrl-C, 143 by SIGTERM), 1 anything else.",
     )
     common.add_version(parser)
     subparsers = parser.add_subparsers(
@@ -80,10 +82,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when done, 2 for wrong usage or unusable input, 130 when interrupted, 1 for anything
-        else. An error is one line on the standard error stream, with the traceback before it
-        when `--verbose` is given.
+        0 when done, 2 for wrong usage or unusable input, 130 when interrupted, 143 or 129 when
+        ended by SIGTERM or SIGHUP, 1 for anything else. An error is one line on the standard error
+        stream, with the traceback before it when `--verbose` is given.
     """
+    try:
+        with signals.raised():
+            return _run(argv)
+    except KeyboardInterrupt as interrupt:  # before or after the command itself
+        return _fail(*signals.describe(interrupt))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         args = build_parser().parse_args(argv)
         args.command_line = shlex.join([common.PROGRAM, *(sys.argv[1:] if argv is None else argv)])
@@ -91,12 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
     with common.session(args):
         try:
+            outputs.check_files(args)
             if args.device.startswith("cuda"):
                 # Every command reports a GPU that is not available, even if it uses none.
                 common.start_torch(args)
             return int(args.run(args))
-        except KeyboardInterrupt:
-            return _fail("interrupted", EXIT_INTERRUPTED)
+        except KeyboardInterrupt as interrupt:
+            return _fail(*signals.describe(interrupt))
         except InputError as error:
             return _fail(str(error), EXIT_USAGE)
         except Exception as error:

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import arguments, common
+from nipype_quicksilver.cli import arguments, common, messages, outputs
 from nipype_quicksilver.cli.progress import registration_progress
 from nipype_quicksilver.options import SCAN_FILES
 
@@ -58,30 +58,35 @@ def add_parser(subparsers: common.Subparsers) -> None:
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder, created if needed"
     )
     arguments.add_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    from nipype_quicksilver.registration.results import FILES
+
+    return [args.output_dir / name for name in FILES.values()]
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration import register
-    from nipype_quicksilver.spatial.folders import check_output_dir
 
-    check_output_dir(args.output_dir)
-    common.start_itk(args)
-    device = common.start_torch(args)
-    with common.work_dir(args) as folder, registration_progress(args.quiet) as progress:
-        registration = register(
-            args.fixed,
-            args.moving,
-            **{name: getattr(args, name) for name in SCAN_FILES},
-            device=device,
-            progress=progress,
-            work_dir=None if args.work_dir is None else folder,
-            **arguments.chosen_options(args),
-        )
-    summary = replace(registration.summary, command=args.command_line)
-    registration = replace(registration, summary=summary)
-    registration.save(args.output_dir)
+    with outputs.output_folder(args):
+        common.start_itk(args)
+        device = common.start_torch(args)
+        with common.work_dir(args) as folder, registration_progress(args.quiet) as progress:
+            registration = register(
+                args.fixed,
+                args.moving,
+                **{name: getattr(args, name) for name in SCAN_FILES},
+                device=device,
+                progress=progress,
+                work_dir=None if args.work_dir is None else folder,
+                **arguments.chosen_options(args),
+            )
+        summary = replace(registration.summary, command=args.command_line)
+        registration = replace(registration, summary=summary)
+        registration.save(args.output_dir)
     if not args.quiet:
         _print_table(registration, args.output_dir)
     return 0
@@ -105,5 +110,4 @@ def _print_table(registration: Registration, output_dir: Path) -> None:
     table.add_row("seconds", "", f"{summary.seconds['total']:.1f}")
     console = Console()
     console.print(table)
-    # Not in the table, whose cells would break a long path.
-    console.print(f"Files: {output_dir}", markup=False, highlight=False, soft_wrap=True)
+    messages.print_path("Files", output_dir)

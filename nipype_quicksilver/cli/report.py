@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, messages
 from nipype_quicksilver.errors import InputError
 
 _DESCRIPTION = """\
@@ -46,6 +46,7 @@ def add_parser(subparsers: common.Subparsers) -> None:
     )
     parser.add_argument(
         "--group",
+        dest="output_group",
         type=Path,
         metavar="FILE",
         help="report of all registrations, to write instead; it links to their report.html",
@@ -57,7 +58,14 @@ def add_parser(subparsers: common.Subparsers) -> None:
             metavar="FILE",
             help=f"{name} image of a single registration, if it was moved since the registration",
         )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    """Return the reports in the folders of their registrations."""
+    if args.output is not None or args.output_group is not None:
+        return []
+    return [folder / "report.html" for folder in dict.fromkeys(args.folders)]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,13 +74,14 @@ def run(args: argparse.Namespace) -> int:
     common.start_itk(args)
     for page in _pages(args):
         if not args.quiet:
-            print(page)
+            print(messages.shown(page))
     return 0
 
 
 def _check_usage(args: argparse.Namespace) -> None:
+    several = len(args.folders) > 1 or args.output_group is not None
     for name in ("output", "fixed", "moving"):
-        if getattr(args, name) is not None and (len(args.folders) > 1 or args.group is not None):
+        if several and getattr(args, name) is not None:
             raise InputError(f"--{name} is for the report of a single registration; leave it out")
 
 
@@ -81,8 +90,8 @@ def _pages(args: argparse.Namespace) -> Iterator[Path]:
     from nipype_quicksilver.reports import write_group_report, write_registration_report
     from nipype_quicksilver.reports.folder import read_summary
 
-    if args.group is not None:
-        yield write_group_report(args.folders, args.group)
+    if args.output_group is not None:
+        yield write_group_report(args.folders, args.output_group)
         return
     for folder in args.folders:
         read_summary(folder)  # fails before anything is drawn

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, outputs
 
 _DESCRIPTION = """\
 Compute the displacement fields at the end of the geodesic of an initial momentum, in both
@@ -46,17 +46,22 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.add_argument(
         "--output-dir", type=Path, required=True, metavar="DIR", help="folder, created if needed"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    from nipype_quicksilver.registration.shooting import FILES
+
+    return [args.output_dir / name for name in FILES]
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration.shooting import shoot_file
-    from nipype_quicksilver.spatial.folders import check_output_dir
 
-    check_output_dir(args.output_dir)
-    common.start_itk(args)
-    summary = shoot_file(args.momentum, args.output_dir, common.start_torch(args))
+    with outputs.output_folder(args):
+        common.start_itk(args)
+        summary = shoot_file(args.momentum, args.output_dir, common.start_torch(args))
     _logger.info(
         "energy %.4g, %d folded voxels; wrote %s",
         summary.energy.initial,

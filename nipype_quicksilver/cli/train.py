@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, messages, outputs
 from nipype_quicksilver.cli.progress import training_progress
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import ROLES
 
 if TYPE_CHECKING:
+    from nipype_quicksilver.training.distributed import Processes
     from nipype_quicksilver.training.plan import Plan
     from nipype_quicksilver.training.train import Trained
 
@@ -115,7 +117,15 @@ def add_parser(subparsers: common.Subparsers) -> None:
     parser.add_argument(
         "--half", action="store_true", help="store the weights as float16, in half the space"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    from nipype_quicksilver.training.folder import FILES
+
+    name = args.name or args.role
+    files = (f"{name}.safetensors", f"{name}.json", *FILES)
+    return [args.output_dir / file for file in files]
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -145,9 +155,6 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.spatial.folders import check_output_dir
-
-    check_output_dir(args.output_dir)
     common.start_itk(args)
     device = common.start_torch(args)
     from nipype_quicksilver.training.data import Data
@@ -164,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         validation_momenta=args.validation_momenta,
         tissues=args.tissues,
     )
-    with joined(device) as processes:
+    with joined(device) as processes, _folder(args, processes):
         if not processes.first:
             logging.getLogger("nipype_quicksilver").setLevel(logging.ERROR)
         with training_progress(args.quiet or not processes.first) as progress:
@@ -185,6 +192,13 @@ def run(args: argparse.Namespace) -> int:
         if processes.first and not args.quiet:
             _print(trained)
     return 0
+
+
+def _folder(
+    args: argparse.Namespace, processes: Processes
+) -> contextlib.AbstractContextManager[None]:
+    """Hold the output folder in the process that writes."""
+    return outputs.output_folder(args) if processes.first else contextlib.nullcontext()
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -227,6 +241,4 @@ def _print(trained: Trained) -> None:
                 name.replace("_", " "), "" if before is None else f"{before:.4f}", f"{value:.4f}"
             )
         console.print(table)
-    console.print(
-        f"Checkpoint: {trained.checkpoint}", markup=False, highlight=False, soft_wrap=True
-    )
+    messages.print_path("Checkpoint", trained.checkpoint)

@@ -34,7 +34,7 @@ from nipype_quicksilver.execution.crashes import describe, quiet_nipype
 from nipype_quicksilver.execution.interrupts import interrupts_raised
 from nipype_quicksilver.execution.locks import locked
 from nipype_quicksilver.execution.private import private_folder
-from nipype_quicksilver.execution.processes import forked_end_with_this
+from nipype_quicksilver.execution.processes import descendants_end_first, forked_end_with_this
 
 #: Name of the workflow of a cohort.
 WORKFLOW = "cohort_wf"
@@ -339,7 +339,7 @@ def _run_once(
     with quiet_nipype(verbose=options.verbose):
         plugin = make_plugin(options.plugin, {**arguments, "status_callback": progress})
         try:
-            with interrupts_raised():
+            with descendants_end_first(), interrupts_raised():
                 workflow.run(plugin=plugin)
         except Exception as error:
             # Nipype raises the first failure of a node again; its crash file describes it.

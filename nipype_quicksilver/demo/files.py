@@ -9,6 +9,7 @@ from pathlib import Path
 from nipype_quicksilver.demo.outcome import Numbers, Outcome
 from nipype_quicksilver.demo.picture import draw
 from nipype_quicksilver.execution.provenance import Clock
+from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.registration.summary import with_total
 from nipype_quicksilver.spatial.files import PathLike, write_json
 from nipype_quicksilver.spatial.folders import staged_folder
@@ -48,7 +49,7 @@ def save(outcome: Outcome, output_dir: PathLike, inputs: dict[str, Path]) -> Num
     registration = replace(
         outcome.registration, summary=replace(summary, inputs={**summary.inputs, **copies})
     )
-    with staged_folder(output_dir) as stage:
+    with staged_folder(output_dir, FILES.values(), FILES["summary"]) as stage:
         with clock.part("picture"):
             draw(outcome, stage / PICTURE)
         with clock.part("write"):

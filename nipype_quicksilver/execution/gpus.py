@@ -3,9 +3,10 @@
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator
+
+from nipype_quicksilver.execution.leftovers import temporary_folder
 
 #: Environment variable with a folder that has one empty file for each GPU, named as in
 #: CUDA_VISIBLE_DEVICES. Set by :func:`shared`.
@@ -24,11 +25,11 @@ def shared(devices: list[str]) -> Iterator[None]:
         GPUs, named as in CUDA_VISIBLE_DEVICES.
     """
     previous = os.environ.get(FOLDER)
-    with tempfile.TemporaryDirectory(prefix="quicksilver-gpus-") as folder:
+    with temporary_folder() as folder:
         for device in devices:
             with open(os.path.join(folder, device), "x"):
                 pass
-        os.environ[FOLDER] = folder
+        os.environ[FOLDER] = str(folder)
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import SoftFileLease, Timeout
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.execution.signals import deferred
 
 #: Name of the lock file, and of the file that says what its holder does.
 LOCK = ".quicksilver-lock"
@@ -26,7 +27,7 @@ LIFETIME = 120.0
 
 _HEARTBEAT = 20.0  # seconds between two signs of life
 _AT_ONCE = 0.5  # seconds in which a free lock, or that of a process that is gone, is taken
-_PAUSE = 0.5  # seconds between two attempts
+_PAUSE = 0.5  # seconds between two attempts of a run that waits
 # Variables in which batch systems put the id of a job.
 _JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
@@ -94,9 +95,14 @@ def locked(folder: str | os.PathLike[str], *, waits: bool = True) -> Iterator[Lo
     try:
         lease = _acquire(folder, waits, created)
         try:
+            if lease.lock_counter == 1:
+                with contextlib.suppress(OSError):
+                    text = json.dumps(_description()) + "\n"
+                    (folder / HOLDER).write_text(text, encoding="utf-8")
             yield Lock(folder, lease)
         finally:
-            _release(folder, lease)
+            with deferred():
+                _release(folder, lease)
     finally:
         for path in reversed(created):
             with contextlib.suppress(OSError):  # it has files
@@ -112,7 +118,7 @@ def _acquire(folder: Path, waits: bool, created: list[Path]) -> SoftFileLease:
     while True:
         created += _create(folder)
         try:
-            lease.acquire(timeout=timeout, poll_interval=min(_PAUSE, _AT_ONCE / 5))
+            lease.acquire(timeout=timeout, poll_interval=_AT_ONCE / 10 if timeout > 0 else _PAUSE)
             break
         except FileNotFoundError:  # its last holder failed, and removed the folder
             continue
@@ -124,9 +130,6 @@ def _acquire(folder: Path, waits: bool, created: list[Path]) -> SoftFileLease:
                 ) from error
             _logger.warning("%s: %s; waiting until it has ended", folder, _holder(folder, lease))
             timeout = -1.0  # without end
-    if lease.lock_counter == 1:
-        with contextlib.suppress(OSError):
-            (folder / HOLDER).write_text(json.dumps(_description()) + "\n", encoding="utf-8")
     return lease
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -54,6 +55,13 @@ class _Workers:
             pool.shutdown()
 
 
+def _begin(folder: str) -> None:
+    """Begin a worker: signals end it at once, since Nipype would swallow what a handler raises."""
+    process_initializer(folder)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Processes(MultiProcPlugin):
     """Runs nodes in processes on this machine.
 
@@ -73,18 +81,9 @@ class Processes(MultiProcPlugin):
         self.pool.shutdown()
         self.pool = _Workers(self._start_process)
 
-    def run(self, *arguments: Any, **named: Any) -> None:
-        """Run a workflow; end the processes if that is interrupted."""
-        try:
-            super().run(*arguments, **named)
-        except BaseException:  # otherwise Python would wait for them at its end
-            for process in multiprocessing.active_children():
-                process.kill()
-            raise
-
     def _start_process(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context(self.plugin_args.get("mp_context"))
-        return ProcessPoolExecutor(1, context, process_initializer, (self._cwd,))
+        return ProcessPoolExecutor(1, context, _begin, (self._cwd,))
 
     def _async_callback(self, future: Future[Any]) -> None:
         if future.exception() is None:

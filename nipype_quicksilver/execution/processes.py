@@ -2,21 +2,24 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 #: Environment variable with the id of the process that runs the node of a command.
 PARENT = "QUICKSILVER_PARENT"
 
 _PAUSE = 0.5  # seconds between two checks of the parent
+_GRACE = 10.0  # seconds in which a process that is to end cleans up, before it is killed
 
 
 def end_with_parent() -> None:
-    """Kill this process when the process of :data:`PARENT` has ended.
+    """End this process when the process of :data:`PARENT` has ended.
 
     There may be a shell between the two, so that the signal of the operating system does not come.
     """
@@ -30,10 +33,54 @@ def _watch(parent: int) -> None:
         try:
             os.kill(parent, 0)
         except ProcessLookupError:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_GRACE)
             os.kill(os.getpid(), signal.SIGKILL)
         except PermissionError:
             pass  # it exists, and belongs to another user
         time.sleep(_PAUSE)
+
+
+def end_descendants() -> None:
+    """End the processes that this one started, and those that they started (Linux).
+
+    A batch system may send its signal to this process alone.
+    """
+    for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, 1.0)):
+        for pid in _descendants(os.getpid()):
+            with contextlib.suppress(OSError):  # it has ended
+                os.kill(pid, number)
+        deadline = time.monotonic() + seconds
+        while _descendants(os.getpid()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def descendants_end_first() -> Iterator[None]:
+    """End the descendants before an interrupt of the block goes on, and removes their files."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # It would report each process of a pool that is ended.
+        logging.getLogger("concurrent.futures").setLevel(logging.CRITICAL + 1)
+        end_descendants()
+        raise
+
+
+def _descendants(parent: int) -> list[int]:
+    """Return the processes below one, without those that have ended and helpers of Python."""
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):  # it has ended
+            state, above = file.read_text(errors="replace").rpartition(")")[2].split()[:2]
+            # The resource tracker ignores signals, and ends by itself.
+            tracks = b"resource_tracker" in file.with_name("cmdline").read_bytes()
+            if state != "Z" and not tracks:
+                children.setdefault(int(above), []).append(int(file.parent.name))
+    below = children.get(parent, [])
+    for pid in below:  # grows while it is read
+        below.extend(children.get(pid, []))
+    return below
 
 
 def keep_freed_memory() -> None:

@@ -15,7 +15,12 @@ from nipype_quicksilver.interfaces.lddmm import (
     PredictMomentum,
     ShootGeodesic,
 )
-from nipype_quicksilver.interfaces.measures import JacobianSummary, LabelOverlap, TransformDistance
+from nipype_quicksilver.interfaces.measures import (
+    JacobianSummary,
+    LabelOverlap,
+    TransformDistance,
+    UncertaintyOnImage,
+)
 from nipype_quicksilver.interfaces.preprocessing import (
     AffineRegistration,
     BrainExtraction,
@@ -49,4 +54,5 @@ __all__ = [
     "TimePrediction",
     "TrainNetwork",
     "TransformDistance",
+    "UncertaintyOnImage",
 ]

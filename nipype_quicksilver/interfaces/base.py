@@ -29,6 +29,7 @@ from nipype_quicksilver.declarations import Kind, Option
 from nipype_quicksilver.execution import gpus
 from nipype_quicksilver.execution.processes import PARENT
 from nipype_quicksilver.options import OPTIONS, SCAN_FILES
+from nipype_quicksilver.spatial.files import check_apart
 from nipype_quicksilver.steps import SEED
 
 _PROGRAM = "quicksilver"
@@ -197,6 +198,16 @@ class LightInterface(BaseInterface):
     """A node that runs in the worker process of its workflow."""
 
     _version = __version__
+
+    def _pre_run_hook(self, runtime: Any) -> Any:
+        # Nipype's nodes have a folder of their own; an interface that is run alone has not.
+        files: dict[bool, list[str | os.PathLike[str]]] = {True: [], False: []}
+        for name, value in self.inputs.get_traitsfree().items():
+            is_output = self.inputs.trait(name).hash_files is False
+            values = value if isinstance(value, list | tuple) else [value]
+            files[is_output] += [item for item in values if isinstance(item, str | os.PathLike)]
+        check_apart(*([Path(runtime.cwd, file) for file in files[out]] for out in (True, False)))
+        return runtime
 
 
 def hash_with_files(

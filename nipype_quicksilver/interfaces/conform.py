@@ -61,7 +61,7 @@ class ConformToGridInputSpec(LightInputSpec):
     include_affine = File(
         exists=True,
         requires=["include_image"],
-        desc="ITK affine that maps points of the working grid to points of that image",
+        desc="ITK affine that maps points of the image to points of that image",
     )
 
 
@@ -74,15 +74,19 @@ class ConformToGridOutputSpec(TraitedSpec):
         exists=True, desc="lesion mask on the working grid, if it covers a voxel there"
     )
     native_mask = File(exists=True, desc="brain mask on the grid of the image")
-    out_affine = File(exists=True, desc="the affine (default: the identity)")
+    out_affine = File(
+        exists=True, desc="ITK affine that maps points of the working grid to points of the image"
+    )
 
 
 class ConformToGrid(LightInterface):
     """Resample an image and its masks onto the working grid, each once.
 
     Without `reference_image`, a new grid is made: 1 mm, RAS, around the brain, and around the brain
-    of `include_image` if it is set. With `reference_image`, the image is resampled onto the grid of
-    that image, through `affine` if it is set.
+    of `include_image` if it is set. Brains smaller than any human one, such as those of animals,
+    are enlarged to the size of a newborn's on it, and `out_affine` reduces them again. With
+    `reference_image`, the image is resampled onto the grid of that image, through `affine` if it is
+    set.
 
     Examples
     --------
@@ -115,7 +119,8 @@ class ConformToGrid(LightInterface):
         matrix = _matrix(*(inputs.affine if isdefined(inputs.affine) else []))
         with itk_threads(inputs.num_threads):
             brain = brains.native_brain(image, mask)
-            grid = self._grid(brain)
+            grid, to_image = self._grid(image, mask, brain)
+            matrix = matrix @ to_image
             inside = conforming.conform_mask(mask or brain, grid, matrix)
             lesion = conforming.conform_lesion(lesion_mask, image, grid, matrix)
             data = resampling.conform(image, grid, matrix)
@@ -131,20 +136,30 @@ class ConformToGrid(LightInterface):
         transforms.write_affine(outputs["out_affine"], matrix)
         return runtime
 
-    def _grid(self, brain: Nifti1Image) -> Grid:
-        """Return the working grid."""
+    def _grid(
+        self, image: Nifti1Image, mask: Nifti1Image | None, brain: Nifti1Image
+    ) -> tuple[Grid, np.ndarray]:
+        """Return the working grid, and the matrix from its world to that of the image."""
+        import numpy as np
+
         from nipype_quicksilver.spatial import brains, conforming, grids, images
+        from nipype_quicksilver.spatial.magnification import magnification, magnified, scaling
 
         inputs = self.inputs
         if isdefined(inputs.reference_image):
-            return grids.Grid.from_file(inputs.reference_image)
+            return grids.Grid.from_file(inputs.reference_image), np.eye(4)
+        factor = magnification(image, mask)
+        larger, to_image = magnified(brain, factor), scaling(1 / factor)
         if not isdefined(inputs.include_image):
-            return grids.working_grid(brain)
+            return grids.working_grid(larger), to_image
         other = images.read_image(inputs.include_image)
         other_brain = brains.native_brain(other, _read(images.read_mask, inputs.include_mask))
         matrix = _matrix(*([inputs.include_affine] if isdefined(inputs.include_affine) else []))
         grids.check_overlap(brain, other_brain, matrix)
-        return conforming.joint_grid(brain, other_brain, matrix)
+        grid = conforming.joint_grid(
+            larger, magnified(other_brain, factor), scaling(factor) @ matrix @ to_image
+        )
+        return grid, to_image
 
     def _names(self) -> dict[str, str]:
         """Return the paths of all outputs."""

@@ -7,7 +7,12 @@ from typing import Any
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, isdefined, traits
 
 from nipype_quicksilver.errors import naming
-from nipype_quicksilver.interfaces.base import LightInputSpec, LightInterface, itk_threads
+from nipype_quicksilver.interfaces.base import (
+    LightInputSpec,
+    LightInterface,
+    itk_threads,
+    output_name,
+)
 
 
 class LabelOverlapInputSpec(BaseInterfaceInputSpec):
@@ -147,6 +152,70 @@ class JacobianSummary(LightInterface):
             "log_jacobian": os.path.abspath("log_jacobian.nii.gz"),
             **_numbers(_read_json(out_file)),
         }
+
+
+class UncertaintyOnImageInputSpec(LightInputSpec):
+    """Inputs of `UncertaintyOnImage`."""
+
+    in_file = File(
+        exists=True,
+        mandatory=True,
+        desc="uncertainty on the working grid, mm, or the variances of its components, mm^2 (4-D)",
+    )
+    affine = File(
+        exists=True,
+        mandatory=True,
+        desc="ITK affine that maps points of the working grid to points of the image",
+    )
+    reference_image = File(exists=True, mandatory=True, desc="the image")
+
+
+class UncertaintyOnImageOutputSpec(TraitedSpec):
+    """Outputs of `UncertaintyOnImage`."""
+
+    out_file = File(exists=True, desc="the uncertainty on the image's grid, in mm or mm^2 there")
+
+
+class UncertaintyOnImage(LightInterface):
+    """Resample an uncertainty from the working grid to the grid of an image.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> import numpy as np
+    >>> from nipype_quicksilver.spatial import transforms
+    >>> folder = getfixture("tmp_path")
+    >>> getfixture("monkeypatch").chdir(folder)
+    >>> nib.save(nib.Nifti1Image(np.full((8, 8, 8), 4.0, np.float32), np.eye(4)), folder / "u.nii")
+    >>> fine = np.diag([0.5, 0.5, 0.5, 1])
+    >>> nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.uint8), fine), folder / "t2w.nii")
+    >>> half = transforms.write_affine(folder / "half.mat", fine)
+    >>> node = UncertaintyOnImage(in_file=folder / "u.nii", affine=half)
+    >>> node.inputs.reference_image = folder / "t2w.nii"
+    >>> float(nib.load(node.run().outputs.out_file).get_fdata()[4, 4, 4])
+    2.0
+    """
+
+    input_spec = UncertaintyOnImageInputSpec
+    output_spec = UncertaintyOnImageOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        from nipype_quicksilver.registration.warping import uncertainty_on_image
+        from nipype_quicksilver.spatial import images, transforms
+        from nipype_quicksilver.spatial.grids import Grid
+
+        shape, like = images.read_header(self.inputs.reference_image)
+        with itk_threads(self.inputs.num_threads):
+            data = uncertainty_on_image(
+                images.read_series(self.inputs.in_file),
+                transforms.read_affine(self.inputs.affine),
+                Grid(shape, like.affine),
+            )
+        images.write_image(self._list_outputs()["out_file"], data, like.affine, like=like)
+        return runtime
+
+    def _list_outputs(self) -> dict[str, str]:
+        return {"out_file": output_name(self.inputs.in_file, "_resampled")}
 
 
 class TransformDistanceInputSpec(LightInputSpec):

@@ -245,7 +245,12 @@ class SelectTemplateInputSpec(BaseInterfaceInputSpec):
         "MNI152NLin2009cAsym or MNIPediatricAsym:cohort-4",
     )
     image_type = traits.Enum("T1w", "T2w", usedefault=True, desc="contrast; for TemplateFlow")
-    resolution = traits.Enum(1, 2, usedefault=True, desc="voxel size, mm; for TemplateFlow")
+    resolution = traits.Enum(
+        1,
+        2,
+        usedefault=True,
+        desc="index of the resolution in TemplateFlow; mostly the voxel size in mm",
+    )
 
 
 class SelectTemplateOutputSpec(TraitedSpec):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 from nibabel.affines import apply_affine, from_matvec
@@ -46,6 +47,7 @@ from nipype_quicksilver.preprocessing.mutual_information import (
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import working_grid
 from nipype_quicksilver.spatial.images import image_name, read_image, read_mask
+from nipype_quicksilver.spatial.magnification import magnification, magnified, scaling
 from nipype_quicksilver.spatial.resampling import conform, to_sitk
 from nipype_quicksilver.spatial.transforms import read_affine
 from nipype_quicksilver.tools import SIMPLEITK
@@ -57,6 +59,10 @@ LEVELS = (COARSE, 4.0, FINEST)  # mm, voxel sizes of the refinement
 MIN_STEP = {8.0: 1e-3, 4.0: 1e-4, 2.0: 3e-4}
 MIN_STEP_OF_SEARCH = 1e-2  # is enough to compare starts
 MAX_DIFFERENCE = 15.0  # mm at the corners, between the two directions of the search
+
+
+Images = tuple[Nifti1Image, Nifti1Image]  # fixed and moving
+Masks = tuple[Nifti1Image | None, Nifti1Image | None]
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,10 @@ def align(
     """
     if dof not in DOF:
         raise InputError(f"dof {dof}: give {', '.join(map(str, sorted(DOF)))}")
-    pair = (BrainImage.of(fixed, fixed_mask), BrainImage.of(moving, moving_mask))
-    before = np.eye(4) if initial is None else np.asarray(initial, dtype=float)
+    world = _EnlargedWorlds.of((fixed, moving), (fixed_mask, moving_mask), dof)
+    large, masks = world.images((fixed, moving)), world.images((fixed_mask, moving_mask))
+    pair = (BrainImage.of(large[0], masks[0]), BrainImage.of(large[1], masks[1]))
+    before = world.enlarged(np.eye(4) if initial is None else np.asarray(initial, dtype=float))
     # Rounding errors alone can change the course of an optimiser: images are put into one order.
     exchanged = pair[0].sort_key() > pair[1].sort_key()
     ordered = pair[::-1] if exchanged else pair
@@ -137,16 +145,17 @@ def align(
         matrix, difference = _refine(ordered, start, dof, levels, pool)
     if exchanged:
         matrix = np.linalg.inv(matrix)
+    result = world.reduced(matrix)
     summary = replace(
-        describe(matrix),
+        describe(result),
         dof=dof,
         similarity=MutualInformation(
             round(mutual_information_of_pair(pair, before), 6),
             round(mutual_information_of_pair(pair, matrix), 6),
         ),
-        directions_apart_mm=round(difference, 4),
+        directions_apart_mm=round(difference / world.factors[1], 4),
     )
-    return _checked(Alignment(matrix, summary), moving)
+    return _checked(Alignment(result, summary), moving)
 
 
 def align_by(
@@ -177,17 +186,62 @@ def align_by(
     UserWarning
         If the result is implausible for two human heads.
     """
+    world = _EnlargedWorlds.of((fixed, moving), (fixed_mask, moving_mask), dof)
+    large, masks = world.images((fixed, moving)), world.images((fixed_mask, moving_mask))
     matrix = align_brains(
         tool,
-        fixed,
-        moving,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
+        *large,
+        fixed_mask=masks[0],
+        moving_mask=masks[1],
         dof=dof,
         num_threads=num_threads,
         log_dir=log_dir,
     )
+    matrix = world.reduced(matrix)
     return _checked(Alignment(matrix, replace(describe(matrix), how=tool, dof=dof)), moving)
+
+
+@dataclass(frozen=True)
+class _EnlargedWorlds:
+    """Worlds in which both brains have the size of human brains.
+
+    Attributes
+    ----------
+    factors : tuple of float
+        Of the fixed and of the moving world, see `magnification`.
+    """
+
+    factors: tuple[float, float]
+
+    @classmethod
+    def of(cls, images: Images, masks: Masks, dof: int) -> _EnlargedWorlds:
+        """Choose the factors for two images with optional masks."""
+        first, second = (magnification(*both) for both in zip(images, masks, strict=True))
+        if dof == min(DOF):  # a rigid transform changes no sizes
+            first = second = (first * second) ** 0.5
+        return cls((first, second))
+
+    @overload
+    def images(self, images: Images) -> Images: ...
+    @overload
+    def images(self, images: Masks) -> Masks: ...
+    def images(self, images: Masks) -> Masks:
+        """Return images in the enlarged worlds."""
+        first, second = (
+            None if image is None else magnified(image, factor)
+            for image, factor in zip(images, self.factors, strict=True)
+        )
+        return first, second
+
+    def enlarged(self, matrix: np.ndarray) -> np.ndarray:
+        """Return a map of fixed to moving points as one of the enlarged worlds."""
+        fixed, moving = self.factors
+        return scaling(moving) @ matrix @ scaling(1 / fixed)
+
+    def reduced(self, matrix: np.ndarray) -> np.ndarray:
+        """Return a map of the enlarged worlds as one of fixed to moving points."""
+        fixed, moving = self.factors
+        return scaling(1 / moving) @ matrix @ scaling(fixed)
 
 
 def _checked(alignment: Alignment, moving: Nifti1Image) -> Alignment:

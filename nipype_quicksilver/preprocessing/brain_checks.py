@@ -60,10 +60,8 @@ def is_stripped(data: np.ndarray, inside: np.ndarray, image: Nifti1Image) -> boo
     volume = milliliters(inside, image)
     if _fraction_of_zeros(data) < MIN_ZEROS or volume > MAX_STRIPPED_VOLUME:
         return False
-    if volume < POSSIBLE_VOLUMES[0]:
-        return True  # too small for a human head: the brain of an animal, or a phantom
     if volume < PLAUSIBLE_VOLUMES[0]:
-        return False
+        return True  # too small for a human head: the brain of an animal or a fetus, or a phantom
     return not _has_skull(image, inside)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.execution.leftovers import temporary_folder
 from nipype_quicksilver.spatial.brains import mask_on_image
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import read_mask, write_image
@@ -201,8 +202,8 @@ def _run(
     check_installed(name, tools, default)
     command = tools[name].command()
     assert command is not None
-    with tempfile.TemporaryDirectory(prefix="quicksilver-") as folder:
-        yield _Run(name, command, Path(folder), num_threads, log_dir)
+    with temporary_folder() as folder:
+        yield _Run(name, command, folder, num_threads, log_dir)
 
 
 def _failure(name: str, report: str, printed: str, log_dir: PathLike | None) -> QuicksilverError:

@@ -6,13 +6,13 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
+from nipype_quicksilver.execution.leftovers import temporary_folder
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions
 from nipype_quicksilver.preprocessing.brain import BrainSummary
@@ -24,12 +24,13 @@ from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.brains import named_after, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import image_name
+from nipype_quicksilver.spatial.magnification import brain_volume, magnification
 from nipype_quicksilver.tools import AFFINE_TOOLS, DEEPBET
 
 if TYPE_CHECKING:
     import torch
 
-# mm^3 of nonzero voxels; the affine registration is designed for human brains.
+# mm^3 of nonzero voxels, enlarged as far as their size allows; fewer cannot be aligned.
 SMALLEST_VOLUME = 50_000.0
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def named_file(image: PathLike, stack: ExitStack, work_dir: PathLike | None) -> 
     """
     if not is_template(image):
         return Path(image)
-    folder = work_dir or stack.enter_context(TemporaryDirectory(prefix="quicksilver-"))
+    folder = work_dir or stack.enter_context(temporary_folder())
     return template_file(image, folder)
 
 
@@ -128,12 +129,11 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
 
 
 def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
-    """Estimate the affine between two brains, if they are large enough."""
+    """Estimate the affine between two brains, if they have enough voxels."""
     small = small_images(pair)
     if small:
         _logger.info(
-            "%s: is too small for a human head; no affine is estimated, the headers align the "
-            "images",
+            "%s: has too few voxels for an affine to be estimated; the headers align the images",
             image_name(small[0]),
         )
         return pair, AffineSummary(how="headers")
@@ -149,13 +149,12 @@ def estimates_affine(options: RegistrationOptions) -> bool:
 
 
 def small_images(pair: Pair) -> list[Nifti1Image]:
-    """Return the images of a pair that are smaller than any human brain, such as a phantom."""
+    """Return the images of a pair that have too few voxels to be aligned, such as a phantom."""
     return [image for image in (pair.fixed.image, pair.moving.image) if _is_small(image)]
 
 
 def _is_small(image: Nifti1Image) -> bool:
-    occupied = np.count_nonzero(np.asanyarray(image.dataobj))
-    return bool(occupied * abs(np.linalg.det(image.affine[:3, :3])) < SMALLEST_VOLUME)
+    return brain_volume(image) * magnification(image) ** 3 < SMALLEST_VOLUME
 
 
 def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:

@@ -15,7 +15,12 @@ from nipype_quicksilver.registration.fit import Fit
 from nipype_quicksilver.registration.pair import Pair
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.summary import Overlaps
-from nipype_quicksilver.registration.warping import move_points, pull_back, pull_back_labels
+from nipype_quicksilver.registration.warping import (
+    move_points,
+    pull_back,
+    pull_back_labels,
+    uncertainty_on_image,
+)
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import nifti
 from nipype_quicksilver.spatial.jacobians import JacobianSummary, jacobian_summary, log_jacobian
@@ -169,15 +174,12 @@ def _uncertainty(
 
     The components are those along the axes of the working grid, also on other grids.
     """
-    grid = Grid.from_image(pair.fixed.image)
-    # In the frame of a template, a brain has another size than in its own space.
-    variance = variance * abs(np.linalg.det(pair.to_fixed[:3, :3])) ** (2 / 3)
-    to_working = affine_transform(np.linalg.inv(pair.to_fixed))
-    whole = nifti(standard_deviation(variance), prepared.grid.affine)
-    uncertainty = resample(whole, grid, to_working)
-    if not both:
-        return uncertainty, None
-    return uncertainty, resample(nifti(variance, prepared.grid.affine), grid, to_working)
+
+    def on_image(values: np.ndarray) -> np.ndarray:
+        on_working = nifti(values, prepared.grid.affine)
+        return uncertainty_on_image(on_working, pair.to_fixed, Grid.from_image(pair.fixed.image))
+
+    return on_image(standard_deviation(variance)), on_image(variance) if both else None
 
 
 def _warp_labels(pair: Pair, displacement: np.ndarray) -> np.ndarray | None:

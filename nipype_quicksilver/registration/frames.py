@@ -1,7 +1,8 @@
-"""The working grid of a template as the frame in which two brains are compared."""
+"""The frame in which two brains are compared: that of a template, or an enlarged world."""
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import replace
 
@@ -19,10 +20,23 @@ from nipype_quicksilver.registration.alignment import (
 from nipype_quicksilver.registration.pair import Frame, Pair, Scan
 from nipype_quicksilver.registration.summary import TemplateSummary
 from nipype_quicksilver.spatial.brains import native_brain
-from nipype_quicksilver.spatial.conforming import MAX_FRACTION_OUTSIDE, fraction_outside
+from nipype_quicksilver.spatial.conforming import (
+    MAX_FRACTION_OUTSIDE,
+    fraction_outside,
+    joint_grid,
+)
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, working_grid
 from nipype_quicksilver.spatial.images import image_name
+from nipype_quicksilver.spatial.magnification import (
+    SMALLEST_HUMAN_VOLUME,
+    brain_volume,
+    magnification,
+    magnified,
+    scaling,
+)
+
+_logger = logging.getLogger(__name__)
 
 
 def chosen_template(options: RegistrationOptions, pair: Pair) -> PathLike | None:
@@ -31,8 +45,8 @@ def chosen_template(options: RegistrationOptions, pair: Pair) -> PathLike | None
     Parameters
     ----------
     options : RegistrationOptions
-        With ``template`` ``auto``, it is MNI152 if an affine is estimated and the images are large
-        enough for human brains.
+        With ``template`` ``auto``, it is MNI152 if an affine is estimated and the images are as
+        large as human brains.
     pair : Pair
         The images.
 
@@ -46,7 +60,9 @@ def chosen_template(options: RegistrationOptions, pair: Pair) -> PathLike | None
         return None
     if str(template) != AUTO:
         return template
-    return MNI152 if estimates_affine(options) and not small_images(pair) else None
+    smallest = min(brain_volume(scan.image) for scan in (pair.fixed, pair.moving))
+    human = smallest >= SMALLEST_HUMAN_VOLUME
+    return MNI152 if human and estimates_affine(options) else None
 
 
 def to_frame(
@@ -95,8 +111,9 @@ def to_frame(
         with context.clock.part("align"), warnings.catch_warnings(record=optional):
             matrix, affine = estimate_affine(scan, pair.fixed, context)
         reasons += plausibility_warnings(affine, matrix)
-    grid = working_grid(native_brain(template, scan.mask))
-    framed = replace(pair, frame=Frame(grid, matrix))
+    factor = magnification(template, scan.mask)
+    grid = working_grid(magnified(native_brain(template, scan.mask), factor))
+    framed = replace(pair, frame=Frame(grid, matrix @ scaling(1 / factor), factor))
     summary = TemplateSummary(str(name), True, brain, affine, matrix.tolist())
     if not optional:
         return framed, summary
@@ -110,6 +127,35 @@ def to_frame(
         stacklevel=3,
     )
     return pair, replace(summary, used=False)
+
+
+def in_own_frame(pair: Pair) -> Pair:
+    """Bring two aligned brains into an enlarged world of the fixed image, if it is small.
+
+    Parameters
+    ----------
+    pair : Pair
+        Aligned, with masks or brains without skull; without a frame.
+
+    Returns
+    -------
+    Pair
+        With a frame in which the fixed brain has the size of the smallest human brains; unchanged
+        if it is not smaller.
+    """
+    factor = magnification(pair.fixed.image, pair.fixed.mask)
+    if factor == 1:
+        return pair
+    fixed, moving = (
+        magnified(native_brain(scan.image, scan.mask), factor) for scan in (pair.fixed, pair.moving)
+    )
+    grid = joint_grid(fixed, moving, scaling(factor) @ pair.matrix @ scaling(1 / factor))
+    _logger.info(
+        "%s: its brain is enlarged %g times to be compared",
+        image_name(pair.fixed.image),
+        factor,
+    )
+    return replace(pair, frame=Frame(grid, scaling(1 / factor), factor))
 
 
 def _losses(framed: Pair, grid: Grid) -> list[str]:

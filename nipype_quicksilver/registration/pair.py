@@ -59,18 +59,21 @@ class Scan:
 
 @dataclass(frozen=True)
 class Frame:
-    """The working grid of a template.
+    """A working grid in another world than that of the fixed image: of a template, or enlarged.
 
     Attributes
     ----------
     grid : Grid
-        1 mm, RAS, in the world of the template.
+        1 mm, RAS, in that world.
     to_fixed : ndarray
-        4x4, maps points of the template to points of the fixed image, RAS mm.
+        4x4, maps points of that world to points of the fixed image, RAS mm.
+    magnification : float
+        Factor by which brains are enlarged in that world, see `spatial.magnification`.
     """
 
     grid: Grid
     to_fixed: np.ndarray
+    magnification: float = 1.0
 
 
 @dataclass(frozen=True)

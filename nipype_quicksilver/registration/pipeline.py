@@ -20,7 +20,7 @@ from nipype_quicksilver.registration.alignment import (
     to_aligned_brains,
 )
 from nipype_quicksilver.registration.finishing import Warped, finish
-from nipype_quicksilver.registration.frames import chosen_template, to_frame
+from nipype_quicksilver.registration.frames import chosen_template, in_own_frame, to_frame
 from nipype_quicksilver.registration.method import Method, choose_method
 from nipype_quicksilver.registration.pair import Pair, ScanFiles, paths_of, read_pair
 from nipype_quicksilver.registration.preparation import prepare
@@ -113,6 +113,8 @@ def register(
         if inputs.template is not None:
             pair, template = to_frame(pair, inputs.template, inputs.template_name, context)
             preprocessing = replace(preprocessing, template=template)
+        if pair.frame is None:
+            pair = in_own_frame(pair)
         with clock.part("prepare"):
             prepared = prepare(pair, inputs.paths)
         fit = context.work.fit(
@@ -138,6 +140,7 @@ def register(
         cpu_seconds=clock.cpu_seconds,
         preprocessing=preprocessing,
         affine_matrix=pair.matrix.tolist(),
+        magnification=1.0 if pair.frame is None else pair.frame.magnification,
         sha256=inputs.hashes,
         options=described(chosen),
         started=started.isoformat(timespec="seconds"),

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.registration.summary import RegistrationSummary, with_total
-from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.files import PathLike, check_apart, write_json
 from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.images import write_image
@@ -101,7 +101,8 @@ class Registration:
         ----------
         output_dir : path-like
             Folder, created if needed. Files of an earlier registration are replaced, or removed if
-            this registration has no such file; other files are not changed.
+            this registration has no such file; other files are not changed. A run that writes into
+            the same folder is waited for.
 
         Returns
         -------
@@ -116,10 +117,13 @@ class Registration:
             If writing fails otherwise, e.g. on a full disk; no files remain.
         """
         start = time.perf_counter()
-        with staged_folder(output_dir, FILES.values()) as stage:
+        files = [Path(output_dir) / name for name in FILES.values()]
+        check_apart(files, [file for file in self.summary.inputs.values() if file is not None])
+        with staged_folder(output_dir, FILES.values(), FILES["summary"]) as stage:
             names = self._write_images(stage)
+            sizes = {FILES[name]: (stage / FILES[name]).stat().st_size for name in names}
             seconds = {**self.summary.seconds, "write": time.perf_counter() - start}
-            summary = replace(self.summary, seconds=with_total(seconds))
+            summary = replace(self.summary, seconds=with_total(seconds), files=sizes)
             write_json(stage / FILES["summary"], as_json(summary))
         return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}
 

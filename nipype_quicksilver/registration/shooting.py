@@ -11,7 +11,7 @@ import numpy as np
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock, thread_counts, versions
 from nipype_quicksilver.registration.summary import Energy, GridSummary, with_total
-from nipype_quicksilver.spatial.files import PathLike, write_json
+from nipype_quicksilver.spatial.files import PathLike, check_apart, write_json
 from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.images import write_image
 from nipype_quicksilver.spatial.jacobians import JacobianSummary, jacobian_summary, log_jacobian
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
     from nipype_quicksilver.lddmm.kernel import KernelOperator
     from nipype_quicksilver.lddmm.shooting import Geodesic
+
+
+#: Files of a shooting, the record last.
+FILES = (
+    "displacement.nii.gz",
+    "inverse_displacement.nii.gz",
+    "log_jacobian.nii.gz",
+    "summary.json",
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
     InputError
         If the momentum cannot be used, or the folder cannot be written to.
     """
+    check_apart([Path(output_dir) / name for name in FILES], [momentum])
     clock = Clock()
     with clock.part("read"):
         start = read_momentum(momentum)
@@ -120,11 +130,12 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
     with clock.part("measure"):
         logarithm = log_jacobian(maps.inverse, grid)
         jacobian = jacobian_summary(maps.inverse, grid, logarithm=logarithm)
-    with staged_folder(output_dir) as stage:
+    with staged_folder(output_dir, record=FILES[-1]) as stage:
+        displacement, inverse, log_of_jacobian, record = (stage / name for name in FILES)
         with clock.part("write"):
-            write_displacement(stage / "displacement.nii.gz", maps.inverse, grid)
-            write_displacement(stage / "inverse_displacement.nii.gz", maps.forward, grid)
-            write_image(stage / "log_jacobian.nii.gz", logarithm, grid.affine)
+            write_displacement(displacement, maps.inverse, grid)
+            write_displacement(inverse, maps.forward, grid)
+            write_image(log_of_jacobian, logarithm, grid.affine)
         summary = ShootingSummary(
             versions=versions(),
             inputs={"momentum": str(Path(momentum).absolute())},
@@ -140,7 +151,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
             jacobian=jacobian,
             seconds=with_total(clock.seconds),
         )
-        write_json(stage / "summary.json", as_json(summary))
+        write_json(record, as_json(summary))
     return summary
 
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from warnings import warn
 
+import numpy as np
+
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.jacobians import JacobianSummary
+from nipype_quicksilver.spatial.magnification import scaling
 from nipype_quicksilver.spatial.measures import OverlapSummary, Spread
 from nipype_quicksilver.spatial.records import as_json
 
@@ -276,6 +279,8 @@ class RegistrationSummary(MomentumSummary):
         How brains and affines were estimated.
     affine_matrix : list
         4x4, maps fixed to moving points, RAS mm.
+    magnification : float
+        Factor by which brains are enlarged on the working grid, see `spatial.magnification`.
     sha256 : dict
         Of each input by name; a list for the networks.
     options : dict
@@ -286,6 +291,8 @@ class RegistrationSummary(MomentumSummary):
         Messages of all warnings.
     command : str or None
         Command line; None for a registration by the Python API.
+    files : dict or None
+        Bytes of the other files of the folder by name: what a later run may replace or remove.
     """
 
     jacobian: JacobianSummary
@@ -295,11 +302,19 @@ class RegistrationSummary(MomentumSummary):
     cpu_seconds: dict[str, float]
     preprocessing: Preprocessing
     affine_matrix: list[list[float]]
+    magnification: float = 1.0
     sha256: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
     started: str
     warnings: list[str]
     command: str | None = None
+    files: dict[str, int] | None = None
+
+    def to_fixed(self) -> np.ndarray:
+        """Return the 4x4 matrix that maps points of the working grid to fixed points, RAS mm."""
+        template = self.preprocessing.template
+        matrix = np.array(template.matrix) if template is not None and template.used else np.eye(4)
+        return matrix @ scaling(1 / self.magnification)
 
     def __getitem__(self, name: str) -> Any:
         """Return a value as in ``summary.json``; the summary was a dictionary in version 0.1."""

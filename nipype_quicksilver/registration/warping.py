@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from nibabel.affines import apply_affine
+from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.resampling import resample
+from nipype_quicksilver.spatial.transforms import affine_transform
 
 if TYPE_CHECKING:
     import torch
@@ -179,3 +183,27 @@ def _sample(image: np.ndarray, index: np.ndarray) -> np.ndarray:
     )
     flat: np.ndarray = result.transpose(0, 1).reshape(len(image), -1).numpy()
     return flat[:, : index.shape[1]]
+
+
+def uncertainty_on_image(uncertainty: Nifti1Image, to_image: np.ndarray, grid: Grid) -> np.ndarray:
+    """Resample an uncertainty from the working grid to the grid of an image.
+
+    Parameters
+    ----------
+    uncertainty : Nifti1Image
+        On the working grid: (X, Y, Z), mm, or the variances of components (X, Y, Z, 3), mm^2.
+    to_image : ndarray
+        4x4, maps points of the working grid to points of the image, RAS mm. In the frame of a
+        template or in an enlarged world, a brain has another size than in its image.
+    grid : Grid
+        The grid of the image.
+
+    Returns
+    -------
+    ndarray
+        On `grid`, in mm or mm^2 of the image.
+    """
+    values = np.asanyarray(uncertainty.dataobj)
+    size = abs(np.linalg.det(to_image[:3, :3])) ** (1 / 3)
+    scaled = nifti(values * np.float32(size ** (values.ndim - 2)), uncertainty.affine)
+    return resample(scaled, grid, affine_transform(np.linalg.inv(to_image)))

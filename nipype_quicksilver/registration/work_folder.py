@@ -15,6 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.errors import QuicksilverError
+from nipype_quicksilver.execution.locks import locked
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings
 from nipype_quicksilver.networks.card import card_path
 from nipype_quicksilver.preprocessing.brain import BrainSummary
@@ -41,6 +42,8 @@ _WARNINGS, _MATRIX = "warnings", "matrix"
 
 class WorkFolder:
     """Brain masks, affines and momenta, stored by a digest of their inputs.
+
+    Several runs may share the folder: each locks it while it reads or writes one result.
 
     Parameters
     ----------
@@ -85,16 +88,18 @@ class WorkFolder:
             return compute()
         stem = self._stem(self.folder, what, parts)
         image, record = Path(f"{stem}.nii.gz"), Path(f"{stem}.json")
-        earlier = _read(image if like is not None else None, record, kind)
+        with locked(self.folder):
+            earlier = _read(image if like is not None else None, record, kind)
         if earlier is not None:
             return earlier[0], replace(earlier[1], reused=True)
         with recorded_warnings() as messages:
             data, summary = compute()
-        if like is not None:
-            write_image(image, data, like.affine, like=like)
-        # Written last: other files of the result are ignored without the record.
         matrix = {_MATRIX: data} if like is None else {}
-        write_json(record, {**as_json(summary), **matrix, _WARNINGS: messages})
+        with locked(self.folder):
+            if like is not None:
+                write_image(image, data, like.affine, like=like)
+            # Written last: other files of the result are ignored without the record.
+            write_json(record, {**as_json(summary), **matrix, _WARNINGS: messages})
         return data, replace(summary, reused=False)
 
     def fit(
@@ -130,16 +135,18 @@ class WorkFolder:
         stem = self._stem(self.folder, "momentum", _parts_of_fit(prepared, method, device, seed))
         image, variance = Path(f"{stem}.nii.gz"), Path(f"{stem}_variance.nii.gz")
         record = Path(f"{stem}.json")
-        fit = _read_fit(image, variance if method.samples else None, record, device, clock)
+        with locked(self.folder):
+            fit = _read_fit(image, variance if method.samples else None, record, device, clock)
         if fit is not None:
             summary = replace(fit.summary, masks=prepared.masks)
             return _marked(replace(fit, summary=summary), reused=True)
         with recorded_warnings() as messages:
             fit = compute()
-        write_momentum(image, fit.momentum)
-        if fit.variance is not None:
-            write_image(variance, fit.variance, prepared.grid.affine)
-        write_json(record, {**as_json(fit.summary), _WARNINGS: messages})
+        with locked(self.folder):
+            write_momentum(image, fit.momentum)
+            if fit.variance is not None:
+                write_image(variance, fit.variance, prepared.grid.affine)
+            write_json(record, {**as_json(fit.summary), _WARNINGS: messages})
         return _marked(fit, reused=False)
 
     @staticmethod

@@ -201,6 +201,16 @@ def _template(template: TemplateSummary, summary: RegistrationSummary) -> str:
     return f"They were compared on the grid of the template {name}{aligned}."
 
 
+def _enlargement(factor: float) -> list[str]:
+    """Describe that brains were enlarged."""
+    if factor == 1:
+        return []
+    return [
+        f"Brains were enlarged {factor:g} times for it, so that a millimetre of "
+        f"these grids is {1 / factor:.2g} mm of the images."
+    ]
+
+
 def _deformation(summary: RegistrationSummary) -> list[str]:
     """Describe how the momentum was estimated."""
     parameters = summary.parameters
@@ -212,6 +222,7 @@ def _deformation(summary: RegistrationSummary) -> list[str]:
         f"{parameters.steps} time steps from an initial momentum on a grid of "
         f"{summary.velocity_grid.spacing[0]:g} mm, and its inverse comes from the same "
         "computation.",
+        *_enlargement(summary.magnification),
         *_prediction(summary),
         *_optimization(summary),
         _kernel(parameters.kernel),

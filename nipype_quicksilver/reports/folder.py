@@ -10,6 +10,7 @@ from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.results import FILES
 from nipype_quicksilver.registration.summary import RegistrationSummary
 from nipype_quicksilver.spatial.files import PathLike, check_readable
+from nipype_quicksilver.spatial.folders import complete_moves
 from nipype_quicksilver.spatial.records import from_json
 
 _REMEDY = "give the output folder of 'quicksilver register'"
@@ -58,6 +59,7 @@ def read_summary(registration: PathLike) -> RegistrationSummary:
         If there is no summary, or it is damaged or not that of a registration.
     """
     file = summary_file(registration)
+    complete_moves(file.parent)
     if not file.exists():
         raise InputError(f"{registration}: contains no {file.name}; {_REMEDY}")
     check_readable(file, "summary")

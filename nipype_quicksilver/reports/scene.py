@@ -152,11 +152,9 @@ def _shown_grid(summary: RegistrationSummary, fixed: Nifti1Image) -> Grid:
     where the images are whole heads, and that of the nonzero voxels of the fixed image, which is
     smaller where a brain lies obliquely in the working grid.
     """
-    working, template = summary.working_grid, summary.preprocessing.template
+    working = summary.working_grid
     corners = _CORNERS * (np.array(working.shape) - 1)
-    points = apply_affine(np.array(working.affine, dtype=float), corners)
-    if template is not None and template.used:
-        points = apply_affine(np.array(template.matrix, dtype=float), points)
+    points = apply_affine(summary.to_fixed() @ np.array(working.affine, dtype=float), corners)
     box = index_box(np.asanyarray(fixed.dataobj) != 0)
     ends = np.array([[part.start, part.stop - 1] for part in box])
     content = apply_affine(fixed.affine, np.where(_CORNERS, ends[:, 1], ends[:, 0]))

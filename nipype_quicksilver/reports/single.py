@@ -113,7 +113,10 @@ def _provenance(summary: RegistrationSummary) -> list[dict[str, Any]]:
     grids = {"Working grid": summary.working_grid, "Velocity grid": summary.velocity_grid}
     for label, grid in grids.items():
         shape = " x ".join(map(str, grid.shape))
-        rows.append((label, [f"{shape} voxels of {grid.spacing[0]:g} mm"]))
+        size = f"{grid.spacing[0]:g} mm"
+        if summary.magnification != 1:
+            size += f" ({grid.spacing[0] / summary.magnification:.2g} mm in the brain's own size)"
+        rows.append((label, [f"{shape} voxels of {size}"]))
     return [{"label": label, "lines": lines} for label, lines in rows if lines]
 
 

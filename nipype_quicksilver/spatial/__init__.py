@@ -3,7 +3,3 @@
 World coordinates are RAS+ millimetres everywhere; ITK's LPS appears only in
 :mod:`nipype_quicksilver.spatial.transforms` and where images are passed to SimpleITK.
 """
-
-from nipype_quicksilver.spatial.grids import Grid, working_grid
-
-__all__ = ["Grid", "working_grid"]

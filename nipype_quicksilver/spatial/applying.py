@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.options import LABEL_INTERPOLATIONS, LABEL_PRESERVING
 from nipype_quicksilver.spatial import images, resampling, transforms
-from nipype_quicksilver.spatial.files import PathLike
+from nipype_quicksilver.spatial.files import PathLike, check_apart
 from nipype_quicksilver.spatial.grids import Grid
 
 
@@ -80,6 +80,7 @@ def apply_to_image(
     InputError
         If a file cannot be used, or the data type of the source cannot hold `default_value`.
     """
+    check_apart([output], [source, reference])
     shape, like = images.read_header(reference, what="reference")
     series = images.read_series(source, what="input")
     if interpolation in LABEL_INTERPOLATIONS and series.get_data_dtype().kind == "f":

@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.execution.leftovers import remove_leftovers, temporary_name
+from nipype_quicksilver.execution.signals import deferred
 
 PathLike = str | os.PathLike[str]
 
@@ -45,10 +47,11 @@ def check_readable(path: PathLike, what: str) -> None:
     Raises
     ------
     InputError
-        If the file does not exist, is a folder, or cannot be read.
+        If the file does not exist, is a folder, a named pipe or a device, or cannot be read.
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the file of the {what}")
+    check_ordinary(path)
     try:
         with open(path, "rb"):
             pass
@@ -63,6 +66,24 @@ def check_readable(path: PathLike, what: str) -> None:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
+
+
+def check_ordinary(path: PathLike) -> None:
+    """Refuse a named pipe, for which a program would wait without end, a socket or a device.
+
+    Raises
+    ------
+    InputError
+        If the path is one; a path that does not exist is none.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(
+            f"{path}: is a named pipe, a socket or a device; give an ordinary file instead"
+        )
 
 
 def check_writable(path: PathLike) -> None:
@@ -82,12 +103,55 @@ def check_writable(path: PathLike) -> None:
     # os.path, since pathlib's methods raise an error where a parent folder is not accessible.
     if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
+    check_ordinary(path)
+    if path.parent == Path("/dev"):  # also where it leads to a file, as `/dev/stdout` may
+        raise InputError(f"{path}: is a device, which a file would replace; give another name")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: its folder does not exist; create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(
             f"{path}: its folder is not writable; choose another or change its permissions"
         )
+
+
+def check_apart(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None:
+    """Refuse outputs that would destroy an input or each other, before anything is computed.
+
+    Parameters
+    ----------
+    outputs : iterable of path-like
+        Files that are going to be written.
+    inputs : iterable of path-like
+        Files that are read, also by other names: links are followed.
+
+    Raises
+    ------
+    InputError
+        If an output is an input, or two outputs are one file.
+    """
+    read = {identity: path for path in inputs if (identity := _identity(path)) is not None}
+    written: set[str] = set()
+    for output in outputs:
+        identity = _identity(output)
+        if identity in read:
+            named = "" if str(read[identity]) == str(output) else f" ({read[identity]})"
+            raise InputError(
+                f"{output}: is an input of this run{named}, and would be overwritten or removed; "
+                "choose another output"
+            )
+        place = os.path.realpath(output)
+        if place in written:
+            raise InputError(f"{output}: is given for two outputs; choose another name for one")
+        written.add(place)
+
+
+def _identity(path: PathLike) -> tuple[int, int] | None:
+    """Return what tells a file from others, whatever its name; None if there is no file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sha256_of(path: PathLike) -> str:
@@ -98,6 +162,7 @@ def sha256_of(path: PathLike) -> str:
     InputError
         If it cannot be read.
     """
+    check_ordinary(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -131,7 +196,8 @@ def staged(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     check_writable(path)
     ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    temporary = path.parent / f".{secrets.token_hex(8)}{ending}"
+    remove_leftovers(path.parent.absolute(), hidden=True)
+    temporary = path.parent / f".{temporary_name()}{ending}"
     try:
         yield temporary
         os.replace(temporary, path)
@@ -139,6 +205,31 @@ def staged(path: PathLike) -> Iterator[Path]:
         raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files; none is replaced before all are written.
+
+    Parameters
+    ----------
+    writers : mapping
+        Function that writes a file, by its path.
+
+    Raises
+    ------
+    InputError, QuicksilverError
+        As :func:`staged`; all files are as they were.
+    """
+    with contextlib.ExitStack() as stack:
+        for path, write in writers.items():
+            temporary = stack.enter_context(staged(path))
+            try:
+                write(temporary)
+            except QuicksilverError as error:
+                # The user knows the file by its final name.
+                raise type(error)(str(error).replace(str(temporary), str(path))) from error
+        with deferred():
+            stack.close()
 
 
 def write_json(path: PathLike, obj: Any) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.files import staged
+from nipype_quicksilver.spatial.files import check_apart, staged
 
 _POINTS = "NIFTI_INTENT_POINTSET"
 
@@ -34,6 +34,7 @@ def map_surface(source: Path, output: Path, map_points: Callable[[np.ndarray], n
     InputError
         If the source is not a surface.
     """
+    check_apart([output], [source])
     surface = _read(source)
     number = 0
     for array in surface.darrays:

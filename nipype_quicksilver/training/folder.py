@@ -24,6 +24,7 @@ from nipype_quicksilver.training.digests import FileDigest
 
 RUN, RECIPE, STATE = "run.json", "recipe.json", "state.pt"
 LOG, VALIDATION, CURVE = "log.csv", "validation.csv", "curve.png"
+FILES = (RUN, RECIPE, STATE, LOG, VALIDATION, CURVE)
 TENSORBOARD = "tensorboard"
 
 # Entries of the record that have to be the same when a training is resumed.

@@ -28,7 +28,7 @@ from nipype_quicksilver.networks.checkpoint import load_checkpoint
 from nipype_quicksilver.networks.patch_network import PatchNetwork
 from nipype_quicksilver.networks.patches import PatchPredictor
 from nipype_quicksilver.registration.shooting import shoot_momentum
-from nipype_quicksilver.spatial.files import PathLike, staged, write_json
+from nipype_quicksilver.spatial.files import PathLike, check_apart, staged, write_json
 from nipype_quicksilver.spatial.folders import staged_folder
 from nipype_quicksilver.spatial.grids import Grid, check_same_grid
 from nipype_quicksilver.spatial.images import image_name, read_image, write_image
@@ -110,10 +110,12 @@ def build_momentum_dataset(
             f"{len(fixed)} fixed images, {len(moving)} moving images and {len(momenta)} momenta; "
             "give the same number of each, in the same order"
         )
+    files = [Path(output_dir) / name for name in files_of(len(momenta))]
+    check_apart(files, [*fixed, *moving, *momenta])
     residual = None if prediction is None else _Residual(prediction, device)
     model: LddmmModel | None = None
     rows = []
-    with staged_folder(output_dir) as stage:
+    with staged_folder(output_dir, record=DESCRIPTION) as stage:
         for number, paths in enumerate(zip(fixed, moving, momenta, strict=True), start=1):
             pair = _read_pair(*paths)
             if model is None:
@@ -239,13 +241,24 @@ def _write_pair(
     folder: Path, number: int, pair: _Pair, sources: Sequence[PathLike]
 ) -> dict[str, str]:
     momentum = pair.momentum
-    names = {key: f"pair-{number:04d}_{key}.nii.gz" for key in COLUMNS[:3]}
+    names = _names(number)
     for key, image in (("moving", pair.moving), ("target", pair.target)):
         coarse = pooled(image, momentum.factor)
         write_image(folder / names[key], coarse, momentum.grid.affine)
     write_momentum(folder / names["momentum"], momentum)
     fixed, moving, _ = (str(Path(path).absolute()) for path in sources)
     return {**names, "moving_source": moving, "fixed_source": fixed}
+
+
+def _names(number: int) -> dict[str, str]:
+    """Return the files of a pair by column."""
+    return {key: f"pair-{number:04d}_{key}.nii.gz" for key in COLUMNS[:3]}
+
+
+def files_of(number: int) -> list[str]:
+    """Return the names of the files of a data set of a number of pairs."""
+    pairs = [name for pair in range(1, number + 1) for name in _names(pair).values()]
+    return [*pairs, INDEX, DESCRIPTION]
 
 
 def _write_index(path: Path, rows: Sequence[dict[str, str]]) -> None:

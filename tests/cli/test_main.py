@@ -1,16 +1,19 @@
 import argparse
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.cli import common
+from nipype_quicksilver.cli import common, messages
 from nipype_quicksilver.cli.main import COMMANDS, build_parser, main
 from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.spatial import files
 
 
 @pytest.fixture
@@ -108,6 +111,78 @@ def test_usage_errors_are_one_line(arguments, message, capsys):
 def test_errors_and_exit_codes(command, error, code, line, capsys):
     assert command(raising(error)) == code
     assert capsys.readouterr().err == f"quicksilver: error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "ended by the signal SIGTERM"),
+        (signal.SIGHUP, 129, "ended by the signal SIGHUP"),
+    ],
+)
+def test_signals_end_the_command_after_its_clean_up(command, number, code, line, capsys, tmp_path):
+    def body(args):
+        with common.work_dir(args) as folder, files.staged(tmp_path / "x.json") as path:
+            (folder / "file").touch()
+            path.touch()
+            seen.extend([folder, path])
+            signal.raise_signal(number)
+
+    seen = []
+    assert command(body) == code
+    assert capsys.readouterr().err == f"quicksilver: error: {line}\n"
+    assert len(seen) == 2 and not any(path.exists() for path in seen)
+
+
+# Interrupts the program before its first own import, or when the result is complete.
+_INTERRUPTED = """
+import os, signal, sys
+import nipype_quicksilver.__main__ as program
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "nipype_quicksilver.cli.main":
+            os.kill(os.getpid(), int(sys.argv.pop(1)))
+
+sys.meta_path.insert(0, Interrupt())
+code = program.main()
+os.kill(os.getpid(), signal.SIGINT)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGINT, 130, "quicksilver: error: interrupted before it began\n"),
+        (signal.SIGTERM, 143, "quicksilver: error: interrupted before it began\n"),
+        (0, 0, ""),  # only after the result
+    ],
+)
+def test_interrupts_before_and_after_a_command_show_no_traceback(number, code, line):
+    words = [sys.executable, "-c", _INTERRUPTED, str(int(number)), "--version"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_names_do_not_act_on_the_terminal(command, capsys):
+    name = "a\x1b[2J\x9b1m\u202eb\udcff.nii"
+
+    def body(args):
+        common.logger.warning("%s: strange", name)
+        messages.print_path("Files", Path(name))
+        raise InputError(f"{name}: is empty")
+
+    assert command(body) == 2
+    captured = capsys.readouterr()
+    shown = r"a\x1b[2J\x9b1m\u202eb\udcff.nii"
+    assert captured.out == f"Files: {shown}\n"
+    assert captured.err == (
+        f"quicksilver: warning: {shown}: strange\nquicksilver: error: {shown}: is empty\n"
+    )
+    assert main([f"--{name}"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_verbose_shows_the_traceback(command, capsys):

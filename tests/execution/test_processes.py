@@ -55,6 +55,33 @@ def test_all_end_when_the_parent_is_killed():
     assert not any(map(is_running, numbers))
 
 
+# Starts a shell that starts a program, as tools do, and ends them.
+_ENDING = """
+import subprocess
+from nipype_quicksilver.execution.processes import end_descendants
+words = "trap '' TERM; sleep 60 & echo $!; wait" if {stubborn} else "sleep 60 & echo $!; wait"
+child = subprocess.Popen(["sh", "-c", words], stdout=subprocess.PIPE, text=True)
+print(child.pid, child.stdout.readline(), flush=True)
+end_descendants()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_a_command_started_ends_with_it(stubborn):
+    code = _ENDING.format(stubborn=stubborn)
+    if stubborn:
+        code = code.replace("import subprocess", "import subprocess, signal", 1)
+        code = code.replace(
+            "words =",
+            "from nipype_quicksilver.execution import processes\nprocesses._GRACE = 0.3\nwords =",
+        )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    numbers = [int(word) for word in done.stdout.split()]
+    assert len(numbers) == 2, done.stderr
+    assert not any(map(is_running, numbers))
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_kept_memory_is_returned():
     """A process that keeps freed memory has it until it returns it."""

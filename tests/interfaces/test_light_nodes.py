@@ -161,6 +161,21 @@ def test_as_many_flags_as_transforms(pair):
         node.run()
 
 
+@pytest.mark.parametrize("name", ["input_image", "reference_image", "transforms"])
+def test_a_node_does_not_overwrite_its_input(name, pair, field):
+    node = interfaces.ApplyTransforms(input_image=pair.moving, reference_image=pair.fixed)
+    node.inputs.transforms = [field]
+    given = getattr(node.inputs, name)
+    file = given[0] if isinstance(given, list) else given
+    Path("link").symlink_to(file)
+    for output in (str(file), "link"):
+        node.inputs.output_image = output
+        before = Path(file).read_bytes()
+        with pytest.raises(InputError, match="is an input of this run"):
+            node.run()
+        assert Path(file).read_bytes() == before
+
+
 def test_apply_as_the_command_does(pair, field):
     from nipype_quicksilver.cli.main import main
 

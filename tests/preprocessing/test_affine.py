@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing import affine
 from nipype_quicksilver.spatial.images import nifti
+from nipype_quicksilver.spatial.magnification import magnified, scaling
 from nipype_quicksilver.spatial.transforms import write_affine
 
 FAST = (8.0, 4.0)  # without the finest level, to save time
@@ -69,6 +70,27 @@ def test_exchanged_images_give_the_inverse(fixed, moved):
     moving = moved(TRUTH[9])
     forward, inverse = (align(*pair).matrix for pair in ((fixed, moving), (moving, fixed)))
     assert distance(inverse @ forward, np.eye(4)) < 1e-9  # rounding of an inverse only
+
+
+@pytest.mark.parametrize("dof", [6, 7])
+def test_a_small_brain_is_aligned_at_human_size(dof, fixed, moved):
+    """Brains of animals differ in size from human ones only: 7 mm wide instead of 130."""
+    small = 0.05
+    pair = (magnified(image, small) for image in (fixed, moved(TRUTH[dof])))
+    alignment = align(*pair, dof=dof)
+    matrix = scaling(1 / small) @ alignment.matrix @ scaling(small)
+    assert distance(matrix, TRUTH[dof]) < 4
+    scales = np.linalg.svd(TRUTH[dof][:3, :3], compute_uv=False)
+    np.testing.assert_allclose(alignment.summary.scales, scales, atol=0.015)
+    assert alignment.summary.directions_apart_mm < 4 * small
+
+
+def test_a_brain_of_another_size_is_scaled(fixed, moved):
+    """The summary and the warning are about the sizes in the headers."""
+    with pytest.warns(UserWarning, match="scales by 0.05"):
+        alignment = align(fixed, magnified(moved(TRUTH[7]), 0.06), dof=7)
+    matrix = scaling(1 / 0.06) @ alignment.matrix
+    assert distance(matrix, TRUTH[7]) < 4
 
 
 def test_same_bits_at_any_number_of_threads(fixed, moved):

@@ -60,6 +60,8 @@ def test_optimize_command_writes_momentum_and_summary(conformed_pair, tmp_path):
     summary = json.loads((tmp_path / "m.json").read_text())
     assert summary["masks"]["moving_mask"]["used"]
     other = [*options, "--initial-momentum", str(tmp_path / "m.nii.gz")]
+    assert main(["optimize", *other]) == 2  # the output would replace the input
+    other[other.index("--output") + 1] = str(tmp_path / "other.nii.gz")
     assert main(["optimize", *other]) == 0
 
 

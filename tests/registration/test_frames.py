@@ -20,7 +20,9 @@ from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.brains import native_brain
 from nipype_quicksilver.spatial.grids import working_grid
 from nipype_quicksilver.spatial.images import read_image
+from nipype_quicksilver.spatial.magnification import scaling
 from nipype_quicksilver.spatial.transforms import write_affine
+from tests.helpers.registrations import options_of, register
 
 
 def test_images_are_compared_on_the_grid_of_a_template(pair):
@@ -144,3 +146,29 @@ def test_a_warning_that_an_optional_template_hides_is_kept_for_the_next_run(
 def test_an_unknown_template_file_is_refused(pair):
     with pytest.raises(InputError, match=r"missing\.nii: no such file"):
         nipype_quicksilver.register(pair.fixed, pair.moving, template="missing.nii")
+
+
+def test_small_brains_are_compared_at_human_size(pair, small_pair):
+    """The maps are those of the same brains of human size, a tenth as large."""
+    found, expected = (register(p.fixed, p.moving, **options_of(p)) for p in (small_pair, pair))
+    assert (found.summary.magnification, expected.summary.magnification) == (10, 1)
+    for name in ("displacement", "inverse_displacement"):
+        maps = 10 * getattr(found, name), getattr(expected, name)
+        np.testing.assert_allclose(*maps, atol=2e-3, err_msg=name)
+    np.testing.assert_allclose(found.warped, expected.warped, atol=0.5)
+    np.testing.assert_allclose(found.log_jacobian, expected.log_jacobian, atol=2e-3)
+    assert found.summary.jacobian.folded == expected.summary.jacobian.folded
+    consistency = [result.summary.inverse_consistency_mm.mean for result in (found, expected)]
+    assert 10 * consistency[0] == pytest.approx(consistency[1], rel=0.02)
+    grids = [result.momentum.working_grid for result in (found, expected)]
+    np.testing.assert_allclose(
+        found.summary.to_fixed() @ grids[0].affine, scaling(0.1) @ grids[1].affine, atol=1e-4
+    )
+
+
+def test_a_small_template_is_enlarged_as_well(pair, small_pair):
+    result = register(small_pair.fixed, small_pair.fixed, affine="none", template=small_pair.fixed)
+    grid = working_grid(native_brain(read_image(pair.fixed), None))
+    assert result.momentum.working_grid.equals(grid)
+    assert result.summary.magnification == 10
+    assert abs(result.displacement).max() < 1e-4

@@ -1,10 +1,13 @@
 """A registration on disk."""
 
+import json
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+import pytest
 
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.results import FILES
 from tests.helpers.registrations import load
 
@@ -34,3 +37,24 @@ def test_no_file_of_an_earlier_registration_remains(result, tmp_path):
     result.save(tmp_path)
     removed = before - {path.name for path in tmp_path.iterdir()}
     assert removed == {"uncertainty.nii.gz", "uncertainty_components.nii.gz"}
+
+
+def test_only_files_of_an_earlier_registration_are_removed(result, tmp_path):
+    """A file of another program under such a name is kept."""
+    uncertainty = tmp_path / "uncertainty.nii.gz"
+    uncertainty.write_text("of another program")
+    with pytest.warns(UserWarning, match=f"^{uncertainty}: is not of this run.*; it is kept"):
+        files = result.save(tmp_path)
+    assert uncertainty.read_text() == "of another program"
+    recorded = json.loads(files["summary"].read_text())["files"]
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert recorded == {n: sizes[n] for n in sizes if n not in ("summary.json", uncertainty.name)}
+
+
+def test_inputs_are_not_overwritten(result, tmp_path):
+    """They may lie in the output folder under the name of an output, or be linked from there."""
+    name = result.summary.inputs["moving_labels"]
+    (tmp_path / "warped.nii.gz").symlink_to(name)
+    with pytest.raises(InputError, match=rf"warped.nii.gz: is an input of this run \({name}\)"):
+        result.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["warped.nii.gz"]

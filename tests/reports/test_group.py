@@ -40,6 +40,17 @@ def rows_of(page):
     return [[e for e in page.elements if row in e.inside and e.tag in ("th", "td")] for row in rows]
 
 
+def test_a_registration_whose_files_were_not_all_moved_is_completed(group):
+    """As after a kill: its summary, which is moved last, is still in a hidden folder."""
+    space = group[0] / ".quicksilver-files-0"
+    (space / "new").mkdir(parents=True)
+    (space / "old").mkdir()
+    (space / "journal.json").write_text('[["summary.json"], []]')
+    (group[0] / "summary.json").rename(space / "new" / "summary.json")
+    assert read_summary(group[0]) == read_summary(group[0] / "summary.json")
+    assert [path.name for path in group[0].iterdir()] == ["summary.json"]
+
+
 def test_table(group, tmp_path):
     page = Page(write_group_report(group, tmp_path / "group.html"))
     check_self_contained(page)

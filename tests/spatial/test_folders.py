@@ -1,6 +1,7 @@
 """Output folders: all files or none, and files of other names are never changed."""
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.spatial import images
+from nipype_quicksilver.spatial.files import write_json
 from nipype_quicksilver.spatial.folders import check_output_dir, staged_folder
 
 
@@ -25,19 +27,55 @@ def test_a_new_folder_is_created_with_its_parents(tmp_path):
     target = tmp_path / "new" / "out"
     with staged_folder(target) as stage:
         fill(stage, "new")
-        assert not target.exists()
+        assert all(path.name.startswith(".") for path in target.iterdir())
     assert contents(target) == {"a": "new a", "b": "new b"}
     assert [path.name for path in target.parent.iterdir()] == ["out"]
 
 
 def test_files_of_an_existing_folder_are_replaced(tmp_path):
-    fill(tmp_path, "old", "abcx")
-    with staged_folder(tmp_path, names=("a", "b", "c", "d")) as stage:
+    fill(tmp_path, "old", "abcdx")
+    write_json(tmp_path / "record", {"files": {"a": 5, "c": 5, "d": 6, "x": 5}})
+    names = ("a", "b", "c", "d", "record")
+    with (
+        pytest.warns(UserWarning, match=f"^{tmp_path / 'd'}: is not of this run.*; it is kept$"),
+        staged_folder(tmp_path, names, record="record") as stage,
+    ):
         assert list(stage.iterdir()) == []
-        fill(stage, "new")
+        fill(stage, "new", ("a", "b", "record"))
         assert (tmp_path / "a").read_text() == "old a"
-    # c belongs to the files that are written together, x does not.
-    assert contents(tmp_path) == {"a": "new a", "b": "new b", "x": "old x"}
+    # An earlier run wrote c; d has another size than what it wrote, and x is none of the files.
+    new = {name: f"new {name}" for name in ("a", "b", "record")}
+    assert contents(tmp_path) == {**new, "d": "old d", "x": "old x"}
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", '{"files": ["a"]}', '{"files": {"../victim": 3}}', '{"files": {"/": 3}}']
+)
+def test_only_files_of_a_sound_record_are_removed(record, tmp_path):
+    """A record is a file that others may have written: nothing outside the folder is touched."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    fill(folder, "old", "a")
+    (tmp_path / "victim").write_text("abc")
+    (folder / "record").write_text(record)
+    names = ("a", "../victim", "/", "record")
+    with pytest.warns(UserWarning, match="it is kept"), staged_folder(folder, names, "record") as s:
+        fill(s, "new", ("record",))
+    assert contents(folder) == {"a": "old a", "record": "new record"}
+    assert (tmp_path / "victim").read_text() == "abc"
+
+
+def test_a_foreign_folder_is_not_replaced(tmp_path):
+    (tmp_path / "b").mkdir()
+    fill(tmp_path / "b", "theirs", "x")
+    fill(tmp_path, "old", "a")
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path / 'b'}: is a folder, and a file of this name"),
+        staged_folder(tmp_path) as stage,
+    ):
+        fill(stage, "new")
+    assert contents(tmp_path / "b") == {"x": "theirs x"}
+    assert (tmp_path / "a").read_text() == "old a"
 
 
 def test_a_relative_folder_is_accepted(tmp_path, monkeypatch):
@@ -80,6 +118,8 @@ def test_messages_name_the_final_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("removed", ["a", "c"])
 def test_replaced_and_removed_files_are_restored_on_failure(removed, tmp_path, monkeypatch):
     fill(tmp_path, "old", ("a", "c", "other"))
+    record = {"files": {"a": 5, "c": 5}}
+    write_json(tmp_path / "r", record)
     replace = os.replace
 
     def failing(source, target):
@@ -90,9 +130,11 @@ def test_replaced_and_removed_files_are_restored_on_failure(removed, tmp_path, m
     monkeypatch.setattr("os.replace", failing)
     with (
         pytest.raises(QuicksilverError, match="Input/output error"),
-        staged_folder(tmp_path, names=("a", "c")) as stage,
+        staged_folder(tmp_path, names=("a", "c"), record="r") as stage,
     ):
-        fill(stage, "new", {"a", "b", "c"} - {removed})
+        fill(stage, "new", {"a", "b", "c", "r"} - {removed})
+    assert json.loads((tmp_path / "r").read_text()) == record
+    (tmp_path / "r").unlink()
     assert contents(tmp_path) == {"a": "old a", "c": "old c", "other": "old other"}
 
 
@@ -100,10 +142,13 @@ def test_parents_are_removed_if_the_folder_cannot_be_created(tmp_path, monkeypat
     def failing(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("pathlib.Path.rename", failing)
+    monkeypatch.setattr("os.replace", failing)
     target = tmp_path / "new" / "deep" / "out"
-    with pytest.raises(QuicksilverError, match="out: cannot be written"), staged_folder(target):
-        pass
+    with (
+        pytest.raises(QuicksilverError, match="out: cannot be written"),
+        staged_folder(target) as stage,
+    ):
+        fill(stage, "new")
     assert list(tmp_path.iterdir()) == []
 
 

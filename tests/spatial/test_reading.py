@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import os
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from nibabel.freesurfer.mghformat import MGHImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial import images, transforms
+from nipype_quicksilver.spatial.files import sha256_of
 
 RNG = np.random.default_rng(7)
 GOOD = RNG.integers(1, 100, (5, 6, 7)).astype(np.float32)
@@ -79,6 +81,14 @@ def test_file_below_a_file(folder):
 @pytest.mark.parametrize("reader", READERS)
 def test_folder_instead_of_file(folder, reader):
     refused(folder, "folder", reader=reader)
+
+
+@pytest.mark.parametrize("reader", [*READERS, transforms.read_transform, sha256_of])
+def test_named_pipe_instead_of_file(folder, reader):
+    """Opening it would wait until another program writes."""
+    os.mkfifo(folder / "pipe.nii")
+    refused(folder / "pipe.nii", "is a named pipe", reader=reader)
+    refused(Path("/dev/null"), "a device; give an ordinary file", reader=reader)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -69,7 +69,7 @@ def test_disk_full_while_writing(folder, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_really_full_disk(folder, monkeypatch):
     # The temporary name leads to a device on which every write fails.
-    monkeypatch.setattr("secrets.token_hex", lambda _: "t")
+    monkeypatch.setattr(files, "temporary_name", lambda: "t")
     (folder / ".t.json").symlink_to("/dev/full")
     with pytest.raises(InputError, match="no space left"):
         files.write_json(folder / "x.json", {"a": 1})
@@ -150,6 +150,39 @@ def test_folder_in_the_way(folder):
     (folder / "x.nii").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         images.write_image(folder / "x.nii", DATA, AFFINE)
+
+
+@pytest.mark.parametrize("fails", ["writing", "renaming"])
+def test_files_are_written_together_or_not_at_all(folder, fails, monkeypatch):
+    paths = [folder / name for name in ("a.json", "b.json", "c.json")]
+    for path in paths:
+        path.write_text("old")
+
+    def failing(path):
+        path.write_text("half")
+        if fails == "writing":
+            raise InputError(f"{path}: no")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if fails == "renaming":
+        monkeypatch.setattr(os, "replace", full)
+    message = "^" + str(paths[1]) + ": no" if fails == "writing" else "no space left"
+    with pytest.raises(InputError, match=message):
+        files.write_together({paths[0]: Path.touch, paths[1]: failing, paths[2]: Path.touch})
+    assert [path.read_text() for path in paths] == ["old"] * 3
+    assert sorted(folder.iterdir()) == paths
+
+
+def test_device_in_the_way(folder):
+    """It would be replaced by a file."""
+    for name in ("/dev/null", "/dev/stdout"):
+        with pytest.raises(InputError, match="a device"):
+            files.check_writable(name)
+    os.mkfifo(folder / "x.json")
+    with pytest.raises(InputError, match="is a named pipe"):
+        files.write_json(folder / "x.json", {})
 
 
 @pytest.mark.parametrize("name", ["x.mgz", "x.img", "x", "x.nii.bz2"])

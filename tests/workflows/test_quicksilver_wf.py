@@ -120,6 +120,20 @@ def test_without_anything_optional(pair, tmp_path):
     np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=0.5)
 
 
+def test_a_small_pair_is_compared_at_human_size(small_pair, tmp_path):
+    workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1)
+    inputs = {"initial_moving_transform": small_pair.affine}
+    found = run(
+        workflow, tmp_path, fixed_image=small_pair.fixed, moving_image=small_pair.moving, **inputs
+    )
+    expected = of_command(small_pair, tmp_path, **inputs)
+    assert json.loads(Path(expected.summary).read_text())["magnification"] == 10
+    for name in ("displacement", "inverse_displacement"):
+        maps = load(found[name]), load(getattr(expected, name))
+        np.testing.assert_allclose(*maps, atol=2e-4)
+        assert np.abs(maps[0]).max() > 0.3
+
+
 def test_on_the_grid_of_a_template(pair, optional, tmp_path):
     workflow = init_quicksilver_wf(omp_nthreads=1, labels=True, template=str(pair.fixed))
     images = {"fixed_image": pair.fixed, "moving_image": pair.moving}

@@ -1,0 +1,1 @@
+"""Faults in mid-run: interruptions, kills, and two runs into one folder."""
