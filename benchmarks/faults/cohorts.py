@@ -193,7 +193,7 @@ def records(out: Path) -> list[Path]:
 
 def whole(record: Path) -> bool:
     """Return whether all files of a record have the bytes that it says."""
-    files = json.loads(record.read_text(encoding="utf-8"))["files"]
+    files = json.loads(record.read_text(encoding="utf-8"))["derivatives"]
     out = next(path for path in record.parents if (path / "dataset_description.json").exists())
     return all((out / name).is_file() and sha256_of(out / name) == content
                for name, content in files.items())  # fmt: skip

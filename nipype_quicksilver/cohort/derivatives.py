@@ -162,11 +162,12 @@ def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, st
     for name in _outdated(job, earlier, written):
         (place.output_dir / name).unlink(missing_ok=True)
     summary = json.loads(Path(outputs["summary"]).read_text(encoding="utf-8"))
+    summary.pop("files", None)  # of the folder of the registration
     content = {
         "job": description(job, chosen),
         **summary,
         "made_from": made_from,
-        "files": written,
+        "derivatives": written,
     }
     write_text(record, json.dumps(content, indent=2) + "\n")
     return record
@@ -183,7 +184,7 @@ def _outdated(
     """
     if record is None:
         return ()
-    listed = job.written() & record["files"].keys()
+    listed = job.written() & record["derivatives"].keys()
     return {name for name in listed - written.keys() if "brain_mask." not in name}
 
 

@@ -36,7 +36,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def _is_valid(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
-    job, files = record.get("job"), record.get("files")
+    job, files = record.get("job"), record.get("derivatives")
     if not isinstance(job, dict) or not isinstance(files, dict):
         return False
     names = ("name", "participant_id", "image", "space")
@@ -59,7 +59,7 @@ def is_complete(job: Job, chosen: CohortOptions, output_dir: Path) -> bool:
     record = read_record(output_dir / job.moving.folder / job.record)
     if record is None:
         return False
-    files = record["files"]
+    files = record["derivatives"]
     # A record names nothing but files of its own job: other files are not even read.
     if not job.always_written() <= files.keys() <= job.written():
         return False

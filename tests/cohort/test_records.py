@@ -29,7 +29,7 @@ def change(record, **values):
 
 
 def test_a_file_of_the_same_size_with_other_bytes_is_not_whole(job, settings, place, record):
-    for name in json.loads(record.read_text())["files"]:
+    for name in json.loads(record.read_text())["derivatives"]:
         file = place.output_dir / name
         whole, times = file.read_bytes(), file.stat()
         file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
@@ -55,7 +55,7 @@ def test_a_record_removes_no_file_of_others(where, job, settings, place, outputs
         "link": job.in_folder(link.name),
         "folder of another image": "sub-02/anat/victim.txt",
     }[where]
-    change(record, files={**json.loads(record.read_text())["files"], name: "0" * 64})
+    change(record, derivatives={**json.loads(record.read_text())["derivatives"], name: "0" * 64})
     assert not is_complete(job, settings, place.output_dir)
     save(job, settings, place, outputs)
     assert victim.read_text() == "mine"
@@ -69,9 +69,9 @@ def test_a_record_removes_no_file_of_others(where, job, settings, place, outputs
         '"text"',
         "[" * 100_000,
         "9" * 5000,
-        '{"made_from": 1, "job": {}, "files": {}}',
-        '{"made_from": "x", "job": [], "files": {}}',
-        '{"made_from": "x", "job": {}, "files": []}',
+        '{"made_from": 1, "job": {}, "derivatives": {}}',
+        '{"made_from": "x", "job": [], "derivatives": {}}',
+        '{"made_from": "x", "job": {}, "derivatives": []}',
         "\xff",
     ],
 )
@@ -84,12 +84,12 @@ def test_damaged_records_are_written_again(text, job, settings, place, outputs, 
 
 
 @pytest.mark.parametrize("value", [None, 7, [], {"a": "b"}])
-@pytest.mark.parametrize("field", ["made_from", "files", "job"])
+@pytest.mark.parametrize("field", ["made_from", "derivatives", "job"])
 def test_records_of_odd_types(field, value, job, settings, place, record):
     change(record, **{field: value})
     assert not is_complete(job, settings, place.output_dir)
     files = dict.fromkeys(job.always_written(), value)
-    change(record, files=files)
+    change(record, derivatives=files)
     assert not is_complete(job, settings, place.output_dir)
 
 
