@@ -25,7 +25,7 @@ from benchmarks import (
     sizes,
     uncertainty,
 )
-from benchmarks.faults import moves
+from benchmarks.faults import cohorts, moves
 from nipype_quicksilver.spatial.files import write_json
 
 BENCHMARKS = {
@@ -47,6 +47,7 @@ BENCHMARKS = {
     "cohort": cohort.measure,
     "restarts": restarts.measure,
     "plugins": plugins.measure,
+    "faults-cohorts": cohorts.measure,
     "gpu": gpu.measure,
     "faults": moves.measure,
 }

@@ -21,8 +21,8 @@ _OPTIONS += ("--method", "optimize", "--iterations", "8x2x0x0")
 def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     """Kill a run at random times and resume it; compare with an undisturbed run."""
     folder = work / "restarts"
-    _write_data_set(folder / "bids")
-    _write_brain(folder / "fixed_T1w.nii.gz", 0)
+    write_data_set(folder / "bids", PARTICIPANTS)
+    write_brain(folder / "fixed_T1w.nii.gz", 0)
     start = time.monotonic()
     _start(folder, "undisturbed", threads).wait()
     seconds = time.monotonic() - start
@@ -58,17 +58,18 @@ def measure(work: Path, runs: int, threads: int) -> dict[str, Any]:
     return figures
 
 
-def _write_data_set(folder: Path) -> None:
+def write_data_set(folder: Path, participants: int) -> None:
+    """Write a BIDS data set of small brains."""
     folder.mkdir(parents=True)
     description = {"Name": "small brains", "BIDSVersion": "1.10.0"}
     (folder / "dataset_description.json").write_text(json.dumps(description))
-    for number in range(1, PARTICIPANTS + 1):
+    for number in range(1, participants + 1):
         anat = folder / f"sub-{number}" / "anat"
         anat.mkdir(parents=True)
-        _write_brain(anat / f"sub-{number}_T1w.nii.gz", number)
+        write_brain(anat / f"sub-{number}_T1w.nii.gz", number)
 
 
-def _write_brain(path: Path, number: int) -> None:
+def write_brain(path: Path, number: int) -> None:
     """Write a distorted ball with a core on a grid of 32 mm, different for each number."""
     random = np.random.default_rng(number)
     x, y, z = np.mgrid[:32, :32, :32] - 15.5

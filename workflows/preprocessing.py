@@ -125,7 +125,7 @@ def init_brain_extraction_wf(
 
 def _ants_extraction(omp_nthreads: int, template: str | None, probability: str | None) -> Any:
     """Return the node of the brain extraction that needs a template with skull."""
-    from nipype.interfaces.ants import BrainExtraction as ANTsBrainExtraction
+    from nipype_quicksilver.interfaces.ants import AntsBrainExtraction
 
     if template is None or probability is None:
         raise InputError(
@@ -133,7 +133,7 @@ def _ants_extraction(omp_nthreads: int, template: str | None, probability: str |
         )
     check_installed("ants", {"ants": ANTS_BRAIN_EXTRACTION}, BRAIN_EXTRACTION.default)
     return Node(
-        ANTsBrainExtraction(
+        AntsBrainExtraction(
             dimension=3, brain_template=template, brain_probability_mask=probability
         ),
         n_procs=omp_nthreads,

@@ -187,7 +187,7 @@ def run(args: argparse.Namespace) -> int:
         use_gpu=run_options.n_gpus > 0,
         name=running.WORKFLOW,
     )
-    running.check_limits(build(jobs=jobs[:1]), run_options)
+    running.check(build, jobs, chosen, run_options)
     display = cohort_progress(args.quiet)
     failures = running.run_missing(jobs, chosen, place, build, run_options, display)
     log_errors(place.output_dir)
@@ -239,7 +239,8 @@ def _report(args: argparse.Namespace, jobs: Sequence[Job], failures: dict[str, F
     """List the failures; return the exit code."""
     _logger.info("%d of %d done: %s", len(jobs) - len(failures), len(jobs), args.output_dir)
     for name, failure in failures.items():
-        print(f"failed: {name}: {failure.reason} ({failure.crash_file})", file=sys.stderr)
+        file = "" if failure.crash_file is None else f" ({failure.crash_file})"
+        print(f"failed: {name}: {failure.reason}{file}", file=sys.stderr)
     if failures:
         common.print_error(
             f"{len(failures)} of {len(jobs)} registrations failed; run the same command again to "

@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from nipype_quicksilver.evaluation.pairs import with_orientations, write_pairs
     from nipype_quicksilver.execution import gpus
     from nipype_quicksilver.execution.locks import locked
+    from nipype_quicksilver.execution.private import private_folder
     from nipype_quicksilver.execution.resources import visible_gpus
     from nipype_quicksilver.spatial.folders import staged_folder
 
@@ -109,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     requested = _read_pairs(args)
     # Nipype's files of two comparisons would mix in one work folder.
     with outputs.output_folder(args), common.work_dir(args) as folder, locked(folder):
+        private_folder(folder.absolute(), folder.absolute())  # Nipype loads pickles from it
         copies = folder.absolute() / "converted"
         copies.mkdir(exist_ok=True)
         pairs = with_orientations(requested, copies)
@@ -203,7 +205,8 @@ def _powers_of_two(largest: int) -> list[int]:
 
 def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: list[str]) -> None:
     """Run the workflow; raise an error that names the first failure if there is one."""
-    from nipype.pipeline.plugins import MultiProcPlugin
+    from nipype_quicksilver.execution.interrupts import interrupts_raised
+    from nipype_quicksilver.execution.multiproc import Processes
 
     crashes = Path(workflow.base_dir) / "crashes"
     shutil.rmtree(crashes, ignore_errors=True)
@@ -227,10 +230,10 @@ def _run(args: argparse.Namespace, workflow: Any, pairs: list[Pair], devices: li
 
         try:
             limits = {"n_procs": args.n_procs, "n_gpu_procs": len(devices)}
-            plugin = MultiProcPlugin(limits)
+            plugin = Processes(limits)
             # In the plugin's arguments, it would be sent to the workers with every node.
             plugin._status_callback = on_event
-            with descendants_end_first():
+            with descendants_end_first(), interrupts_raised():
                 workflow.run(plugin)
         except Exception as error:
             if not failed:

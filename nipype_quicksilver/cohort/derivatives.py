@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import re
 import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nipype_quicksilver import __version__
-from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, digest
-from nipype_quicksilver.errors import InputError
-from nipype_quicksilver.spatial.files import label_table
-from nipype_quicksilver.spatial.records import read_json
+from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, digest, sidecar
+from nipype_quicksilver.cohort.records import description, read_record
+from nipype_quicksilver.spatial.files import label_table, sha256_of, staged
 
 #: Folder of Nipype's crash files.
 LOGS = "logs"
@@ -46,8 +45,8 @@ its sources and parameters.
 | `*_registration.json` | measures, parameters, versions, computing times |
 """
 
-_STAGED = re.compile(r"\.[0-9a-f]{16}(\..*)?")
-_ABANDONED = 3600.0  # seconds after which a temporary page is not being written any more
+# Names of files that are being written.
+_STAGED = re.compile(r"\.(quicksilver-.+-)?[0-9a-f]{16}(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -80,27 +79,23 @@ class Place:
         return path.as_uri()
 
 
-def prepare(place: Place, jobs: Sequence[Job]) -> None:
-    """Make the folder of derivatives a BIDS data set.
+def prepare(place: Place, jobs: Sequence[Job] = ()) -> None:
+    """Make the folder of derivatives a BIDS data set, without temporary files of a killed run.
 
     Parameters
     ----------
     place : Place
         The folder is made if needed.
-    jobs : sequence of Job
-        The registrations of this run: temporary files that a killed run left of them are removed.
+    jobs : sequence of Job, optional
+        Without effect since version 0.3.
     """
     root = place.output_dir
     root.mkdir(parents=True, exist_ok=True)
-    for folder in {root / job.moving.folder for job in jobs}:
-        for path in _temporary_files(folder):
+    # Only one run at a time writes here: the files are those of a run that was killed.
+    for path in (*root.glob(".*"), *root.glob("sub-*/**/.*")):
+        if _STAGED.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             path.unlink(missing_ok=True)
-    # Another run, of other images, may be writing a page here.
-    for path in _temporary_files(root):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                path.unlink()
-    description: dict[str, Any] = {
+    data_set: dict[str, Any] = {
         "Name": "Registrations by nipype-quicksilver",
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
@@ -108,49 +103,10 @@ def prepare(place: Place, jobs: Sequence[Job]) -> None:
     }
     if place.source_dir is not None:
         uri = place.source_dir.as_uri()
-        description |= {"SourceDatasets": [{"URL": uri}], "DatasetLinks": {"raw": uri}}
-    write_text(root / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+        data_set |= {"SourceDatasets": [{"URL": uri}], "DatasetLinks": {"raw": uri}}
+    write_text(root / "dataset_description.json", json.dumps(data_set, indent=2) + "\n")
     write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
     write_text(root / "README.md", _README)
-
-
-def _temporary_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if _STAGED.fullmatch(path.name)]
-
-
-def is_complete(job: Job, chosen: CohortOptions, output_dir: Path) -> bool:
-    """Return whether all derivatives of a job exist, made from the same files and options.
-
-    Parameters
-    ----------
-    job : Job
-        The registration.
-    chosen : CohortOptions
-        How the image is registered.
-    output_dir : Path
-        Folder of the derivatives.
-    """
-    record = read_record(output_dir / job.moving.folder / job.record)
-    if record is None or record["made_from"] != digest(job, chosen):
-        return False
-    folder = output_dir / job.moving.folder
-    try:
-        return all((folder / name).stat().st_size == n for name, n in record["files"].items())
-    except OSError:
-        return False
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record of a registration; None if there is none that can be read."""
-    try:
-        record = read_json(path, "record", "it is written again")
-    except InputError:
-        return None
-    valid = isinstance(record, dict) and {"made_from", "files", "job"} <= record.keys()
-    valid = valid and all(isinstance(record[part], dict) for part in ("files", "job"))
-    return record if valid else None
 
 
 def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, str]) -> Path:
@@ -170,9 +126,9 @@ def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, st
     Returns
     -------
     Path
-        The record: the summary, the sizes of all files, and a hash of what they were made from. It
-        is removed first and written last: without it, the derivatives count as missing. Files
-        that an earlier record lists and that are not written again are removed.
+        The record: the summary, the SHA-256 of all files, and a hash of what they were made from.
+        It is removed first and written last: without it, the derivatives count as missing. Files
+        of the job that an earlier record lists and that are not written again are removed.
 
     Raises
     ------
@@ -186,52 +142,50 @@ def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, st
     record.unlink(missing_ok=True)
     made_from = digest(job, chosen)  # before anything is read: inputs may change meanwhile
     sidecars = _sidecars(job, chosen, place, outputs)
-    sizes: dict[str, int] = {}
+    written: dict[str, str] = {}
     for name, file in job.files().items():
         if name not in outputs:
             continue
         with _durable(folder / file) as temporary:
             _copy(Path(outputs[name]), temporary)
-        sidecar = f"{file.split('.')[0]}.json"
-        write_text(folder / sidecar, json.dumps(sidecars[name], indent=2) + "\n")
-        sizes |= {part: (folder / part).stat().st_size for part in (file, sidecar)}
+            written[job.in_folder(file)] = sha256_of(temporary)
+        text = json.dumps(sidecars[name], indent=2) + "\n"
+        written[job.in_folder(sidecar(file))] = write_text(folder / sidecar(file), text)
     if "report" in outputs:
-        page = place.output_dir / job.report
-        with _durable(page) as temporary:
+        with _durable(place.output_dir / job.report) as temporary:
             shutil.copyfile(outputs["report"], temporary)
-        sizes[os.path.relpath(page, folder)] = page.stat().st_size
+            written[job.report] = sha256_of(temporary)
     table = _label_table(job)
     if table is not None and "warped_labels" in outputs:
-        name = job.files()["warped_labels"].replace(".nii.gz", ".tsv")
-        write_text(folder / name, table.read_text(encoding="utf-8"))
-        sizes[name] = (folder / name).stat().st_size
-    for name in _outdated(earlier, sizes):
-        (folder / name).unlink(missing_ok=True)
+        text = table.read_text(encoding="utf-8")
+        written[job.in_folder(job.label_table)] = write_text(folder / job.label_table, text)
+    for name in _outdated(job, earlier, written):
+        (place.output_dir / name).unlink(missing_ok=True)
     summary = json.loads(Path(outputs["summary"]).read_text(encoding="utf-8"))
+    summary.pop("files", None)  # of the folder of the registration
     content = {
-        "job": {
-            "name": job.name,
-            "participant_id": f"sub-{job.moving.participant}",
-            "session_id": None if job.moving.session is None else f"ses-{job.moving.session}",
-            "image": job.moving.path.name,
-            "space": job.space,
-        },
+        "job": description(job, chosen),
         **summary,
         "made_from": made_from,
-        "files": sizes,
+        "derivatives": written,
     }
     write_text(record, json.dumps(content, indent=2) + "\n")
     return record
 
 
-def _outdated(record: dict[str, Any] | None, written: Mapping[str, int]) -> set[str]:
-    """Return the files of a record that were not written again, except brain masks.
+def _outdated(
+    job: Job, record: dict[str, Any] | None, written: Mapping[str, str]
+) -> Collection[str]:
+    """Return the files of a job that its earlier record lists and that were not written again.
 
-    A brain mask belongs to the image alone: other registrations of the image have it as well.
+    A brain mask stays: it belongs to the image alone, and other registrations of the image have
+    it as well. Names that are not those of the job's files are ignored, since a record could name
+    any file.
     """
     if record is None:
-        return set()
-    return {name for name in set(record["files"]) - set(written) if "brain_mask." not in name}
+        return ()
+    listed = job.written() & record["derivatives"].keys()
+    return {name for name in listed - written.keys() if "brain_mask." not in name}
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -337,10 +291,15 @@ def _is_stripped(image: Path, mask: str | None) -> bool:
     return not np.asanyarray(data.dataobj)[np.asanyarray(inside.dataobj) == 0].any()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically; it is complete or absent, also after a power failure."""
+def write_text(path: Path, text: str) -> str:
+    """Write a text file atomically; return its SHA-256.
+
+    It is complete or absent, also after a power failure.
+    """
+    content = text.encode()
     with _durable(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextlib.contextmanager
@@ -349,9 +308,6 @@ def _durable(path: Path) -> Iterator[Path]:
 
     Otherwise, a renamed file may be incomplete after a power failure.
     """
-    # Imported here: workflows import this module, and are built without SimpleITK.
-    from nipype_quicksilver.spatial.files import staged
-
     with staged(path) as temporary:
         yield temporary
         _flush(temporary)

@@ -1,4 +1,4 @@
-"""Failures of registrations, read from Nipype's crash files."""
+"""Failures of registrations: files that cannot be read, and Nipype's crash files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nipype_quicksilver.cohort.jobs import Job
+from nipype_quicksilver.cohort.jobs import CohortOptions, Job
 from nipype_quicksilver.cohort.progress import part_of
-from nipype_quicksilver.execution.crashes import LOST, describe
+from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.execution.crashes import describe, is_lost
+from nipype_quicksilver.spatial.files import check_readable
 
+_NAME = re.compile(r"[\w-]+")  # of a workflow of Nipype
 _NODE = re.compile(r"^Node: (\S+)$", re.MULTILINE)
 
 
@@ -24,16 +27,49 @@ class Failure:
         Full name of the node that failed.
     reason : str
         Why it failed, in one line.
-    crash_file : Path
-        Nipype's crash file.
+    crash_file : Path or None
+        Nipype's crash file; None where no node failed.
     lost : bool
         Whether the node's batch job ended without a result, so that another attempt may succeed.
     """
 
     node: str
     reason: str
-    crash_file: Path
-    lost: bool
+    crash_file: Path | None = None
+    lost: bool = False
+
+
+def input_failure(job: Job, chosen: CohortOptions) -> Failure | None:
+    """Return the failure of a job that cannot be run because of its files.
+
+    Parameters
+    ----------
+    job : Job
+        The registration.
+    chosen : CohortOptions
+        How the image is registered.
+
+    Returns
+    -------
+    Failure or None
+        None if all files of the job can be opened, and Nipype accepts the names of its images.
+    """
+    try:
+        for image in (job.moving, job.fixed):
+            if image is None:
+                continue
+            if not _NAME.fullmatch(image.name):
+                raise InputError(
+                    f"{image.path}: the name has characters other than letters, digits, _ and -; "
+                    "rename it as BIDS says"
+                )
+            for what, file in image.inputs().items():
+                check_readable(file, what)
+        for file in chosen.files():
+            check_readable(file, "file")
+    except InputError as error:
+        return Failure("", str(error))
+    return None
 
 
 def read_failures(folder: Path, since: float) -> dict[str, Failure]:
@@ -57,8 +93,7 @@ def read_failures(folder: Path, since: float) -> dict[str, Failure]:
         text = path.read_text(encoding="utf-8", errors="replace")
         node = _NODE.search(text)
         if node is not None:
-            reason = describe(text)
-            failures[part_of(node[1])] = Failure(node[1], reason, path, reason == LOST)
+            failures[part_of(node[1])] = Failure(node[1], describe(text), path, is_lost(text))
     return failures
 
 

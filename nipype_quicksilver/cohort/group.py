@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nipype_quicksilver.cohort.derivatives import read_record, write_text
+from nipype_quicksilver.cohort.derivatives import write_text
+from nipype_quicksilver.cohort.records import read_record
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.registration.summary import RegistrationSummary
 from nipype_quicksilver.spatial.records import from_json

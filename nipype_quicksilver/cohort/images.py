@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,10 +52,19 @@ class CohortImage:
     labels: Path | None = None
     lesion_mask: Path | None = None
 
+    def inputs(self) -> dict[str, Path]:
+        """Return the image and what belongs to it, by what it is."""
+        files = {
+            "image": self.path,
+            "mask": self.mask,
+            "labels": self.labels,
+            "lesion mask": self.lesion_mask,
+        }
+        return {what: file for what, file in files.items() if file is not None}
+
     def files(self) -> list[Path]:
         """Return the image and what belongs to it."""
-        optional = (self.mask, self.labels, self.lesion_mask)
-        return [self.path, *(file for file in optional if file is not None)]
+        return list(self.inputs().values())
 
     @property
     def name(self) -> str:
@@ -105,9 +113,10 @@ def find_images(
     Raises
     ------
     InputError
-        If there are none, a participant or a label map is missing, or two images have the same
-        name.
+        If there are none, or a participant or the folder of labels is missing.
     """
+    if labels_dir is not None and not labels_dir.is_dir():
+        raise InputError(f"{labels_dir}: no such folder; check --labels")
     wanted = {name.removeprefix("sub-") for name in participants}
     if source.is_dir():
         images = _bids_images(source, suffix)
@@ -126,10 +135,6 @@ def find_images(
     chosen = [image for image in images if not wanted or image.participant in wanted]
     if labels_dir is not None:
         chosen = [replace(image, labels=_find_labels(image, labels_dir)) for image in chosen]
-    names = Counter(image.stem for image in chosen)
-    name, number = names.most_common(1)[0]
-    if number > 1:
-        raise InputError(f"{source}: {number} images are named {name}; give them different names")
     return sorted(chosen, key=lambda image: image.stem)
 
 
@@ -169,7 +174,8 @@ def _bids_image(path: Path, entities: dict[str, Any], suffix: str) -> CohortImag
 def _find_lesion(folder: Path, name: str) -> Path | None:
     """Return the lesion mask next to an image, named as fMRIPrep expects it."""
     files = (folder / f"{name}_label-lesion_roi{extension}" for extension in _EXTENSIONS)
-    return next((file for file in files if file.exists()), None)
+    # A link whose target is missing is a mask, too: without it, the lesion would count as brain.
+    return next((file for file in files if os.path.lexists(file)), None)
 
 
 def read_table(table: Path, suffix: str) -> list[CohortImage]:
@@ -192,7 +198,7 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
     Raises
     ------
     InputError
-        If the table cannot be used, or a file is missing.
+        If the table cannot be used. Whether the files exist is checked when they are used.
     """
     rows = read_rows(table, "table of images", "give a table (.tsv)")
     for column in ("participant_id", "image"):
@@ -207,16 +213,15 @@ def read_table(table: Path, suffix: str) -> list[CohortImage]:
 def _table_image(table: Path, line: int, row: dict[str, str], suffix: str) -> CohortImage:
     def value(column: str) -> str | None:
         text = row.get(column, "").strip()
+        if "\0" in text:
+            raise InputError(f"{table}, line {line}: {column} has a null character; remove it")
         return None if text in ("", "n/a") else text
 
     def file(column: str) -> Path | None:
         name = value(column)
         if name is None:
             return None
-        path = (table.parent / name).absolute()
-        if not os.path.isfile(path):  # pathlib raises an error for names that are too long
-            raise InputError(f"{table}, line {line}: {path}: no such file; correct the {column}")
-        return path
+        return (table.parent / name).absolute()
 
     def label(column: str, prefix: str) -> str | None:
         name = (value(column) or "").removeprefix(prefix)
@@ -236,14 +241,12 @@ def _table_image(table: Path, line: int, row: dict[str, str], suffix: str) -> Co
 
 
 def _find_labels(image: CohortImage, folder: Path) -> Path:
-    """Return the label map of an image in a BIDS folder."""
+    """Return the label map of an image in a BIDS folder, also if it does not exist."""
     files = sorted(_label_maps(image, folder))
-    if not files:
-        expected = folder / image.folder / f"{image.stem}_dseg.nii.gz"
-        raise InputError(f"{expected}: no such file; check --labels, or leave the image out")
     if len(files) > 1:
         raise InputError(f"{files[0]} and {files[1].name}: keep one label map of the image")
-    return files[0].absolute()
+    expected = folder / image.folder / f"{image.stem}_dseg.nii.gz"
+    return (files or [expected])[0].absolute()
 
 
 def _label_maps(image: CohortImage, folder: Path) -> Iterator[Path]:

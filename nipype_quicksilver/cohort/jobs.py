@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -32,6 +32,9 @@ _IMAGES = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 #: Name of the workflow that prepares the fixed image.
 FIXED = "fixed"
+
+# Outputs that not every registration has.
+_OPTIONAL = ("warped_labels", "uncertainty", "brain_mask")
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,29 @@ class Job:
         }
 
     @property
+    def label_table(self) -> str:
+        """File name of the table of the warped labels."""
+        return f"{_bare(self.files()['warped_labels'])}.tsv"
+
+    def in_folder(self, file: str) -> str:
+        """Return the name of a file of the image's folder, in the folder of all derivatives."""
+        return (self.moving.folder / file).as_posix()
+
+    def written(self) -> set[str]:
+        """Return the names of all files that may be written, in the folder of all derivatives.
+
+        The record is not among them.
+        """
+        names = set(self.files().values())
+        names |= {sidecar(name) for name in names} | {self.label_table}
+        return {self.report, *map(self.in_folder, names)}
+
+    def always_written(self) -> set[str]:
+        """Return those of :meth:`written` that every registration has."""
+        names = {file for name, file in self.files().items() if name not in _OPTIONAL}
+        return set(map(self.in_folder, names | {sidecar(name) for name in names}))
+
+    @property
     def report(self) -> str:
         """File name of the page on the registration, in the folder of all derivatives."""
         return f"{self.name}.html"
@@ -180,6 +206,21 @@ class Job:
     def record(self) -> str:
         """File name of the record: measures, parameters and files; it is written last."""
         return f"{self.transform}_registration.json"
+
+
+def sidecar(file: str) -> str:
+    """Return the name of the sidecar of a derivative.
+
+    Examples
+    --------
+    >>> sidecar("sub-01_desc-brain_mask.nii.gz")
+    'sub-01_desc-brain_mask.json'
+    """
+    return f"{_bare(file)}.json"
+
+
+def _bare(file: str) -> str:
+    return file.split(".")[0]
 
 
 def plan(images: Sequence[CohortImage], chosen: CohortOptions) -> list[Job]:
@@ -197,10 +238,42 @@ def plan(images: Sequence[CohortImage], chosen: CohortOptions) -> list[Job]:
     -------
     list of Job
         In the order of the images.
+
+    Raises
+    ------
+    InputError
+        If two registrations would write files of the same names.
     """
     if chosen.fixed == PAIRWISE:
-        return [Job(moving, fixed.label, fixed) for fixed, moving in combinations(images, 2)]
-    return [Job(image, chosen.space) for image in images]
+        jobs = [Job(moving, fixed.label, fixed) for fixed, moving in combinations(images, 2)]
+    else:
+        jobs = [Job(image, chosen.space) for image in images]
+    _check_names(jobs, chosen)
+    return jobs
+
+
+def _check_names(jobs: Iterable[Job], chosen: CohortOptions) -> None:
+    """Refuse registrations that would write files of the same names."""
+    writers: dict[str, Job] = {}
+    for job in jobs:
+        fixed = chosen.fixed if job.fixed is None else job.fixed.path
+        if job.space in ("", job.moving.suffix):
+            raise InputError(
+                f"{fixed}: its space would be called '{job.space}' in names of files; give it a "
+                "name with other letters or digits"
+            )
+        for name in (job.report, job.in_folder(job.record)):
+            other = writers.setdefault(name, job)
+            if other is not job:
+                raise InputError(_same_names(other, job, name))
+
+
+def _same_names(first: Job, second: Job, name: str) -> str:
+    """Return the message on two registrations that would write a file of the same name."""
+    images = [first.moving.path, second.moving.path]
+    if first.fixed is not None and second.fixed is not None and images[0] == images[1]:
+        images = [first.fixed.path, second.fixed.path]
+    return f"{images[0]} and {images[1]}: both would give {name}; rename one, or leave it out"
 
 
 def digest(job: Job, chosen: CohortOptions) -> str:

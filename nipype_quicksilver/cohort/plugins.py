@@ -1,4 +1,4 @@
-"""Nipype's plugins, changed: one image after the other, and two faults with batch jobs fixed."""
+"""Nipype's plugins, changed: one image after the other, and faults with lost jobs fixed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from nipype.pipeline import plugins
 
 from nipype_quicksilver.cohort.progress import part_of
+from nipype_quicksilver.cohort.slurm import end_of
+from nipype_quicksilver.execution.crashes import STATE, is_lost
+from nipype_quicksilver.execution.multiproc import Processes
 from nipype_quicksilver.execution.resources import BATCH_SYSTEMS, check_arguments
 from nipype_quicksilver.spatial.records import read_json
 
@@ -57,6 +60,17 @@ class _Batch(_ImageByImage):
         return result
 
 
+class _Slurm(_Batch):
+    """Base class for SLURM."""
+
+    def _get_result(self, taskid: Any) -> Any:
+        """Return the result of a job; where there is none, with the state in which it ended."""
+        result = super()._get_result(taskid)
+        if result is not None and is_lost("".join(result["traceback"] or "")):
+            result["traceback"].append(f"\n{STATE}{end_of(taskid)}\n")
+        return result
+
+
 def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
     """Return a plugin of Nipype by its name.
 
@@ -67,10 +81,10 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
     arguments : dict
         Its arguments.
     """
-    plugin = getattr(plugins, f"{name}Plugin")
+    plugin = Processes if name == "MultiProc" else getattr(plugins, f"{name}Plugin")
+    batch = {**dict.fromkeys(BATCH_SYSTEMS, _Batch), "SLURM": _Slurm}
     if name != "Linear":
-        base = _Batch if name in BATCH_SYSTEMS else _ImageByImage
-        plugin = type(f"{name}Plugin", (base, plugin), {})
+        plugin = type(f"{name}Plugin", (batch.get(name, _ImageByImage), plugin), {})
     return plugin(plugin_args=arguments)
 
 

@@ -72,6 +72,11 @@ class Progress:
         self._failed -= {job.name for job in jobs}
         self._active.clear()
 
+    def fail(self, names: Iterable[str]) -> None:
+        """Count jobs as failed that are not started."""
+        self._failed |= set(names)
+        self._show(self.status)
+
     def __call__(self, node: Any, event: str) -> None:
         """Count an event of a node: ``start``, ``end`` or ``exception``."""
         part = part_of(node.fullname)
@@ -81,7 +86,8 @@ class Progress:
             self._active[part] = max(self._active[part] - 1, 0)
         if event == "exception":
             self._failed |= self._needing[part] - self._done
-        elif event == "end" and node.name == "save" and part not in self._done:
+        # Nipype's Linear plugin also reports the end of nodes that it skips after a failure.
+        elif event == "end" and node.name == "save" and part not in self._done | self._failed:
             self._done.add(part)
             for name in set(self._jobs[part].parts) - {FIXED}:
                 if self._needing[name] <= self._done:

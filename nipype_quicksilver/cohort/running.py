@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import getpass
-import hashlib
 import logging
-import os
+import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nipype_quicksilver.cohort.derivatives import Place, is_complete, prepare
-from nipype_quicksilver.cohort.failures import Failure, failure_of, lost_jobs, read_failures
+from traits.api import TraitError
+
+from nipype_quicksilver.cohort.derivatives import Place, prepare
+from nipype_quicksilver.cohort.failures import (
+    Failure,
+    failure_of,
+    input_failure,
+    lost_jobs,
+    read_failures,
+)
 from nipype_quicksilver.cohort.jobs import CohortOptions, Job
 from nipype_quicksilver.cohort.progress import Progress, Status
-from nipype_quicksilver.errors import InputError, QuicksilverError
+from nipype_quicksilver.cohort.records import check_same_fixed, is_complete
+from nipype_quicksilver.cohort.slurm import cancel_leftovers, comment
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution import gpus, resources
 from nipype_quicksilver.execution.crashes import describe, quiet_nipype
-from nipype_quicksilver.execution.processes import forked_end_with_this
+from nipype_quicksilver.execution.interrupts import interrupts_raised
+from nipype_quicksilver.execution.locks import locked
+from nipype_quicksilver.execution.private import private_folder
+from nipype_quicksilver.execution.processes import descendants_end_first, forked_end_with_this
 
 #: Name of the workflow of a cohort.
 WORKFLOW = "cohort_wf"
@@ -32,7 +42,8 @@ WORKFLOW = "cohort_wf"
 MIN_BATCH = 200
 #: How often a job is started whose batch job ends without a result.
 ATTEMPTS = 2
-_SECONDS_TO_CANCEL = 60
+# Characters of a path that neither a shell nor SLURM replaces.
+_PLAIN = re.compile(r"[\w./+=,@:-]+")
 
 _logger = logging.getLogger(__name__)
 
@@ -104,16 +115,21 @@ def run_missing(
     InputError, QuicksilverError
         If the working folder or SLURM cannot be used.
     """
-    with exclusive(options.work_dir):
+    if options.plugin not in resources.LOCAL:
+        _check_batch_folder(options.work_dir)
+    private_folder(options.work_dir, place.output_dir)
+    with _alone(place.output_dir, "OUT"), _alone(options.work_dir, "--work-dir"):
         if options.plugin == "SLURM":
-            cancel_leftovers(options.work_dir)
-        prepare(place, jobs)
-        missing = [job for job in jobs if not is_complete(job, chosen, place.output_dir)]
+            cancel_leftovers(options.work_dir, place.output_dir)
+        for job in jobs:
+            check_same_fixed(job, chosen, place.output_dir)
+        prepare(place)
+        missing = _incomplete(jobs, chosen, place.output_dir, options)
         done = len(jobs) - len(missing)
         _logger.info("%d to register, %d done already", len(missing), done)
         if not missing:
             return {}
-        with _shared_gpus(options), display as show:
+        with forked_end_with_this(), _shared_gpus(options), display as show:
             progress = Progress(
                 missing,
                 done=done,
@@ -121,6 +137,45 @@ def run_missing(
                 unneeded=lambda part: _remove_intermediate_files(options.work_dir, part),
             )
             return run(missing, chosen, place.output_dir, build, options, progress)
+
+
+def _check_batch_folder(folder: Path) -> None:
+    """Refuse a working folder whose name would be something else in the commands of a batch system.
+
+    Nipype submits jobs by a shell, and does not quote the names of scripts.
+    """
+    if not _PLAIN.fullmatch(str(folder)):
+        raise InputError(
+            f"{folder}: batch systems need a working folder without spaces and special characters "
+            "in its name; give another --work-dir"
+        )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, option: str) -> Iterator[None]:
+    """Hold the lock of a folder within the block.
+
+    Raises
+    ------
+    InputError
+        If another run holds it, or it cannot be written.
+    """
+    try:
+        with locked(folder, waits=False):
+            yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be locked ({error.strerror}); give another {option}"
+        ) from error
+
+
+def _incomplete(
+    jobs: Sequence[Job], chosen: CohortOptions, output_dir: Path, options: RunOptions
+) -> list[Job]:
+    """Return the jobs whose derivatives are not complete; files are read in parallel."""
+    with ThreadPoolExecutor(options.n_procs) as pool:
+        complete = pool.map(lambda job: is_complete(job, chosen, output_dir), jobs)
+        return [job for job, whole in zip(jobs, complete, strict=True) if not whole]
 
 
 def _shared_gpus(options: RunOptions) -> AbstractContextManager[None]:
@@ -161,11 +216,15 @@ def run(
         The failure of each job whose derivatives are not complete in the end, by its name.
     """
     start, todo, error = time.time(), list(jobs), None
+    broken: dict[str, Failure] = {}
     for attempt in range(1, ATTEMPTS + 1):
         size = _batch_size(options)
         for first in range(0, len(todo), size):
-            error = _run_once(build(jobs=todo[first : first + size]), options, progress) or error
-        remaining = [job for job in jobs if not is_complete(job, chosen, output_dir)]
+            workflow = _build_usable(build, todo[first : first + size], chosen, broken)
+            progress.fail(broken)
+            if workflow is not None:
+                error = _run_once(workflow, output_dir, options, progress) or error
+        remaining = _incomplete(jobs, chosen, output_dir, options)
         failures = read_failures(options.crash_dir, start)
         todo = lost_jobs(remaining, failures)
         if not todo or attempt == ATTEMPTS:
@@ -173,8 +232,37 @@ def run(
         _logger.warning("%d jobs ended without a result: they are started again", len(todo))
         progress.retry(todo)
     reason = "its files changed meanwhile" if error is None else f"not run: {describe(str(error))}"
-    unknown = Failure("", reason, options.crash_dir, False)
-    return {job.name: failure_of(job, failures) or unknown for job in remaining}
+    return {
+        job.name: broken.get(job.name)
+        or input_failure(job, chosen)
+        or failure_of(job, failures)
+        or Failure("", reason, options.crash_dir)
+        for job in remaining
+    }
+
+
+def _build_usable(
+    build: Build, jobs: Sequence[Job], chosen: CohortOptions, broken: dict[str, Failure]
+) -> Any | None:
+    """Build the workflow of the jobs whose files can be read; add the others to `broken`.
+
+    Returns
+    -------
+    nipype Workflow or None
+        None if there are none.
+    """
+    while True:
+        for job in jobs:
+            if failure := input_failure(job, chosen):
+                broken[job.name] = failure
+        usable = [job for job in jobs if job.name not in broken]
+        if not usable:
+            return None
+        try:
+            return build(jobs=usable)
+        except TraitError:  # what Nipype raises for a file that has just vanished
+            if not any(input_failure(job, chosen) for job in usable):
+                raise
 
 
 def _batch_size(options: RunOptions) -> int:
@@ -187,31 +275,43 @@ def _batch_size(options: RunOptions) -> int:
     return max(MIN_BATCH, 4 * slots)
 
 
-def check_limits(workflow: Any, options: RunOptions) -> None:
-    """Refuse limits under which a node of a workflow could never run.
+def check(build: Build, jobs: Sequence[Job], chosen: CohortOptions, options: RunOptions) -> None:
+    """Refuse a cohort none of whose jobs can be run.
 
     Parameters
     ----------
-    workflow : nipype Workflow
-        The workflow of one job; those of the others have the same nodes.
+    build : callable
+        Called with a sequence of `jobs`, returns their workflow.
+    jobs : sequence of Job
+        All jobs of the cohort; their workflows have the same nodes.
+    chosen : CohortOptions
+        How the images are registered.
     options : RunOptions
-        With the limits.
+        How nodes are run.
 
     Raises
     ------
     InputError
-        If a node needs more.
+        If no image can be read, or if a node needs more than the limits of all nodes together.
     """
+    failures = ((job, input_failure(job, chosen)) for job in jobs)
+    usable = next((job for job, failure in failures if failure is None), None)
+    if usable is None:
+        first = input_failure(jobs[0], chosen)
+        assert first is not None
+        raise InputError(f"no image can be registered; the first one: {first.reason}")
+    workflow = build(jobs=[usable])
     if options.plugin in resources.LOCAL:
-        nodes = _nodes(workflow)
-        resources.check_limits(nodes, n_procs=options.n_procs, mem_gb=options.mem_gb)
+        resources.check_limits(_nodes(workflow), n_procs=options.n_procs, mem_gb=options.mem_gb)
 
 
 def _nodes(workflow: Any) -> list[Any]:
     return [workflow.get_node(name) for name in workflow.list_node_names()]
 
 
-def _run_once(workflow: Any, options: RunOptions, progress: Progress) -> Exception | None:
+def _run_once(
+    workflow: Any, output_dir: Path, options: RunOptions, progress: Progress
+) -> Exception | None:
     """Run a workflow; return the error that Nipype raised, if any."""
     from nipype_quicksilver.cohort.plugins import make_plugin
 
@@ -225,9 +325,9 @@ def _run_once(workflow: Any, options: RunOptions, progress: Progress) -> Excepti
         "job_finished_timeout": "10",
     }
     if not local:
-        comment = f"--comment={_job_comment(options.work_dir)}" if options.plugin == "SLURM" else ""
+        used = comment(options.work_dir, output_dir) if options.plugin == "SLURM" else ""
         resources.set_job_arguments(
-            _nodes(workflow), options.plugin, options.plugin_args, always=comment
+            _nodes(workflow), options.plugin, options.plugin_args, always=used
         )
     arguments = resources.plugin_arguments(
         options.plugin,
@@ -239,93 +339,13 @@ def _run_once(workflow: Any, options: RunOptions, progress: Progress) -> Excepti
     with quiet_nipype(verbose=options.verbose):
         plugin = make_plugin(options.plugin, {**arguments, "status_callback": progress})
         try:
-            workflow.run(plugin=plugin)
+            with descendants_end_first(), interrupts_raised():
+                workflow.run(plugin=plugin)
         except Exception as error:
             # Nipype raises the first failure of a node again; its crash file describes it.
             _logger.debug("Nipype: %s", error)
             return error
     return None
-
-
-@contextlib.contextmanager
-def exclusive(work_dir: Path) -> Iterator[None]:
-    """Lock a working folder within the block; forked processes end with this one.
-
-    Parameters
-    ----------
-    work_dir : Path
-        Made if needed.
-
-    Raises
-    ------
-    InputError
-        If another run uses it.
-    """
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        lock = open(work_dir / ".lock", "a")  # noqa: SIM115 - held until the end
-    except OSError as error:
-        raise InputError(
-            f"{work_dir}: cannot be created ({error.strerror}); give another --work-dir"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{work_dir}: another run uses this folder; wait for its end, or give another "
-                "--work-dir"
-            ) from error
-        except OSError as error:
-            _logger.warning("%s: cannot be locked (%s): start one run only", work_dir, error)
-        with forked_end_with_this():
-            yield
-
-
-def cancel_leftovers(work_dir: Path) -> None:
-    """Cancel the SLURM jobs that a killed run left, and wait until they have ended.
-
-    Parameters
-    ----------
-    work_dir : Path
-        Working folder of the run, which identifies its jobs.
-
-    Raises
-    ------
-    QuicksilverError
-        If SLURM does not answer, or the jobs do not end.
-    """
-    deadline = time.monotonic() + _SECONDS_TO_CANCEL
-    while jobs := _slurm_jobs(work_dir):
-        if time.monotonic() > deadline:
-            raise QuicksilverError(f"SLURM job {jobs[0]} of an earlier run does not end; cancel it")
-        _run_slurm("scancel", *jobs)
-        time.sleep(1)
-
-
-def _slurm_jobs(work_dir: Path) -> list[str]:
-    listed = _run_slurm("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%i %k")
-    pairs = [line.split(maxsplit=1) for line in listed.splitlines()]
-    return [pair[0] for pair in pairs if pair[1:] == [_job_comment(work_dir)]]
-
-
-def _run_slurm(*command: str) -> str:
-    """Run a program of SLURM; return what it prints."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{command[0]}: no such program; run on a machine that submits to SLURM, or choose "
-            "another --plugin"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        raise QuicksilverError(f"{command[0]} failed: {error.stderr.strip()}") from error
-    return done.stdout
-
-
-def _job_comment(work_dir: Path) -> str:
-    """Return the comment of the SLURM jobs of a working folder."""
-    return f"quicksilver_{hashlib.sha256(os.fsencode(work_dir.absolute())).hexdigest()[:16]}"
 
 
 def _remove_intermediate_files(work_dir: Path, part: str) -> None:

@@ -124,7 +124,8 @@ class CommandInputSpec(CommandLineInputSpec):
         usedefault=True,
         nohash=True,
         argstr="--device %s",
-        desc="compute on a GPU, one of CUDA_VISIBLE_DEVICES (default: on the CPU)",
+        desc="compute on a GPU, one of CUDA_VISIBLE_DEVICES (default: on the CPU); MultiProc needs "
+        "n_gpu_procs in its plugin_args where nvidia-smi finds no GPU",
     )
 
 

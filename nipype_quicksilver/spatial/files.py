@@ -56,6 +56,11 @@ def check_readable(path: PathLike, what: str) -> None:
         with open(path, "rb"):
             pass
     except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):
+            raise InputError(
+                f"{path}: is a link whose target is missing; get its content (with datalad: "
+                "datalad get), or correct the link"
+            ) from error
         raise InputError(f"{path}: no such file; check the path of the {what}") from error
     except OSError as error:
         raise InputError(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -135,16 +136,17 @@ def test_a_killed_run_is_resumed(cohort, done, tmp_path):
     assert derivative_images(out) == images
 
 
-def test_two_runs_cannot_use_the_same_working_folder(cohort, tmp_path, refused):
-    from nipype_quicksilver.cohort.running import exclusive
+def test_two_runs_cannot_use_the_same_folder(cohort, tmp_path, refused):
+    from nipype_quicksilver.execution.locks import locked
 
-    (tmp_path / "out").mkdir()
-    work = tmp_path / "work"
-    with exclusive(work):
-        refused(
-            *arguments(cohort, tmp_path / "out", "--work-dir", work),
-            message="another run uses this folder",
-        )
+    out, work = tmp_path / "out", tmp_path / "work"
+    out.mkdir()
+    work.mkdir(mode=0o700)
+    words = arguments(cohort, out, "--work-dir", work)
+    for folder in (out, work):
+        with ThreadPoolExecutor(1) as other, locked(folder):
+            # A thread may lock again what it has locked.
+            other.submit(refused, *words, message=f"{folder}: process {os.getpid()}").result()
 
 
 def test_pairwise_from_a_table(cohort, tmp_path, capsys):
@@ -178,7 +180,7 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
     [
         (["--fixed", "nothing.nii.gz"], "nothing.nii.gz: no such file"),
         (["--fixed-labels", "nothing.nii"], "nothing.nii: no such file; check the path of the fi"),
-        (["--labels", "nothing"], "sub-01_dseg.nii.gz: no such file; check --labels"),
+        (["--labels", "nothing"], "nothing: no such folder; check --labels"),
         (["--participant-label", "77"], "no T1w image of participant 77"),
         (["--suffix", "T2w"], "has no T2w images"),
         (["--method", "predict"], "does not use iterations"),

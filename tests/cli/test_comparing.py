@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from nipype_quicksilver.cli import common
 from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.interfaces.base import QuicksilverCommand
 from nipype_quicksilver.workflows import evaluation
 from tests.helpers import trees
 
@@ -88,6 +91,31 @@ def test_the_step_that_fails_is_named(tmp_path, networks, capsys):
     assert "g2.nii.gz: the image is the same value in every voxel" in error
     assert error.endswith("correct it and run again with the same --work-dir")
     assert not out.exists()
+
+
+def test_a_killed_worker_is_the_failure_of_its_step(tmp_path, networks, capsys, monkeypatch):
+    def killed(node, runtime):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(QuicksilverCommand, "_run_interface", killed)
+    root, out = trees.mgh10(tmp_path / "MGH10"), tmp_path / "out"
+    run = ["evaluate", "--dataset", "MGH10", str(root), "--max-pairs=1", "--device=cpu", "--quiet"]
+    run += ["--n-procs=1", "--methods", "LP", networks[0], f"--output-dir={out}"]
+    assert main(run) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "the first: step brains: its process was killed, probably because it ran out" in error
+    assert not out.exists()
+
+
+def test_a_work_folder_of_others_is_refused(tmp_path, networks, capsys):
+    root, work = trees.mgh10(tmp_path / "MGH10"), tmp_path / "work"
+    work.mkdir()
+    work.chmod(0o777)
+    run = ["evaluate", "--dataset", "MGH10", root, "--max-pairs=1", "--methods", "LP", networks[0]]
+    run += [f"--output-dir={tmp_path / 'out'}", f"--work-dir={work}"]
+    assert main([*map(str, run), "--quiet"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"quicksilver: error: {work}: belongs to another user, or others may")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from nipype_quicksilver.cohort import derivatives
-from nipype_quicksilver.cohort.derivatives import Place, is_complete, prepare, save
+from nipype_quicksilver.cohort.derivatives import Place, prepare, save
 from nipype_quicksilver.cohort.jobs import PAIRWISE, plan
+from nipype_quicksilver.cohort.records import is_complete
 from nipype_quicksilver.options import completed
 
 
 @pytest.fixture
 def place(tmp_path):
     place = Place(tmp_path / "out", tmp_path / "data")
-    prepare(place, [])
+    prepare(place)
     return place
 
 
@@ -114,30 +114,21 @@ def test_a_run_that_ends_early_leaves_no_complete_set(
     assert is_complete(job, settings, place.output_dir)
 
 
-def test_temporary_files_of_a_killed_run_are_removed(job, settings, place, outputs):
+def test_temporary_files_of_a_killed_run_are_removed(job, settings, place, outputs, tmp_path):
     save(job, settings, place, outputs)
-    left = anat(place)[0].parent / ".0123456789abcdef.nii.gz"
-    own = left.with_name(".hidden")
-    left.touch()
-    own.touch()
-    prepare(place, [job])
-    assert not left.exists()
-    assert own.exists()
-    assert is_complete(job, settings, place.output_dir)
-
-
-def test_temporary_files_of_another_run_are_kept(cohort, settings, place):
-    mine, other, _ = plan(cohort, settings)
-    image = place.output_dir / other.moving.folder / ".0123456789abcdef.nii.gz"
-    page, old = (place.output_dir / f".{n}123456789abcdef.html" for n in range(2))
-    image.parent.mkdir(parents=True)
-    for path in (image, page, old):
+    names = (".0123456789abcdef.nii.gz", ".quicksilver-host-12-0123456789abcdef.html")
+    folders = (place.output_dir, anat(place)[0].parent, place.output_dir / "sub-02" / "ses-1")
+    folders[-1].mkdir(parents=True)
+    own = [folder / ".hidden" for folder in folders]
+    folder = place.output_dir / "sub-02" / ".0123456789abcdef"
+    folder.mkdir()
+    left = [folder / name for folder in folders for name in names]
+    for path in (*left, *own):
         path.touch()
-    os.utime(old, (1, 1))
-    prepare(place, [mine])
-    assert image.exists()
-    assert page.exists()
-    assert not old.exists()
+    prepare(place)
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in (*own, folder))
+    assert is_complete(job, settings, place.output_dir)
 
 
 def test_files_of_an_earlier_set_that_are_not_written_again_are_removed(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nipype_quicksilver.cohort import jobs
+from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, digest, plan
 from nipype_quicksilver.errors import InputError
 
@@ -77,3 +78,38 @@ def test_what_a_result_depends_on(cohort, tmp_path):
     assert after != before
     job.moving.path.write_bytes(b"yy")
     assert digest(job, settings) not in (before, after)
+
+
+def image(path, stem, suffix="T1w"):
+    return CohortImage(path, stem.removeprefix("sub-").split("_")[0], None, stem, suffix)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "names", "refused"),
+    [
+        ("MNI152", [("a.nii", "sub-1"), ("b.nii.gz", "sub-1")], ("a.nii", "b.nii.gz")),
+        # A space is called as the image, with letters and digits only.
+        (PAIRWISE, [("a", "sub-a_run-1"), ("b", "sub-arun1"), ("c", "sub-x")], ("a", "b")),
+        (PAIRWISE, [("a", "sub-1"), ("b", "sub-1"), ("c", "sub-2")], ("a", "b")),
+        ("---.nii", [("a", "sub-1")], ("---.nii",)),
+        # Both directions would have the same name.
+        ("T1w.nii.gz", [("a", "sub-1")], ("T1w.nii.gz",)),
+    ],
+)
+def test_registrations_that_would_write_the_same_files_are_refused(fixed, names, refused, tmp_path):
+    images = [image(tmp_path / path, stem) for path, stem in names]
+    with pytest.raises(InputError) as error:
+        plan(images, CohortOptions.of(fixed))
+    assert "\n" not in str(error.value)
+    for name in refused:
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("fixed", ["MNI152", PAIRWISE, "tpl-A_T1w.nii.gz"])
+def test_names_that_differ_give_files_that_differ(fixed, tmp_path):
+    stems = ["sub-a", "sub-ab", "sub-a_ses-b", "sub-a_run-1", "sub-a_acq-x_run-1"]
+    jobs = plan([image(tmp_path / stem, stem) for stem in stems], CohortOptions.of(fixed))
+    names = [name for job in jobs for name in {*job.written(), job.in_folder(job.record)}]
+    masks = {name for name in names if "brain_mask" in name}  # of an image, not of a pair
+    others = [name for name in names if name not in masks]
+    assert len(set(others)) == len(others)

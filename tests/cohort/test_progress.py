@@ -63,3 +63,26 @@ def test_an_image_is_needed_until_its_last_pair_is_done(cohort):
         unneeded.clear()
         progress(node(pair, "save"), "end")
         assert set(unneeded) == expected
+
+
+@pytest.mark.parametrize("plugin", ["MultiProc", "Linear"])
+def test_a_job_that_failed_is_not_done(plugin, cohort, clock):
+    """Nipype's Linear plugin reports the end of the nodes that it skips."""
+    jobs, unneeded = plan(cohort, CohortOptions.of())[:2], []
+    progress = Progress(jobs, unneeded=unneeded.append)
+    first, second = (job.name for job in jobs)
+    progress(node(first), "exception")
+    if plugin == "Linear":
+        progress(node(first, "save"), "end")
+    clock.seconds += 10
+    progress(node(second, "save"), "end")
+    status = progress.status
+    assert (status.total, status.done, status.failed, status.seconds_left) == (2, 1, 1, 0.0)
+    assert first not in unneeded
+
+
+def test_jobs_that_are_not_started_are_failed(cohort):
+    statuses = []
+    progress = Progress(plan(cohort, CohortOptions.of()), show=statuses.append)
+    progress.fail(["sub-01_to-MNI152NLin2009aSym"])
+    assert (statuses[-1].failed, statuses[-1].seconds_left) == (1, math.inf)

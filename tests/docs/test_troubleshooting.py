@@ -9,7 +9,7 @@ from tests.helpers.blocks import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 QUOTED = re.findall(r"^`(.+)`\n: ", PAGE, re.MULTILINE)
-OF_NIPYPE = {'No command "dot" found'}
+OF_NIPYPE = {'No command "dot" found', "Insufficient GPU resources available for job"}
 
 
 def template(node):

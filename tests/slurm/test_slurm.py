@@ -104,6 +104,20 @@ def test_the_same_bytes_as_on_one_machine(cohort, on_slurm):
     assert derivative_images(on_slurm[2]) == images
 
 
+def test_a_job_that_is_cancelled_each_time_fails_alone_with_its_state(cohort, tmp_path):
+    run = start_on_slurm(cohort, tmp_path, "--participant-label", "01", "03")
+    deadline = time.monotonic() + 3 * _SECONDS
+    while run.poll() is None:
+        assert time.monotonic() < deadline, "time limit exceeded"
+        for job in running("register.sub-01"):
+            slurm("scancel", job)
+        time.sleep(0.2)
+    log = run.communicate()[1]
+    assert run.returncode == 1, log
+    assert "failed: sub-01_to-Tiny: its job ended without a result: CANCELLED" in log
+    assert {path.parts[-3] for path in tmp_path.glob("sub-*/anat/*.h5")} == {"sub-03"}
+
+
 def test_jobs_of_a_killed_run_are_cancelled(cohort, tmp_path):
     run = start_on_slurm(cohort, tmp_path, "--participant-label", "01")
     (left,) = wait_for(lambda: running("register.sub-01"))
