@@ -106,7 +106,7 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     voxels = math.prod(image.shape)
     limits.check_memory(voxels * _bytes_per_voxel(image, dtype), path, f"the {what}")
     try:
-        if _is_whole(image):
+        if is_whole(image):
             # A value beyond the range of float32 becomes infinite, and an error later.
             with np.errstate(over="ignore"):
                 data = np.asanyarray(image.dataobj)
@@ -152,11 +152,21 @@ def _check_suffix(file: Path) -> None:
         raise InputError(f"{file}: is gzipped, so its suffix is wrong; rename it to {name}")
 
 
-def _is_whole(image: Any) -> bool:
+def is_whole(image: Any) -> bool:
     """Return whether the file of an image holds all voxels that its header promises.
 
     This is known before memory is asked for. A gzipped file is read to its end, and its checksum
     compared: readers of voxels stop before it.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        Opened by nibabel; its data are still on disk.
+
+    Returns
+    -------
+    bool
+        False for a truncated file, and for a damaged header.
     """
     file = Path(image.file_map["image"].filename)
     promised = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
