@@ -14,7 +14,18 @@ _NO_MEMORY = (
 
 
 class QuicksilverError(Exception):
-    """The run could not be completed; the command ends with exit code 1."""
+    r"""The run could not be completed; the command ends with exit code 1.
+
+    Its text is one line, also where it quotes a file that holds line breaks.
+
+    Examples
+    --------
+    >>> print(QuicksilverError("table.tsv: has no column 'a\nb'; rename it"))
+    table.tsv: has no column 'a b'; rename it
+    """
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class InputError(QuicksilverError, ValueError):

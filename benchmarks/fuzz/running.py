@@ -18,7 +18,7 @@ OUTCOMES = ("read", "refused", "exception", "not a line", "nonsense", "memory", 
 TIMEOUT = 60.0  # s; reading takes milliseconds, and files that would hang ITK ten seconds
 STARTING = 300.0  # s, of a process that imports torch on a busy machine
 _KEPT = 200  # descriptions of inputs that went wrong
-_SAVED = 100  # inputs between two states
+_SAVED = 20  # inputs between two states
 
 
 class Worker:

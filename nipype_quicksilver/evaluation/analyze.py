@@ -12,6 +12,7 @@ from nibabel.spm99analyze import Spm99AnalyzeImage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.files import PathLike, check_readable
+from nipype_quicksilver.spatial.headers import is_whole
 from nipype_quicksilver.spatial.images import read_header, write_image
 from nipype_quicksilver.spatial.voxels import single_volume
 
@@ -62,6 +63,8 @@ def as_nifti(path: PathLike, folder: PathLike, like: PathLike | None = None) -> 
         return copy
     try:
         image: Any = _load(*sources) if pair else nib.load(path)
+        if not is_whole(image):
+            raise ValueError("the file is shorter than its header says")
         data, affine = np.asanyarray(image.dataobj), _affine(image, like)
     except Exception as error:  # a parser may raise anything on other bytes
         raise InputError(

@@ -89,13 +89,15 @@ def check_arguments(arguments: Any, path: Path, plugin: str) -> dict[str, Any]:
         raise InputError(f'{path}: is not a JSON object; give {{"name": value}}')
     known = _known_arguments(plugin)
     for name in arguments.keys() - set(known):
-        raise InputError(f"{path}: plugin {plugin} has no '{name}'; give {', '.join(known)}")
+        raise InputError(f"{path}: plugin {plugin} has no '{name[:80]}'; give {', '.join(known)}")
     max_jobs = arguments.get("max_jobs", MAX_JOBS)
     if type(max_jobs) is not int or max_jobs < 1:
-        raise InputError(f"{path}: max_jobs is {max_jobs}; give a whole number of at least 1")
+        raise InputError(
+            f"{path}: max_jobs is {str(max_jobs)[:80]}; give a whole number of at least 1"
+        )
     for name in arguments.keys() & {*_REQUESTS, *(s.arguments for s in BATCH_SYSTEMS.values())}:
         if not isinstance(arguments[name], str):
-            raise InputError(f"{path}: {name} is {arguments[name]}; give a text")
+            raise InputError(f"{path}: {name} is {str(arguments[name])[:80]}; give a text")
     for name in arguments.keys() & {"request", "gpu_request"}:
         _check_request(path, name, arguments[name])
     return arguments

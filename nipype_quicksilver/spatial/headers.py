@@ -178,7 +178,7 @@ def check_whole(image: SpatialImage, path: PathLike, what: str) -> None:
         If it is truncated, or a gzipped file is damaged.
     """
     try:
-        whole = _is_whole(image)
+        whole = is_whole(image)
     except Exception as error:  # of several libraries
         raise damaged(path, what) from error
     if not whole:
@@ -198,11 +198,21 @@ def _check_suffix(file: Path) -> None:
         raise InputError(f"{file}: is gzipped, so its suffix is wrong; rename it to {name}")
 
 
-def _is_whole(image: Any) -> bool:
+def is_whole(image: Any) -> bool:
     """Return whether the file of an image holds all voxels that its header promises.
 
     This is known before memory is asked for. A gzipped file is read to its end, and its checksum
     compared: readers of voxels stop before it.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        Opened by nibabel; its data are still on disk.
+
+    Returns
+    -------
+    bool
+        False for a truncated file, and for a damaged header.
     """
     file = Path(image.file_map["image"].filename)
     promised = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize

@@ -20,6 +20,7 @@ from nipype_quicksilver.spatial.files import (
     staged,
 )
 from nipype_quicksilver.spatial.grids import LPS
+from nipype_quicksilver.spatial.tables import number
 
 _ITK_SUFFIXES = (*AFFINE_SUFFIXES, ".hdf5", ".xfm")
 # What reads a file first: the memory that it may take, bytes (for ITK, and for each of its copies
@@ -109,6 +110,8 @@ def read_itk(path: PathLike) -> sitk.Transform:
     if Path(path).suffix.lower() not in _ITK_SUFFIXES:
         raise InputError(f"{path}: not a transform file; give one of ITK (.mat, .txt, .tfm, .h5)")
     try:
+        if Path(path).suffix.lower() in (".txt", ".tfm"):
+            _check_numbers(Path(path))
         if not _is_harmless(Path(path)):
             raise RuntimeError("ITK does not survive it")
         with silent_stderr():
@@ -125,6 +128,15 @@ def read_itk(path: PathLike) -> sitk.Transform:
     for part in parts:
         _check_part(part, path)
     return transform
+
+
+def _check_numbers(file: Path) -> None:
+    """Raise an error if parameters are not numbers: ITK would read fewer, and other memory."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        name, _, values = line.partition(":")
+        if name.strip() in ("Parameters", "FixedParameters"):
+            for value in values.split():
+                number(value)
 
 
 def _is_harmless(file: Path) -> bool:

@@ -115,7 +115,7 @@ def _entries(content: Any, where: str, known: tuple[str, ...] | None = None) -> 
         raise ValueError(f"{where} is not a JSON object")
     for key in content:
         if known is not None and key not in known:
-            raise ValueError(f"{where} has no entry '{key}' (known: {', '.join(known)})")
+            raise ValueError(f"{where} has no entry '{key[:80]}' (known: {', '.join(known)})")
     return content
 
 

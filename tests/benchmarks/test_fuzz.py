@@ -43,7 +43,7 @@ def test_a_run_is_resumed_and_repeatable(tmp_path):
     ("error", "outcome"),
     [
         (InputError("a.nii: is damaged; fetch it again"), "refused"),
-        (InputError("two\nlines"), "not a line"),
+        (InputError("x" * 5000), "not a line"),
         (Nonsense("nan"), "nonsense"),
         (MemoryError(), "memory"),
         (KeyError("x"), "exception"),

@@ -188,7 +188,7 @@ def test_pairwise_from_a_table(cohort, tmp_path, capsys):
         (["--prediction-network", "x.safetensors"], "does not use prediction network"),
         (["--affine", "a.mat"], "invalid choice: 'a.mat'"),
         (["--affine", "flirt"], "flirt is not on the PATH"),
-        (["--plugin-args", "nothing.json"], "nothing.json: cannot be read"),
+        (["--plugin-args", "nothing.json"], "nothing.json: no such file"),
         (["--mem-gb", "0.5"], "--mem-gb 0.5: register needs 4 GB"),
         (["--n-procs", "1", "--num-threads", "2"], "--n-procs 1: register uses 2 threads"),
         (["--n-gpus", "1"], "--n-gpus 1: this machine has 0"),

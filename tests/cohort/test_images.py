@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nipype_quicksilver.cohort.images import find_images, read_table
+from nipype_quicksilver.cohort.images import find_images
 from nipype_quicksilver.errors import InputError
 
 
@@ -26,13 +26,6 @@ def bids(tmp_path):
     description = {"Name": "test", "BIDSVersion": "1.10.0"}
     (root / "dataset_description.json").write_text(json.dumps(description))
     return root
-
-
-def test_names_that_are_too_long_for_a_file(tmp_path):
-    path = tmp_path / "images.tsv"
-    path.write_text("participant_id\timage\n01\t" + "x" * 300 + "\n")
-    with pytest.raises(InputError, match=r"line 2: .*: no such file; correct the image"):
-        read_table(path, "T1w")
 
 
 def test_images_of_a_data_set(bids):

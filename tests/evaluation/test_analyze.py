@@ -1,3 +1,4 @@
+import gzip
 import os
 
 import nibabel as nib
@@ -111,3 +112,17 @@ def test_half_a_pair_and_other_bytes_are_refused(tmp_path):
         as_nifti(tmp_path / "c.hdr", tmp_path)
     with pytest.raises(InputError, match="no such file"):
         as_nifti(tmp_path / "none.hdr", tmp_path)
+
+
+def test_a_header_is_not_believed_beyond_its_file(tmp_path):
+    """A few bytes that are said to be 2 GB."""
+    data = np.zeros((3, 4, 5), np.int16)
+    nib.save(nib.Spm99AnalyzeImage(data, np.eye(4)), tmp_path / "a.img")
+    header = bytearray((tmp_path / "a.hdr").read_bytes())
+    header[40:48] = np.array([3, 1000, 1000, 1000], np.int16).tobytes()
+    (tmp_path / "a.hdr").write_bytes(header)
+    packed = gzip.compress((tmp_path / "a.img").read_bytes())
+    (tmp_path / "a.img").unlink()
+    (tmp_path / "a.img.gz").write_bytes(packed)
+    with pytest.raises(InputError, match="not an image that can be read"):
+        as_nifti(tmp_path / "a.hdr", tmp_path)
