@@ -23,6 +23,7 @@ from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.methods import METHODS
 from nipype_quicksilver.options import (
     AUTO,
+    DEFORMABLE,
     NONE,
     OPTIONS,
     WORKFLOW_OPTIONS,
@@ -31,6 +32,7 @@ from nipype_quicksilver.options import (
 )
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.finishing import (
+    connect_checks,
     connect_images,
     connect_labels,
     connect_transforms,
@@ -56,6 +58,7 @@ _OUTPUTS = [
     "momentum",
     "log_jacobian",
     "jacobian_summary",
+    "warnings",
 ]
 _INPUTS_OF_LABELS = ["fixed_labels", "moving_labels"]
 _OUTPUTS_OF_LABELS = ["warped_labels", "label_overlap"]
@@ -92,11 +95,14 @@ def init_quicksilver_wf(
                                                                                       |
             compose_forward -> warp_moving, warp_labels -> label_overlap  <-----------+
             compose_inverse -> warp_fixed                                 <-----------+
-            compose_forward -> jacobian_summary
+            compose_forward -> jacobian_summary -> check
 
         MOMENTUM is `predict`, `optimize`, or `predict` -> `optimize`, depending on the method.
         With samples, predict -> warp_uncertainty. With a template,
-        select_template -> template_grid, align_template -> conform_fixed, conform_moving.
+        select_template -> template_grid, align_template -> conform_fixed, conform_moving. Without a
+        deformation, there is no MOMENTUM and no `shoot`: the composites are
+        `initial_moving_transform`, which `init_preprocessing_wf` estimates with 6 (rigid), 7
+        (similarity) or 12 degrees of freedom (affine).
 
     Parameters
     ----------
@@ -146,11 +152,13 @@ def init_quicksilver_wf(
     displacement, inverse_displacement
         The composites as displacement fields, on the grids of the fixed and the moving image.
     momentum
-        Initial momentum, with its kernel and grids.
+        Initial momentum, with its kernel and grids; with transform deformable only.
     log_jacobian
         Log of the Jacobian determinant of `displacement`, NaN in folds.
     jacobian_summary
         Folds and volume changes of `displacement` in the fixed brain (JSON).
+    warnings
+        What the checks of masks, affine and result found, one message each.
     warped_labels
         `moving_labels` on the fixed image's grid; with `labels` only.
     label_overlap
@@ -184,15 +192,19 @@ def init_quicksilver_wf(
         ),
         name="inputnode",
     )
-    outputs = _OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])
+    deforms = chosen["transform"] == DEFORMABLE
+    outputs = [name for name in _OUTPUTS if deforms or name != "momentum"]
+    outputs += _OUTPUTS_OF_LABELS if labels else []
     uncertainties = ["uncertainty"] if chosen["samples"] else []
     uncertainties += ["uncertainty_components"] if chosen["uncertainty_components"] else []
     outputnode = Node(IdentityInterface(fields=outputs + uncertainties), name="outputnode")
     _connect_preparation(workflow, inputnode, omp_nthreads, chosen["template"])
-    source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
-    workflow.connect(source, "momentum", outputnode, "momentum")
+    if deforms:
+        source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
+        workflow.connect(source, "momentum", outputnode, "momentum")
     connect_transforms(workflow, inputnode, omp_nthreads)
     connect_images(workflow, inputnode, outputnode, omp_nthreads, chosen["interpolation"])
+    connect_checks(workflow, inputnode, outputnode, chosen["transform"])
     if labels:
         connect_labels(workflow, inputnode, outputnode, omp_nthreads)
     for uncertainty in uncertainties:

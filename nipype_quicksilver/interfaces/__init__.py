@@ -3,6 +3,7 @@
 Numerical libraries are imported when a node runs; torch only in the command that a node starts.
 """
 
+from nipype_quicksilver.interfaces.checks import CheckRegistration
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity
 from nipype_quicksilver.interfaces.evaluation import (
     MeasureRegistration,
@@ -31,6 +32,7 @@ __all__ = [
     "ApplyTransforms",
     "BrainExtraction",
     "BuildMomentumDataset",
+    "CheckRegistration",
     "ComposeTransforms",
     "ConformToGrid",
     "ConvertAffine",

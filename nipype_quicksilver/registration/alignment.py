@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions
+from nipype_quicksilver.options import NONE, OPTIONS, TRANSFORMS, RegistrationOptions
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
@@ -116,7 +116,11 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
     brains = [
         None if scan.mask is None else BrainSummary("given") for scan in (pair.fixed, pair.moving)
     ]
-    if context.options["brain_extraction"] != NONE:
+    extracts = context.options["brain_extraction"] != NONE
+    for scan in (pair.fixed, pair.moving):
+        if scan.mask is not None or not extracts:
+            _check_given(scan)
+    if extracts:
         with context.clock.part("extract"):
             fixed, brains[0] = extract_brain(pair.fixed, context)
             moving, brains[1] = extract_brain(pair.moving, context)
@@ -125,6 +129,14 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
     if estimates_affine(context.options):
         pair, affine = _aligned(pair, context)
     return pair, Preprocessing(brains[0], brains[1], affine)
+
+
+def _check_given(scan: Scan) -> None:
+    """Warn if a mask that was given, or an image taken as a brain, does not look like a brain."""
+    from nipype_quicksilver.preprocessing.brain_checks import check_mask
+
+    how = "stripped" if scan.mask is None else "given"
+    check_mask(scan.image, native_brain(scan.image, scan.mask), how)
 
 
 def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
@@ -138,7 +150,8 @@ def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
         )
         return pair, AffineSummary(how="headers")
     with context.clock.part("align"):
-        matrix, summary = estimate_affine(pair.fixed, pair.moving, context)
+        dof = TRANSFORMS[context.options["transform"]]
+        matrix, summary = estimate_affine(pair.fixed, pair.moving, context, dof)
     return replace(pair, affine=matrix), summary
 
 
@@ -201,7 +214,7 @@ def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
 
 
 def estimate_affine(
-    fixed: Scan, moving: Scan, context: Context
+    fixed: Scan, moving: Scan, context: Context, dof: int = 12
 ) -> tuple[np.ndarray, AffineSummary]:
     """Estimate the affine between two brains.
 
@@ -211,6 +224,8 @@ def estimate_affine(
         Heads with masks, or brains.
     context : Context
         Options and work folder.
+    dof : int
+        Degrees of freedom, a key of `options.DOF`.
 
     Returns
     -------
@@ -228,17 +243,20 @@ def estimate_affine(
     def compute() -> tuple[np.ndarray, AffineSummary]:
         if by in AFFINE_TOOLS:
             brains = (masked(s.image, native_brain(s.image, s.mask)) for s in (fixed, moving))
-            alignment = align_by(by, *brains, num_threads=num_threads, log_dir=context.work.folder)
+            alignment = align_by(
+                by, *brains, dof=dof, num_threads=num_threads, log_dir=context.work.folder
+            )
         else:
             alignment = align(
                 fixed.image,
                 moving.image,
                 fixed_mask=fixed.mask,
                 moving_mask=moving.mask,
+                dof=dof,
                 num_threads=num_threads,
             )
         return alignment.matrix, alignment.summary
 
     images = [fixed.image, moving.image, fixed.mask, moving.mask]
-    parts = [*images, *([by] if by in AFFINE_TOOLS else [])]
+    parts = [*images, *([by] if by in AFFINE_TOOLS else []), *([dof] if dof != 12 else [])]
     return context.work.reuse_or_compute("affine", parts, compute, AffineSummary)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from warnings import warn
 
+from nipype_quicksilver.options import DEFORMABLE
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.spatial.grids import Grid
@@ -110,8 +111,10 @@ class Parameters:
 
     Attributes
     ----------
-    method : str
-        A key of `methods.METHODS`.
+    method : str or None
+        A key of `methods.METHODS`; None without a deformation.
+    transform : str
+        A key of `options.TRANSFORMS`.
     networks, corrections, samples
         Of the prediction; None without a prediction.
     stages, similarity, regularization, learning_rate, largest_step, tolerance
@@ -134,7 +137,8 @@ class Parameters:
         Interpolation of the warped images; None if no image was warped.
     """
 
-    method: str
+    method: str | None
+    transform: str = DEFORMABLE
     networks: list[str] | None = None
     corrections: int | None = None
     samples: int | None = None
@@ -270,6 +274,9 @@ class RegistrationSummary(MomentumSummary):
         Of the labels, if both images have them.
     uncertainty_mm : Spread or None
         In the fixed brain, with samples.
+    deformation_mm : Spread or None
+        Distance that the deformation, without the affine, moves the voxels of the fixed brain; None
+        without a deformation.
     cpu_seconds : dict
         CPU seconds of each part.
     preprocessing : Preprocessing
@@ -292,6 +299,7 @@ class RegistrationSummary(MomentumSummary):
     inverse_consistency_mm: Spread
     labels: Overlaps | None = None
     uncertainty_mm: Spread | None = None
+    deformation_mm: Spread | None = None
     cpu_seconds: dict[str, float]
     preprocessing: Preprocessing
     affine_matrix: list[list[float]]

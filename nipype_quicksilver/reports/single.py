@@ -9,7 +9,7 @@ from nipype_quicksilver.registration.summary import Overlaps, Preprocessing, Reg
 from nipype_quicksilver.reports import pictures
 from nipype_quicksilver.reports.boilerplate import methods, with_tools
 from nipype_quicksilver.reports.cuts import BLUE, CUTS, ORANGE, WIDTH, Picture
-from nipype_quicksilver.reports.findings import changed_files, findings
+from nipype_quicksilver.reports.findings import changed_files, findings, unchecked
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.page import check_page, write_page
 from nipype_quicksilver.reports.quantities import QUANTITIES
@@ -81,6 +81,7 @@ def _texts(summary: RegistrationSummary) -> dict[str, Any]:
         **images,
         "tiles": tiles,
         "findings": [*findings(summary), *changed_files(summary)],
+        "unchecked": unchecked(summary),
         "provenance": _provenance(summary),
     }
 

@@ -92,7 +92,7 @@ def test_human_brains_are_compared_on_the_grid_of_mni152(coarse_template, tmp_pa
 @pytest.mark.parametrize(
     ("linear", "shift", "reason"),
     [
-        (np.diag([2.0, 2, 2]), 0, r"the affine scales by 2\.00, 2\.00, 2\.00"),
+        (np.diag([2.5, 2.5, 2.5]), 0, r"the affine scales by 2\.50, 2\.50, 2\.50"),
         (np.eye(3), 100, r"\d+% of the fixed brain is outside its grid"),
     ],
 )
