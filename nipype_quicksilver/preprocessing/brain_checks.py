@@ -40,6 +40,7 @@ MAX_LEFT_OUT = 0.15
 NOT_EXTRACTED = ("given", "stripped", "resampled")
 RADIUS = 20  # voxels of the grid on which the depth is measured
 SAMPLES = 50_000  # voxels from which the shading is estimated
+FEWEST = 2000  # voxels deep inside a mask, in which contrast can be measured
 TAPER = 0.2  # of the area at the top; a neck is wider
 ENDS = 10.0  # mm at the top and at the bottom of a head
 COARSE = 4.0  # mm
@@ -175,19 +176,19 @@ class MaskMeasures:
         Depth of its innermost voxel, divided by the radius of a ball of the same volume.
     void : float
         Fraction that is background in the image.
-    contrast : float
+    contrast : float or None
         Standard deviation of the smoothed intensities around a smooth shading, divided by their
-        mean.
-    signal : float
-        Fraction of the variance of the intensities that remains after smoothing.
+        mean; None in a mask of few voxels, all of which are near its surface.
+    signal : float or None
+        Fraction of the variance of the intensities that remains after smoothing; likewise.
     """
 
     volume_ml: float
     on_border: float
     depth: float
     void: float
-    contrast: float
-    signal: float
+    contrast: float | None
+    signal: float | None
 
 
 def measure_mask(image: Nifti1Image, mask: Nifti1Image) -> MaskMeasures:
@@ -257,7 +258,7 @@ def mask_warnings(image: Nifti1Image, mask: Nifti1Image, how: str) -> list[str]:
             f"{100 * measures.void:.0f}% of the brain mask is background in the image; check that "
             "the mask belongs to the image, and that the image shows a brain"
         )
-    elif measures.contrast < MIN_CONTRAST or measures.signal < MIN_SIGNAL:
+    elif _is_uniform(measures):
         messages.append(
             "the brain has no more contrast than noise or a phantom; check that the image shows a "
             "head"
@@ -268,6 +269,13 @@ def mask_warnings(image: Nifti1Image, mask: Nifti1Image, how: str) -> list[str]:
             "mask; check that the mask belongs to the image"
         )
     return messages
+
+
+def _is_uniform(measures: MaskMeasures) -> bool:
+    """Return whether a mask shows nothing but noise and shading."""
+    if measures.contrast is None or measures.signal is None:
+        return False
+    return measures.contrast < MIN_CONTRAST or measures.signal < MIN_SIGNAL
 
 
 def _left_out(image: Nifti1Image, mask: Nifti1Image) -> float:
@@ -302,16 +310,18 @@ def _border(shape: tuple[int, ...]) -> np.ndarray:
     return border
 
 
-def _contrast(data: np.ndarray, brain: np.ndarray) -> tuple[float, float]:
+def _contrast(data: np.ndarray, brain: np.ndarray) -> tuple[float, float] | tuple[None, None]:
     """Return contrast and signal inside a mask, see :class:`MaskMeasures`.
 
     Tissues differ between smooth parts of a brain; noise does not, and a phantom differs by its
     shading only, which a polynomial describes.
     """
     deep = ndimage.binary_erosion(brain, iterations=3)
+    if np.count_nonzero(deep) < FEWEST:
+        return None, None
     data = data.astype(np.float32)
     values, smooth = data[deep], ndimage.uniform_filter(data, 5)[deep]
-    if values.size == 0 or values.std() == 0 or values.mean() == 0:
+    if values.std() == 0 or values.mean() == 0:
         return 0.0, 0.0
     every = max(1, values.size // SAMPLES)
     points = np.argwhere(deep)[::every]
