@@ -200,6 +200,7 @@ def init_quicksilver_wf(
     outputnode = Node(IdentityInterface(fields=outputs + uncertainties), name="outputnode")
     _connect_preparation(workflow, inputnode, omp_nthreads, chosen["template"])
     if deforms:
+        _connect_normalization(workflow)
         source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
         workflow.connect(source, "momentum", outputnode, "momentum")
     connect_transforms(workflow, inputnode, omp_nthreads)
@@ -226,12 +227,9 @@ def _chosen(options: RegistrationOptions) -> RegistrationOptions:
 def _connect_preparation(
     workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str | Path | None
 ) -> None:
-    """Resample both images to the working grid, and normalise their intensities."""
+    """Resample both images to the working grid."""
     conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_fixed")
     conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_moving")
-    normalize_fixed = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_fixed")
-    normalize_moving = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_moving")
-    conformed = [("out_file", "in_file"), ("out_mask", "mask")]
     for side, conform in (("fixed", conform_fixed), ("moving", conform_moving)):
         workflow.connect([
             (inputnode, conform, [
@@ -240,10 +238,6 @@ def _connect_preparation(
                 (f"{side}_lesion_mask", "lesion_mask"),
             ]),
         ])  # fmt: skip
-    workflow.connect([
-        (conform_fixed, normalize_fixed, conformed),
-        (conform_moving, normalize_moving, conformed),
-    ])  # fmt: skip
     if str(template) != NONE:
         _connect_template(workflow, inputnode, omp_nthreads, str(template))
         return
@@ -290,6 +284,14 @@ def _connect_template(
     for side in ("fixed", "moving"):
         conform = workflow.get_node(f"conform_{side}")
         workflow.connect(template_grid, "out_file", conform, "reference_image")
+
+
+def _connect_normalization(workflow: Workflow) -> None:
+    """Normalise the intensities of both images in their brains."""
+    for side in ("fixed", "moving"):
+        normalize = Node(NormalizeIntensity(), mem_gb=0.4, name=f"normalize_{side}")
+        conformed = [("out_file", "in_file"), ("out_mask", "mask")]
+        workflow.connect([(workflow.get_node(f"conform_{side}"), normalize, conformed)])
 
 
 def _connect_engine(

@@ -31,10 +31,11 @@ MIN_FRACTION_STRIPPED = 0.85  # of the nonzero voxels that the brain covers in a
 # Of the measures of a mask. Brains that were measured (adults, infants, macaques, mice; T1w, T2w,
 # PD, FLAIR) have a contrast of at least .058, a signal of at least .21, a depth of at least .57, at
 # most 1.3% of their surface on the border, and at most 1% of void; a phantom in CT has 60% of void.
-MIN_CONTRAST = 0.03
+MIN_CONTRAST = 0.025
 MIN_SIGNAL = 0.05
 MIN_DEPTH = 0.35
 MAX_ON_BORDER = 0.02
+MAX_ON_BORDER_OF_CROPPED = 0.05  # images without skull are often cropped to the brain
 MAX_VOID = 0.1
 MAX_LEFT_OUT = 0.15
 NOT_EXTRACTED = ("given", "stripped", "resampled")
@@ -243,7 +244,8 @@ def mask_warnings(image: Nifti1Image, mask: Nifti1Image, how: str) -> list[str]:
             f"the brain has {measures.volume_ml:.0f} ml, more than any human brain ({largest:.0f} "
             "ml); check the mask and the voxel sizes"
         )
-    if measures.on_border > MAX_ON_BORDER:
+    cropped = how in NOT_EXTRACTED
+    if measures.on_border > (MAX_ON_BORDER_OF_CROPPED if cropped else MAX_ON_BORDER):
         messages.append(
             f"{100 * measures.on_border:.0f}% of the surface of the brain mask lies on the border "
             "of the image; the head may be cut off"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +92,7 @@ def without_deformation(
         maps = Maps(still, still, [0.0])
         matched, exchanged = with_matching_contrast(prepared)
         similarity = describe_similarity(matched, maps, device)
+        similarity = replace(similarity, after=similarity.before)  # but for rounding errors
     summary = FitSummary(
         parameters=Parameters(
             method=None,
