@@ -61,8 +61,8 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
     what : str
         Role of the image ("fixed image"), for messages.
     keep_nan : bool
-        Keep NaN, and accept equal values, as in a map of measures; otherwise NaN are set to 0 with a
-        warning.
+        Keep NaN, and accept equal values, as in a map of measures; otherwise NaN are set to 0 with
+        a warning.
 
     Returns
     -------

@@ -1,6 +1,7 @@
 """Rigid, similarity and affine registrations: the outputs of a deformable one, without a field."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -93,7 +94,7 @@ def test_the_node_has_the_warnings_and_outputs(pair, tmp_path):
         initial_moving_transform=pair.affine,
     )
     outputs = node.run(cwd=tmp_path).outputs
-    assert outputs.warnings == json.loads(open(outputs.summary).read())["warnings"]
+    assert outputs.warnings == json.loads(Path(outputs.summary).read_text())["warnings"]
     shape = nib.load(pair.fixed).shape
     for name in ("warped_image", "log_jacobian", "momentum", "composite_transform"):
         assert getattr(outputs, name)
