@@ -39,6 +39,7 @@ BENCHMARKS = {
     "affine": affine.measure,
     "heads": heads.measure,
     "judging": judging.measure,
+    "rigid": judging.measure_rigid,
     "multiatlas": multiatlas.measure,
     "cohort": cohort.measure,
     "restarts": restarts.measure,

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine, from_matvec
 from rich.table import Table
+from scipy.spatial.transform import Rotation
 
 from benchmarks.data import data_folder
 from benchmarks.measuring import run
 from benchmarks.tables import show
+from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.images import read_image, write_image
+from nipype_quicksilver.spatial.resampling import resample
+from nipype_quicksilver.spatial.transforms import affine_transform
 
+TURN, SHIFT = (6, -9, 12), (8, -5, 6)  # degrees, mm; of the rigid motion
 PHANTOM = ("is background", "two directions", "less similar", "changes volumes")
 
 
@@ -85,6 +92,43 @@ def _measure(case: Case, output: Path, threads: int) -> dict[str, Any]:
         "as expected": expected
         and all(any(phrase in text for phrase in case.phrases) for text in found),
     }
+
+
+def measure_rigid(work: Path, runs: int, threads: int) -> dict[str, Any]:
+    """Register a real head rigidly to itself after a known motion, in both directions."""
+    head = data_folder() / "heads" / "head-c_2mm_T1w.nii.gz"
+    image = read_image(head)
+    grid = Grid.from_image(image)
+    center = apply_affine(grid.affine, (np.array(grid.shape) - 1) / 2)
+    turn = Rotation.from_rotvec(TURN, degrees=True).as_matrix()
+    truth = from_matvec(turn, center + SHIFT - turn @ center)
+    data = resample(image, grid, affine_transform(np.linalg.inv(truth)))
+    moved = write_image(work / "moved.nii.gz", data, image.affine)
+    there, back = (_rigid(*pair, work, threads) for pair in ((head, moved), (moved, head)))
+    points = apply_affine(grid.affine, np.argwhere(np.asanyarray(image.dataobj) > 0)[::50])
+
+    def largest(matrix: np.ndarray, other: np.ndarray) -> float:
+        difference = apply_affine(matrix, points) - apply_affine(other, points)
+        return float(np.linalg.norm(difference, axis=1).max())
+
+    figures = {
+        "error, mm": largest(there, truth),
+        "inverse inconsistency, mm": largest(back @ there, np.eye(4)),
+    }
+    table = Table("largest in the head", "mm", title="A rigid motion of a head")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.2g}")
+    show(table)
+    return figures
+
+
+def _rigid(fixed: Path, moving: Path, work: Path, threads: int) -> np.ndarray:
+    """Return the matrix of a rigid registration."""
+    output = work / f"rigid_{fixed.name.split('.')[0]}"
+    command = [sys.executable, "-m", "nipype_quicksilver", "register", "--quiet"]
+    command += ["--fixed", fixed, "--moving", moving, "--output-dir", output]
+    run([*command, "--transform", "rigid", "--num-threads", str(threads)], threads)
+    return np.array(json.loads((output / "summary.json").read_text())["affine_matrix"])
 
 
 def _path(name: str) -> Path | str:

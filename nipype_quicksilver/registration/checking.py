@@ -72,6 +72,7 @@ def judge_files(
             jacobian=_record(JacobianSummary, jacobian),
             matrix=np.eye(4) if affine is None else read_affine(affine),
             affine_was_given=affine is not None,
+            aligned_by_headers=affine is None,
             deformation=deformation,
             radius=radius,
         )

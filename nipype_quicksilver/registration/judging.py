@@ -48,6 +48,8 @@ class Evidence:
         4x4, the affine from fixed to moving points.
     affine_was_given : bool
         Whether the affine was read from a file, so that no one has judged it yet.
+    aligned_by_headers : bool
+        Whether there is no affine, so that it says nothing about the sizes of the brains.
     inverse_consistency, deformation : Spread or None
         In the fixed brain, mm.
     radius : float or None
@@ -61,6 +63,7 @@ class Evidence:
     jacobian: JacobianSummary | None = None
     matrix: np.ndarray | None = None
     affine_was_given: bool = False
+    aligned_by_headers: bool = False
     inverse_consistency: Spread | None = None
     deformation: Spread | None = None
     radius: float | None = None
@@ -70,12 +73,15 @@ class Evidence:
     def of(cls, summary: RegistrationSummary) -> Evidence:
         """Return what a summary says of its registration."""
         mask, spacing = summary.masks.get("fixed_mask"), summary.working_grid.spacing
+        given, affine = bool(summary.inputs.get("affine")), summary.preprocessing.affine
+        estimated = affine is not None and affine.how != "headers"
         return cls(
             transform=summary.parameters.transform,
             similarity=summary.similarity,
             jacobian=summary.jacobian,
             matrix=np.array(summary.affine_matrix, dtype=float),
-            affine_was_given=bool(summary.inputs.get("affine")),
+            affine_was_given=given,
+            aligned_by_headers=not (given or estimated),
             inverse_consistency=summary.inverse_consistency_mm,
             deformation=summary.deformation_mm,
             radius=None if mask is None else radius_of(mask.voxels * math.prod(spacing)),
@@ -203,7 +209,7 @@ def _one_person(evidence: Evidence) -> list[str]:
     assert evidence.radius is not None
     scales = np.linalg.svd(evidence.matrix[:3, :3], compute_uv=False)
     moved = evidence.deformation.mean
-    if np.abs(scales - 1).max() > MAX_SCALE_OF_ONE_PERSON:
+    if evidence.aligned_by_headers or np.abs(scales - 1).max() > MAX_SCALE_OF_ONE_PERSON:
         return []
     # Nothing moves where an image is registered to itself.
     if not 0 < moved < MAX_DEFORMATION_OF_ONE_PERSON * evidence.radius:

@@ -83,6 +83,13 @@ def test_affines_of_both_directions():
     assert "two directions differ by 27 mm; check that both images show the same part" in text
 
 
+def test_headers_say_nothing_about_sizes():
+    """Brains that were aligned before have an affine without scales."""
+    doubtful = evidence(*DOUBTFUL["one person"][0])
+    assert judge(doubtful)
+    assert judge(replace(doubtful, aligned_by_headers=True)) == []
+
+
 def test_an_affine_that_was_given_is_judged_as_well():
     figures = (*RIGHT["T1w"][:5], (1.0, 1.0, 0.4), 1886)
     assert judge(evidence(*figures)) == []
