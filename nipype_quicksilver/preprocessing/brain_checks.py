@@ -33,7 +33,7 @@ MIN_FRACTION_STRIPPED = 0.85  # of the nonzero voxels that the brain covers in a
 # most 1.3% of their surface on the border, and at most 1% of void; a phantom in CT has 60% of void.
 MIN_CONTRAST = 0.025
 MIN_SIGNAL = 0.05
-MIN_DEPTH = 0.35
+MIN_DEPTH = 0.2  # masks of gray and white matter only, without fluid, have .23 to .37
 MAX_ON_BORDER = 0.02
 MAX_ON_BORDER_OF_CROPPED = 0.05  # images without skull are often cropped to the brain
 MAX_VOID = 0.1
@@ -252,8 +252,8 @@ def mask_warnings(image: Nifti1Image, mask: Nifti1Image, how: str) -> list[str]:
         )
     if measures.depth < MIN_DEPTH:
         messages.append(
-            "the brain mask is too thin everywhere for a brain, as vessels or a skull are; give an "
-            "image of a head or a brain, or a brain mask"
+            "the brain mask is too thin everywhere for a brain, as vessels are; give an image of a "
+            "head or a brain, or a brain mask"
         )
     if measures.void > MAX_VOID:
         messages.append(
@@ -281,12 +281,16 @@ def _is_uniform(measures: MaskMeasures) -> bool:
 
 
 def _left_out(image: Nifti1Image, mask: Nifti1Image) -> float:
-    """Return the fraction of a stripped brain outside of its mask; 0 for a head."""
+    """Return the fraction of a stripped brain outside of its mask; 0 for a head.
+
+    Whether there is a skull is known for heads of humans only.
+    """
     data, brain = np.asanyarray(image.dataobj), np.asanyarray(mask.dataobj) != 0
     whole = foreground(data)
     beyond = float(np.mean(~brain[whole])) if whole.any() else 0.0
-    # Whether there is a skull is looked at only where it matters.
-    return beyond if beyond > MAX_LEFT_OUT and is_stripped(data, whole, image) else 0.0
+    if beyond <= MAX_LEFT_OUT or milliliters(whole, image) < PLAUSIBLE_VOLUMES[0]:
+        return 0.0
+    return beyond if is_stripped(data, whole, image) else 0.0
 
 
 def _depth(brain: np.ndarray, spacing: np.ndarray) -> float:

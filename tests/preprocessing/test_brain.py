@@ -251,6 +251,16 @@ def test_small_brains_are_taken_as_they_are(size, fixed, network):
         assert extract(image, mask=mask).summary.how == "given"
 
 
+def test_heads_of_animals_are_not_taken_for_brains(fixed):
+    """Of a mouse, with a skull around a brain that has a mask."""
+    data = np.asanyarray(fixed.dataobj)
+    head = np.where(shell(data > 0, 12, 4.0) & (data == 0), 200, data)
+    small = fixed.affine @ np.diag([0.1, 0.1, 0.1, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extract(nifti(head, small), mask=nifti((data > 0).astype(np.uint8), small))
+
+
 def test_brains_larger_than_any_are_reported(fixed):
     image = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([1.3, 1.3, 1.3, 1]))
     mask = nifti((np.asanyarray(image.dataobj) > 0).astype(np.uint8), image.affine)
