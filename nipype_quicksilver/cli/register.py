@@ -36,7 +36,7 @@ Files in the output folder (all of them, or none if the run fails):
   displacement.nii.gz, inverse_displacement.nii.gz
                                         the same as ITK displacement fields on the native grids
   log_jacobian.nii.gz                   log of its Jacobian determinant, on the fixed grid
-  momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'; zero without
+  momentum.nii.gz                       for 'quicksilver shoot', '--initial-momentum'; zero without
                                         a deformation
   summary.json                          versions, parameters, measures, warnings, seconds
   warped_labels.nii.gz                  with --moving-labels

@@ -122,7 +122,7 @@ def test_a_warning_that_an_optional_template_hides_is_kept_for_the_next_run(
     heads, coarse_template, monkeypatch, tmp_path
 ):
     """An external tool found an implausible affine, which the work folder keeps."""
-    matrix = np.diag([2.0, 2, 2, 1])
+    matrix = np.diag([2.5, 2.5, 2.5, 1])
     monkeypatch.setattr(affine_module, "align_brains", lambda *_, **__: matrix)
     pair = read_pair(ScanFiles(coarse_template), ScanFiles(coarse_template))
     template = read_image(heads[0])
