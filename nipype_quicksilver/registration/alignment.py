@@ -116,11 +116,7 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
     brains = [
         None if scan.mask is None else BrainSummary("given") for scan in (pair.fixed, pair.moving)
     ]
-    extracts = context.options["brain_extraction"] != NONE
-    for scan in (pair.fixed, pair.moving):
-        if scan.mask is not None or not extracts:
-            _check_given(scan)
-    if extracts:
+    if context.options["brain_extraction"] != NONE:
         with context.clock.part("extract"):
             fixed, brains[0] = extract_brain(pair.fixed, context)
             moving, brains[1] = extract_brain(pair.moving, context)
@@ -131,12 +127,30 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
     return pair, Preprocessing(brains[0], brains[1], affine)
 
 
-def _check_given(scan: Scan) -> None:
-    """Warn if a mask that was given, or an image taken as a brain, does not look like a brain."""
+def check_given(pair: Pair, preprocessing: Preprocessing) -> None:
+    """Warn of masks that were given, and images taken as brains, that do not look like brains.
+
+    Those of images whose brains were extracted have been checked by the extraction.
+
+    Parameters
+    ----------
+    pair : Pair
+        The scans, with masks.
+    preprocessing : Preprocessing
+        Where the masks come from.
+
+    Warns
+    -----
+    UserWarning
+        See `brain_checks.mask_warnings`.
+    """
     from nipype_quicksilver.preprocessing.brain_checks import check_mask
 
-    how = "stripped" if scan.mask is None else "given"
-    check_mask(scan.image, native_brain(scan.image, scan.mask), how)
+    brains = (preprocessing.fixed_brain, preprocessing.moving_brain)
+    for scan, brain in zip((pair.fixed, pair.moving), brains, strict=True):
+        if brain is None or brain.how == "given":
+            how = "stripped" if scan.mask is None else "given"
+            check_mask(scan.image, native_brain(scan.image, scan.mask), how)
 
 
 def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:

@@ -21,6 +21,8 @@ from nipype_quicksilver.spatial.measures import Spread
 MIN_SIMILARITY = 0.57
 # The same without a deformation: .22 to .5 in right results, .05 for the phantom.
 MIN_SIMILARITY_OF_AFFINE = 0.15
+# Local correlation of images that a deformation need not make more similar.
+ALREADY_SIMILAR = 0.95
 # Change of the volume, beyond the affine, of 1% of the brain: e^1.6 is a factor of 5. Right results
 # have 0.5 to 1.4, the phantom 1.8.
 MAX_LOG_JACOBIAN = 1.6
@@ -143,7 +145,7 @@ def _similarity(evidence: Evidence) -> list[str]:
 def _gain(evidence: Evidence) -> list[str]:
     similarity = evidence.similarity
     assert similarity is not None
-    if similarity.after > similarity.before:
+    if similarity.after > similarity.before or similarity.before > ALREADY_SIMILAR:
         return []
     return [
         "the similarity of the images did not increase with the deformation (local correlation "

@@ -24,6 +24,7 @@ from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration.alignment import (
     Context,
     affine_file,
+    check_given,
     named_file,
     to_aligned_brains,
 )
@@ -125,6 +126,7 @@ def register(
             preprocessing = replace(preprocessing, template=template)
         with clock.part("prepare"):
             prepared = prepare(pair, inputs.paths)
+            check_given(pair, preprocessing)
         fit = _fit(prepared, method, context, progress)
         return_freed_memory()  # far more than the next steps need
         warped = finish(pair, prepared, fit, chosen, clock)

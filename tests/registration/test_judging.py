@@ -83,6 +83,13 @@ def test_affines_of_both_directions():
     assert "two directions differ by 27 mm; check that both images show the same part" in text
 
 
+def test_images_that_are_equal_need_no_gain():
+    good = evidence(*RIGHT["T1w"])
+    (text,) = judge(replace(good, similarity=Similarity("", 0.7, 0.69)))
+    assert "did not increase" in text
+    assert judge(replace(good, similarity=Similarity("", 0.999, 0.998))) == []
+
+
 def test_headers_say_nothing_about_sizes():
     """Brains that were aligned before have an affine without scales."""
     doubtful = evidence(*DOUBTFUL["one person"][0])
