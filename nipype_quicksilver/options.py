@@ -51,6 +51,10 @@ FUSIONS = {
 #: Roles of networks.
 ROLES = ("prediction", "correction")
 
+#: Transforms of a registration, and the degrees of freedom of their affine.
+TRANSFORMS = {"rigid": 6, "similarity": 7, "affine": 12, "deformable": 12}
+DEFORMABLE = "deformable"
+
 #: Special values of options whose other values are files or tools.
 AUTO, NONE = "auto", "none"
 #: Name of the template that is installed with nilearn.
@@ -62,6 +66,15 @@ _EXTRACTS = {"workflow": "takes brains; `init_preprocessing_wf` extracts and ali
 class RegistrationOptions(TypedDict, total=False):
     """Options of a registration, by name."""
 
+    transform: Annotated[
+        str,
+        Option(
+            "transform between the images; rigid: rotation and translation, for images of one "
+            "person; similarity: also one scale; affine; deformable: an affine and a deformation",
+            default=DEFORMABLE,
+            choices=tuple(TRANSFORMS),
+        ),
+    ]
     brain_extraction: Annotated[
         str,
         Option(
@@ -245,7 +258,29 @@ def completed(
         if option.needs and chosen[name] and chosen[option.needs] is None:
             raise InputError(f"{option.title}: needs {option.needs}; give both, or leave both out")
     check_method(chosen["method"], chosen)
+    _check_transform(chosen)
     return cast(RegistrationOptions, chosen)
+
+
+def _check_transform(chosen: Mapping[str, Any]) -> None:
+    """Raise an error if a transform does not use an option, or its affine is not estimated."""
+    name = chosen["transform"]
+    if name == DEFORMABLE:
+        return
+    for option in OPTIONS.values():
+        deforms = option.method or option.name in ("method", "template")
+        if deforms and chosen[option.name] not in (None, NONE, option.default):
+            raise InputError(
+                f"transform '{name}' has no deformation and does not use {option.title}; leave it "
+                f"out, or choose {DEFORMABLE}"
+            )
+    tool, dof = AFFINE_TOOLS.get(str(chosen["affine"])), TRANSFORMS[name]
+    if tool is not None and dof not in tool.dof:
+        possible = [t for t, number in TRANSFORMS.items() if number in tool.dof]
+        raise InputError(
+            f"affine '{chosen['affine']}' does not estimate a {name} transform; choose "
+            f"{SIMPLEITK}, or {', '.join(possible)}"
+        )
 
 
 def described(options: RegistrationOptions) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from nipype_quicksilver.cohort.jobs import FIXED, CohortOptions, Job
 from nipype_quicksilver.cohort.node import SaveDerivatives
 from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationReport
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
-from nipype_quicksilver.options import COHORT_OPTIONS, NONE
+from nipype_quicksilver.options import COHORT_OPTIONS, NONE, TRANSFORMS
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.description import described_workflow
 from nipype_quicksilver.workflows.preprocessing import init_affine_wf, init_brain_extraction_wf
@@ -203,7 +203,8 @@ def _add_job(
     part.connect([(register, save, [(name, name) for name in sorted(files)])])
     affine_wf = None
     if affine != NONE:
-        affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, affine=affine)
+        dof = TRANSFORMS[chosen.registration["transform"]]
+        affine_wf = init_affine_wf(omp_nthreads=omp_nthreads, affine=affine, dof=dof)
         part.connect(affine_wf, "outputnode.affine_transform", register, "initial_moving_transform")
     workflow.add_nodes([part])
     _connect_image(workflow, part, "moving", job.moving, sources.of_image(job.moving), affine_wf)

@@ -7,6 +7,7 @@ from nipype.pipeline.engine import Node, Workflow
 
 from nipype_quicksilver.interfaces import (
     ApplyTransforms,
+    CheckRegistration,
     ComposeTransforms,
     JacobianSummary,
     LabelOverlap,
@@ -19,9 +20,11 @@ def connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -
     conform_fixed, conform_moving = (workflow.get_node(f"conform_{s}") for s in ("fixed", "moving"))
     shoot = workflow.get_node("shoot")
     # ANTs' order: fixed points are mapped to the working grid, by the field, to moving points.
-    merge_forward = Node(Merge(3), run_without_submitting=True, name="merge_forward")
-    merge_inverse = Node(Merge(3), run_without_submitting=True, name="merge_inverse")
-    flags = [True, False, False]
+    # Without a deformation, there is no field.
+    number = 2 if shoot is None else 3
+    merge_forward = Node(Merge(number), run_without_submitting=True, name="merge_forward")
+    merge_inverse = Node(Merge(number), run_without_submitting=True, name="merge_inverse")
+    last, flags = f"in{number}", [True, *[False] * (number - 1)]
     compose_forward = Node(
         ComposeTransforms(invert_transform_flags=flags),
         n_procs=omp_nthreads,
@@ -36,16 +39,17 @@ def connect_transforms(workflow: Workflow, inputnode: Node, omp_nthreads: int) -
     )
     workflow.connect([
         (conform_fixed, merge_forward, [("out_affine", "in1")]),
-        (shoot, merge_forward, [("displacement", "in2")]),
-        (conform_moving, merge_forward, [("out_affine", "in3")]),
+        (conform_moving, merge_forward, [("out_affine", last)]),
         (conform_moving, merge_inverse, [("out_affine", "in1")]),
-        (shoot, merge_inverse, [("inverse_displacement", "in2")]),
-        (conform_fixed, merge_inverse, [("out_affine", "in3")]),
+        (conform_fixed, merge_inverse, [("out_affine", last)]),
         (merge_forward, compose_forward, [("out", "transforms")]),
         (merge_inverse, compose_inverse, [("out", "transforms")]),
         (inputnode, compose_forward, [("fixed_image", "reference_image")]),
         (inputnode, compose_inverse, [("moving_image", "reference_image")]),
     ])  # fmt: skip
+    if shoot is not None:
+        workflow.connect(shoot, "displacement", merge_forward, "in2")
+        workflow.connect(shoot, "inverse_displacement", merge_inverse, "in2")
 
 
 def connect_images(
@@ -94,6 +98,25 @@ def connect_images(
             ("out_file", "jacobian_summary"),
         ]),
     ])  # fmt: skip
+
+
+def connect_checks(workflow: Workflow, inputnode: Node, outputnode: Node, transform: str) -> None:
+    """Judge the result by the same checks as the command."""
+    check = Node(CheckRegistration(transform=transform), mem_gb=1.0, name="check")
+    images = [f"{side}_image{part}" for side in ("fixed", "moving") for part in ("", "_mask")]
+    workflow.connect([
+        (inputnode, check, [(name, name) for name in (*images, "initial_moving_transform")]),
+        (workflow.get_node("jacobian_summary"), check, [("out_file", "jacobian_summary")]),
+        (check, outputnode, [("warnings", "warnings")]),
+    ])  # fmt: skip
+    shoot = workflow.get_node("shoot")
+    if shoot is not None:
+        estimate = workflow.get_node("optimize") or workflow.get_node("predict")
+        workflow.connect([
+            (estimate, check, [("summary", "momentum_summary")]),
+            (shoot, check, [("displacement", "displacement")]),
+            (workflow.get_node("conform_fixed"), check, [("out_mask", "mask")]),
+        ])  # fmt: skip
 
 
 def connect_labels(

@@ -23,6 +23,7 @@ from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.methods import METHODS
 from nipype_quicksilver.options import (
     AUTO,
+    DEFORMABLE,
     NONE,
     OPTIONS,
     WORKFLOW_OPTIONS,
@@ -32,6 +33,7 @@ from nipype_quicksilver.options import (
 from nipype_quicksilver.workflows.deprecation import renamed
 from nipype_quicksilver.workflows.description import described_workflow
 from nipype_quicksilver.workflows.finishing import (
+    connect_checks,
     connect_images,
     connect_labels,
     connect_transforms,
@@ -57,6 +59,7 @@ _OUTPUTS = [
     "momentum",
     "log_jacobian",
     "jacobian_summary",
+    "warnings",
 ]
 _INPUTS_OF_LABELS = ["fixed_labels", "moving_labels"]
 _OUTPUTS_OF_LABELS = ["warped_labels", "label_overlap"]
@@ -93,11 +96,14 @@ def init_quicksilver_wf(
                                                                                       |
             compose_forward -> warp_moving, warp_labels -> label_overlap  <-----------+
             compose_inverse -> warp_fixed                                 <-----------+
-            compose_forward -> jacobian_summary
+            compose_forward -> jacobian_summary -> check
 
         MOMENTUM is `predict`, `optimize`, or `predict` -> `optimize`, depending on the method.
         With samples, predict -> warp_uncertainty. With a template,
-        select_template -> template_grid, align_template -> conform_fixed, conform_moving.
+        select_template -> template_grid, align_template -> conform_fixed, conform_moving. Without a
+        deformation, there is no MOMENTUM and no `shoot`: the composites are
+        `initial_moving_transform`, which `init_preprocessing_wf` estimates with 6 (rigid), 7
+        (similarity) or 12 degrees of freedom (affine).
 
     Parameters
     ----------
@@ -147,11 +153,13 @@ def init_quicksilver_wf(
     displacement, inverse_displacement
         The composites as displacement fields, on the grids of the fixed and the moving image.
     momentum
-        Initial momentum, with its kernel and grids.
+        Initial momentum, with its kernel and grids; with transform deformable only.
     log_jacobian
         Log of the Jacobian determinant of `displacement`, NaN in folds.
     jacobian_summary
         Folds and volume changes of `displacement` in the fixed brain (JSON).
+    warnings
+        What the checks of masks, affine and result found, one message each.
     warped_labels
         `moving_labels` on the fixed image's grid; with `labels` only.
     label_overlap
@@ -184,15 +192,20 @@ def init_quicksilver_wf(
         ),
         name="inputnode",
     )
-    outputs = _OUTPUTS + (_OUTPUTS_OF_LABELS if labels else [])
+    deforms = chosen["transform"] == DEFORMABLE
+    outputs = [name for name in _OUTPUTS if deforms or name != "momentum"]
+    outputs += _OUTPUTS_OF_LABELS if labels else []
     uncertainties = ["uncertainty"] if chosen["samples"] else []
     uncertainties += ["uncertainty_components"] if chosen["uncertainty_components"] else []
     outputnode = Node(IdentityInterface(fields=outputs + uncertainties), name="outputnode")
     _connect_preparation(workflow, inputnode, omp_nthreads, chosen["template"])
-    source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
-    workflow.connect(source, "momentum", outputnode, "momentum")
+    if deforms:
+        _connect_normalization(workflow)
+        source = _connect_engine(workflow, chosen, 1 if use_gpu else omp_nthreads, use_gpu)
+        workflow.connect(source, "momentum", outputnode, "momentum")
     connect_transforms(workflow, inputnode, omp_nthreads)
     connect_images(workflow, inputnode, outputnode, omp_nthreads, chosen["interpolation"])
+    connect_checks(workflow, inputnode, outputnode, chosen["transform"])
     if labels:
         connect_labels(workflow, inputnode, outputnode, omp_nthreads)
     for uncertainty in uncertainties:
@@ -214,12 +227,9 @@ def _chosen(options: RegistrationOptions) -> RegistrationOptions:
 def _connect_preparation(
     workflow: Workflow, inputnode: Node, omp_nthreads: int, template: str | Path | None
 ) -> None:
-    """Resample both images to the working grid, and normalise their intensities."""
+    """Resample both images to the working grid."""
     conform_fixed = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_fixed")
     conform_moving = Node(ConformToGrid(), n_procs=omp_nthreads, mem_gb=0.8, name="conform_moving")
-    normalize_fixed = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_fixed")
-    normalize_moving = Node(NormalizeIntensity(), mem_gb=0.4, name="normalize_moving")
-    conformed = [("out_file", "in_file"), ("out_mask", "mask")]
     for side, conform in (("fixed", conform_fixed), ("moving", conform_moving)):
         workflow.connect([
             (inputnode, conform, [
@@ -228,10 +238,6 @@ def _connect_preparation(
                 (f"{side}_lesion_mask", "lesion_mask"),
             ]),
         ])  # fmt: skip
-    workflow.connect([
-        (conform_fixed, normalize_fixed, conformed),
-        (conform_moving, normalize_moving, conformed),
-    ])  # fmt: skip
     # Points of the working grid are mapped to fixed points, then to moving points.
     merge_affines = Node(Merge(2), run_without_submitting=True, name="merge_affines")
     workflow.connect([
@@ -283,6 +289,14 @@ def _connect_template(
     for side in ("fixed", "moving"):
         conform = workflow.get_node(f"conform_{side}")
         workflow.connect(template_grid, "out_file", conform, "reference_image")
+
+
+def _connect_normalization(workflow: Workflow) -> None:
+    """Normalise the intensities of both images in their brains."""
+    for side in ("fixed", "moving"):
+        normalize = Node(NormalizeIntensity(), mem_gb=0.4, name=f"normalize_{side}")
+        conformed = [("out_file", "in_file"), ("out_mask", "mask")]
+        workflow.connect([(workflow.get_node(f"conform_{side}"), normalize, conformed)])
 
 
 def _connect_engine(

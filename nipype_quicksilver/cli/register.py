@@ -24,6 +24,7 @@ _EPILOG = """\
 Example:
   quicksilver register --fixed fixed_T1w.nii.gz --moving moving_T1w.nii.gz --output-dir out
   quicksilver register --fixed MNI152 --moving T1w.nii.gz --output-dir out
+  quicksilver register --fixed T1w.nii.gz --moving T2w.nii.gz --transform rigid --output-dir out
   quicksilver register --fixed fixed_brain.nii.gz --moving moving_brain.nii.gz \\
       --brain-extraction none --affine affine.mat --output-dir out
 
@@ -35,8 +36,9 @@ Files in the output folder (all of them, or none if the run fails):
   displacement.nii.gz, inverse_displacement.nii.gz
                                         the same as ITK displacement fields on the native grids
   log_jacobian.nii.gz                   log of its Jacobian determinant, on the fixed grid
-  momentum.nii.gz                       for 'quicksilver shoot' and '--initial-momentum'
-  summary.json                          versions, parameters, measures, seconds
+  momentum.nii.gz                       for 'quicksilver shoot', '--initial-momentum'; zero without
+                                        a deformation
+  summary.json                          versions, parameters, measures, warnings, seconds
   warped_labels.nii.gz                  with --moving-labels
   uncertainty.nii.gz                    with --samples: estimated error of the displacement, mm
   uncertainty_components.nii.gz         with --uncertainty-components: its squares along x, y, z

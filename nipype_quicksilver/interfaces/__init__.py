@@ -3,6 +3,7 @@
 Numerical libraries are imported when a node runs; torch only in the command that a node starts.
 """
 
+from nipype_quicksilver.interfaces.checks import CheckRegistration
 from nipype_quicksilver.interfaces.conform import ConformToGrid, NormalizeIntensity, UnifyForms
 from nipype_quicksilver.interfaces.evaluation import (
     MeasureRegistration,
@@ -36,6 +37,7 @@ __all__ = [
     "ApplyTransforms",
     "BrainExtraction",
     "BuildMomentumDataset",
+    "CheckRegistration",
     "ComposeTransforms",
     "ConformToGrid",
     "ConvertAffine",

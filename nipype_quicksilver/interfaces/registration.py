@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -94,6 +95,9 @@ class QuicksilverRegistrationOutputSpec(TraitedSpec):
         exists=True, desc="its variances along x, y and z, mm^2; with uncertainty_components"
     )
     summary = File(exists=True, desc="measures of the registration (JSON)")
+    warnings = traits.List(
+        traits.Str(), desc="what the checks of masks, affine and result found; empty if nothing"
+    )
 
 
 class QuicksilverRegistration(QuicksilverCommand):
@@ -111,7 +115,7 @@ class QuicksilverRegistration(QuicksilverCommand):
     >>> node.cmdline
     '...register --brain-extraction deepbet --fixed /...fixed.nii.gz --interpolation Linear
     --method correct --moving /...moving.nii.gz --num-threads 1 --output-dir registration --seed 1
-    --device cpu'
+    --transform deformable --device cpu'
     """
 
     _cmd = "register"
@@ -133,6 +137,7 @@ class QuicksilverRegistration(QuicksilverCommand):
         # A composite is never inverted: the inverse is the other file.
         return {
             **outputs,
+            "warnings": _warnings(outputs["summary"]),
             "forward_transforms": forward,
             "forward_invert_flags": [False],
             "reverse_forward_transforms": forward,
@@ -140,3 +145,12 @@ class QuicksilverRegistration(QuicksilverCommand):
             "reverse_transforms": reverse,
             "reverse_invert_flags": [False],
         }
+
+
+def _warnings(summary: str) -> list[str]:
+    """Return the warnings in a summary; empty before the node has run."""
+    if not os.path.exists(summary):
+        return []
+    with open(summary, encoding="utf-8") as file:
+        content: dict[str, list[str]] = json.load(file)
+    return content.get("warnings", [])

@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.preprocessing.brain_checks import (
-    check_brain,
+    check_extracted,
+    check_mask,
     check_resolution,
     is_nearly_all,
     is_stripped,
@@ -25,7 +26,7 @@ from nipype_quicksilver.preprocessing.external import extract_mask
 from nipype_quicksilver.spatial.brains import named_after, native_brain
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.images import image_name, nifti, read_image, read_mask
-from nipype_quicksilver.spatial.intensity import PERCENTILE, foreground
+from nipype_quicksilver.spatial.intensity import PERCENTILE, background, foreground
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 from nipype_quicksilver.tools import DEEPBET
 
 TRACES = 0.01  # of the robust maximum; interpolation around a brain gives smaller values
+FAINT = 0.05  # of the robust maximum; the rim of a brain is brighter, but for a few voxels
+MAX_FAINT = 0.1  # fraction of a brain that may be fainter
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class BrainSummary:
     Attributes
     ----------
     how : str
-        ``given``; ``stripped``, if the image shows a brain without skull; ``resampled``, if traces
-        of interpolation surround such a brain; ``deepbet``, or the name of an external tool.
+        ``given``; ``stripped``, if the image shows a brain without skull; ``resampled``, if a
+        faint rim or traces of interpolation surround such a brain; ``deepbet``, or the name of an
+        external tool.
     volume_ml : float or None
         Volume of the mask; None if it was not measured.
     reused : bool or None
@@ -118,30 +122,29 @@ def extract(
     Warns
     -----
     UserWarning
-        If the volume is implausible for a human brain, the brain touches the border of the image,
-        the head may be upside down, or there is no contrast.
+        If the mask, wherever it comes from, does not look like that of a brain, see
+        `brain_checks.mask_warnings`, or the head may be upside down.
     """
     if mask is not None:
-        return _extraction(native_brain(image, mask), "given")
+        return _checked(native_brain(image, mask), "given", image)
     data = np.asanyarray(image.dataobj)
     check_resolution(image)
     inside = _largest_component(foreground(data))
     if is_stripped(data, inside, image):
-        return _extraction(named_after(inside, image), "stripped")
+        return _checked(*_without_rim(data, inside, image), image)
     if by == DEEPBET:
         brain = _by_deepbet(image, threshold, n_dilate, device)
     else:
         brain = _largest_component(
             extract_mask(by, image, num_threads=num_threads, log_dir=log_dir) != 0
         )
-    volume, clear = milliliters(brain, image), _without_traces(data)
+    volume, rest = milliliters(brain, image), _largest_component(_above(TRACES, data))
     if is_nearly_all(volume, data, inside, image):
-        return _extraction(named_after(inside, image), "stripped")
-    rest = _largest_component(foreground(clear))
-    if is_nearly_all(volume, clear, rest, image):
-        return _extraction(named_after(rest, image), "resampled")
-    check_brain(brain, volume, image)
-    return _extraction(named_after(brain, image), by)
+        return _checked(*_without_rim(data, inside, image), image)
+    if is_nearly_all(volume, np.where(rest, data, background(data)), rest, image):
+        return _checked(named_after(rest, image), "resampled", image)
+    check_extracted(volume, image)
+    return _checked(named_after(brain, image), by, image)
 
 
 def extract_file(
@@ -170,18 +173,29 @@ def extract_file(
     return image, extraction
 
 
-def _extraction(mask: Nifti1Image, how: str) -> Extraction:
-    """Return a mask with its summary."""
+def _checked(mask: Nifti1Image, how: str, image: Nifti1Image) -> Extraction:
+    """Check a mask; return it with its summary."""
+    check_mask(image, mask, how)
     volume = milliliters(np.asanyarray(mask.dataobj), mask)
     return Extraction(mask, BrainSummary(how, round(volume, 1)))
 
 
-def _without_traces(data: np.ndarray) -> np.ndarray:
-    """Return an image without the small values that interpolation causes around a brain."""
-    data = np.nan_to_num(data)
-    nonzero = data[data != 0]
-    maximum = np.percentile(np.abs(nonzero), PERCENTILE) if nonzero.size else 0
-    return np.where(np.abs(data) < TRACES * maximum, 0, data)
+def _above(fraction: float, data: np.ndarray) -> np.ndarray:
+    """Return where an image differs from its background by a fraction of its robust maximum."""
+    difference = np.abs(np.nan_to_num(data) - background(data))
+    occupied = difference[difference != 0]
+    maximum = np.percentile(occupied, PERCENTILE) if occupied.size else 0
+    return (difference >= fraction * maximum) & (difference > 0)
+
+
+def _without_rim(
+    data: np.ndarray, inside: np.ndarray, image: Nifti1Image
+) -> tuple[Nifti1Image, str]:
+    """Return the mask of a stripped brain, without a faint rim, and how it was made."""
+    solid = _largest_component(_above(FAINT, data))
+    if np.count_nonzero(solid) < (1 - MAX_FAINT) * np.count_nonzero(inside):
+        return named_after(solid, image), "resampled"
+    return named_after(inside, image), "stripped"
 
 
 def _by_deepbet(

@@ -18,8 +18,13 @@ from nipype_quicksilver.options import DOF
 from nipype_quicksilver.spatial.grids import LPS
 
 ANGLES = (-45.0, -22.5, 0.0, 22.5, 45.0)  # degrees about each axis, of the starts of the search
-# The brains of a newborn and of a large adult differ by this factor in length, by 5 in volume.
-MAX_SCALE = 1.7
+# The brains of a preterm child and of a template differ by this factor in length, by 10 in volume.
+MAX_SCALE = 2.2
+# Largest scale over the smallest; 1.05 to 1.2 in right alignments, also of infants to adults.
+MAX_STRETCH = 1.5
+# Between the affines of both directions; up to 7 mm in right alignments, 27 mm where images show
+# different things.
+MAX_DIRECTIONS_APART = 10.0  # mm
 MAX_ROTATION = 60.0  # degrees; orientations of heads in their headers rarely differ by more
 
 
@@ -182,7 +187,17 @@ def plausibility_warnings(summary: AffineSummary, matrix: np.ndarray) -> list[st
         )
     if np.linalg.det(matrix[:3, :3]) < 0:
         messages.append("the affine mirrors the image; check left and right in the header")
-    if scales and (max(scales) > MAX_SCALE or min(scales) < 1 / MAX_SCALE):
+    apart = summary.directions_apart_mm or 0.0
+    if apart > MAX_DIRECTIONS_APART:
+        messages.append(
+            f"the affines estimated in the two directions differ by {apart:.0f} mm; check that "
+            "both images show the same part of a brain, and inspect the alignment"
+        )
+    if scales and (
+        max(scales) > MAX_SCALE
+        or min(scales) < 1 / MAX_SCALE
+        or max(scales) > MAX_STRETCH * min(scales)
+    ):
         listed = ", ".join(f"{scale:.2f}" for scale in scales)
         messages.append(
             f"the affine scales by {listed}, implausible for human heads; check the voxel sizes, "

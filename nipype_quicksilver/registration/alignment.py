@@ -14,7 +14,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from nipype_quicksilver.execution.leftovers import temporary_folder
 from nipype_quicksilver.execution.provenance import Clock
-from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions
+from nipype_quicksilver.options import NONE, OPTIONS, TRANSFORMS, RegistrationOptions
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.preprocessing.templates import is_template, template_file
@@ -128,6 +128,32 @@ def to_aligned_brains(pair: Pair, context: Context) -> tuple[Pair, Preprocessing
     return pair, Preprocessing(brains[0], brains[1], affine)
 
 
+def check_given(pair: Pair, preprocessing: Preprocessing) -> None:
+    """Warn of masks that were given, and images taken as brains, that do not look like brains.
+
+    Those of images whose brains were extracted have been checked by the extraction.
+
+    Parameters
+    ----------
+    pair : Pair
+        The scans, with masks.
+    preprocessing : Preprocessing
+        Where the masks come from.
+
+    Warns
+    -----
+    UserWarning
+        See `brain_checks.mask_warnings`.
+    """
+    from nipype_quicksilver.preprocessing.brain_checks import check_mask
+
+    brains = (preprocessing.fixed_brain, preprocessing.moving_brain)
+    for scan, brain in zip((pair.fixed, pair.moving), brains, strict=True):
+        if brain is None or brain.how == "given":
+            how = "stripped" if scan.mask is None else "given"
+            check_mask(scan.image, native_brain(scan.image, scan.mask), how)
+
+
 def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
     """Estimate the affine between two brains, if they have enough voxels."""
     small = small_images(pair)
@@ -138,7 +164,8 @@ def _aligned(pair: Pair, context: Context) -> tuple[Pair, AffineSummary]:
         )
         return pair, AffineSummary(how="headers")
     with context.clock.part("align"):
-        matrix, summary = estimate_affine(pair.fixed, pair.moving, context)
+        dof = TRANSFORMS[context.options["transform"]]
+        matrix, summary = estimate_affine(pair.fixed, pair.moving, context, dof)
     return replace(pair, affine=matrix), summary
 
 
@@ -200,7 +227,7 @@ def extract_brain(scan: Scan, context: Context) -> tuple[Scan, BrainSummary]:
 
 
 def estimate_affine(
-    fixed: Scan, moving: Scan, context: Context
+    fixed: Scan, moving: Scan, context: Context, dof: int = 12
 ) -> tuple[np.ndarray, AffineSummary]:
     """Estimate the affine between two brains.
 
@@ -210,6 +237,8 @@ def estimate_affine(
         Heads with masks, or brains.
     context : Context
         Options and work folder.
+    dof : int
+        Degrees of freedom, a key of `options.DOF`.
 
     Returns
     -------
@@ -227,17 +256,20 @@ def estimate_affine(
     def compute() -> tuple[np.ndarray, AffineSummary]:
         if by in AFFINE_TOOLS:
             brains = (masked(s.image, native_brain(s.image, s.mask)) for s in (fixed, moving))
-            alignment = align_by(by, *brains, num_threads=num_threads, log_dir=context.work.folder)
+            alignment = align_by(
+                by, *brains, dof=dof, num_threads=num_threads, log_dir=context.work.folder
+            )
         else:
             alignment = align(
                 fixed.image,
                 moving.image,
                 fixed_mask=fixed.mask,
                 moving_mask=moving.mask,
+                dof=dof,
                 num_threads=num_threads,
             )
         return alignment.matrix, alignment.summary
 
     images = [fixed.image, moving.image, fixed.mask, moving.mask]
-    parts = [*images, *([by] if by in AFFINE_TOOLS else [])]
+    parts = [*images, *([by] if by in AFFINE_TOOLS else []), *([dof] if dof != 12 else [])]
     return context.work.reuse_or_compute("affine", parts, compute, AffineSummary)

@@ -58,6 +58,8 @@ class Warped:
         Of the labels, if both images have them.
     uncertainty_spread : Spread or None
         In the fixed brain, mm.
+    deformation : Spread or None
+        Distance that the deformation moves voxels of the fixed brain, mm.
     """
 
     warped: np.ndarray
@@ -75,6 +77,7 @@ class Warped:
     uncertainty: np.ndarray | None = None
     uncertainty_components: np.ndarray | None = None
     uncertainty_spread: Spread | None = None
+    deformation: Spread | None = None
 
 
 def finish(
@@ -120,6 +123,7 @@ def finish(
         brain = np.asanyarray(prepared.fixed_brain.dataobj) != 0
         jacobian = jacobian_summary(displacement, fixed_grid, brain, logarithm)
         consistency = _inverse_consistency(pair, fit, displacement, brain)
+        deformation = _deformation(pair, displacement, brain) if fit.deforms else None
         overlaps = None
         if fixed.labels is not None and labels is not None:
             overlaps = _compare_labels(pair, fixed.labels, labels)
@@ -144,14 +148,20 @@ def finish(
         uncertainty=uncertainty,
         uncertainty_components=components,
         uncertainty_spread=spread,
+        deformation=deformation,
     )
 
 
 def _transforms(fit: Fit, pair: Pair) -> tuple[Composite, Composite]:
     """Return the maps of fixed to moving points and of moving to fixed points.
 
-    The first is composed of the affine to the working grid, the field, and the affine.
+    The first is composed of the affine to the working grid, the field, and the affine; it is the
+    affine alone without a deformation.
     """
+    if not fit.deforms:
+        matrices = (pair.matrix, np.linalg.inv(pair.matrix))
+        first, second = (compose([affine_transform(matrix)]) for matrix in matrices)
+        return first, second
     grid = fit.momentum.working_grid
     forward: list[sitk.Transform] = [displacement_transform(fit.maps.inverse, grid)]
     inverse: list[sitk.Transform] = [displacement_transform(fit.maps.forward, grid)]
@@ -215,3 +225,13 @@ def _inverse_consistency(
     after_field = move_points(before_field, fit.maps.forward, fit.momentum.working_grid)
     end = apply_affine(pair.to_fixed, after_field)
     return Spread.of(np.linalg.norm(end - start, axis=-1))
+
+
+def _deformation(pair: Pair, displacement: np.ndarray, brain: np.ndarray) -> Spread:
+    """Return how far the map moves the voxels of a brain beyond the affine, mm of the fixed image.
+
+    It is the distance of each voxel to the point that the affine alone maps to the same place.
+    """
+    start = apply_affine(pair.fixed.image.affine, np.argwhere(brain))
+    back = apply_affine(np.linalg.inv(pair.matrix), start + displacement[brain])
+    return Spread.of(np.linalg.norm(back - start, axis=-1))

@@ -13,6 +13,7 @@ import numpy as np
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.provenance import Clock, thread_counts
 from nipype_quicksilver.methods import methods_that
+from nipype_quicksilver.registration.comparison import describe_similarity, with_matching_contrast
 from nipype_quicksilver.registration.method import Method
 from nipype_quicksilver.registration.preparation import Prepared
 from nipype_quicksilver.registration.shooting import (
@@ -26,11 +27,10 @@ from nipype_quicksilver.registration.summary import (
     FitSummary,
     GridSummary,
     Parameters,
-    Similarity,
     StageSummary,
 )
 from nipype_quicksilver.spatial.grids import Grid
-from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize, with_matching_contrast
+from nipype_quicksilver.spatial.intensity import PERCENTILE, normalize
 from nipype_quicksilver.spatial.momentum import Momentum
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 # Factors from the working grid, whose dimensions are multiples of 8, to grids of momenta.
 FACTORS = (1, 2, 4, 8)
 
-SIMILARITY = "mean squared local correlation over the compared voxels, at half resolution"
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -67,12 +65,15 @@ class Fit:
     variance : ndarray or None
         (X, Y, Z, 3), float32, on the working grid, mm^2: variance of each component of the
         displacement of phi^-1, predicted by a probabilistic network; None without samples.
+    deforms : bool
+        False if the momentum is zero because no deformation was asked for.
     """
 
     momentum: Momentum
     maps: Maps
     summary: FitSummary
     variance: np.ndarray | None = None
+    deforms: bool = True
 
 
 def find_momentum(
@@ -125,7 +126,7 @@ def find_momentum(
     history: list[Iteration] = []
     settings = method.settings
     momentum, geodesic, variance, fraction = initial, None, None, None
-    matched, exchanged = _with_matching_contrast(prepared)
+    matched, exchanged = with_matching_contrast(prepared)
     if method.predictor is not None:
         images = matched if method.predictor.card.match_contrast else prepared
         with clock.part("predict"):
@@ -140,7 +141,7 @@ def find_momentum(
     assert momentum is not None and geodesic is not None
     with clock.part("maps"):
         maps = maps_at_end(geodesic, momentum, device)
-        similarity = _describe_similarity(matched, maps, device)
+        similarity = describe_similarity(matched, maps, device)
     summary = FitSummary(
         parameters=Parameters(
             **_describe_method(method, settings),
@@ -209,12 +210,6 @@ def _predict_momentum(
         working_grid=prepared.grid,
     )
     return momentum, prediction, variance
-
-
-def _with_matching_contrast(prepared: Prepared) -> tuple[Prepared, str | None]:
-    """Return a pair of matching contrast, and the image whose dark and bright were exchanged."""
-    fixed, moving, exchanged = with_matching_contrast(prepared.fixed, prepared.moving)
-    return replace(prepared, fixed=fixed, moving=moving), exchanged
 
 
 def _check_spacing(predictor: Predictor, grid: Grid) -> None:
@@ -305,31 +300,6 @@ def _lattice(prepared: Prepared, device: torch.device) -> Lattice | None:
         return None
     rows = torch.tensor(matrix[:3], dtype=torch.float32, device=device)
     return Lattice(rows, native.shape)
-
-
-def _describe_similarity(prepared: Prepared, maps: Maps, device: torch.device) -> Similarity:
-    """Measure the similarity of two prepared images, without and with the deformation."""
-    import torch
-
-    from nipype_quicksilver.lddmm.fields import sample
-    from nipype_quicksilver.lddmm.grids import pool
-    from nipype_quicksilver.lddmm.similarity import mean_local_correlation
-
-    def halved(array: np.ndarray) -> torch.Tensor:
-        return pool(to_tensor(array, device), 2)
-
-    arrays = (prepared.fixed, prepared.moving, prepared.weight)
-    target, source, inside = (halved(array) for array in arrays)
-    lesion = torch.ones_like(source)
-    if prepared.moving_weight is not None:
-        lesion = halved(prepared.moving_weight)
-    spacing = [2 * h for h in prepared.grid.spacing]
-    with torch.no_grad():
-        before = mean_local_correlation(target, source, inside * lesion)
-        warp = halved(maps.inverse)
-        source, lesion = (sample(image, warp, spacing) for image in (source, lesion))
-        after = mean_local_correlation(target, source, inside * lesion)
-    return Similarity(SIMILARITY, before, after)
 
 
 def settings_of_initial(settings: Settings, initial: Momentum, grid: Grid, name: str) -> Settings:

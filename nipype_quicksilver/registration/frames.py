@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
-from nipype_quicksilver.options import AUTO, MNI152, NONE, RegistrationOptions
+from nipype_quicksilver.options import AUTO, DEFORMABLE, MNI152, NONE, RegistrationOptions
 from nipype_quicksilver.registration.alignment import (
     Context,
     estimate_affine,
@@ -53,10 +53,11 @@ def chosen_template(options: RegistrationOptions, pair: Pair) -> PathLike | None
     Returns
     -------
     path-like or None
-        A name or a path; None for a grid in the world space of the fixed image.
+        A name or a path; None for a grid in the world space of the fixed image, also without a
+        deformation, whose map does not depend on a grid.
     """
     template = options["template"]
-    if template is None or str(template) == NONE:
+    if template is None or str(template) == NONE or options["transform"] != DEFORMABLE:
         return None
     if str(template) != AUTO:
         return template

@@ -8,27 +8,38 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from nipype_quicksilver.declarations import documents
+from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.devices import select_device
 from nipype_quicksilver.execution.processes import return_freed_memory
 from nipype_quicksilver.execution.provenance import Clock, recorded_warnings, versions
-from nipype_quicksilver.options import NONE, OPTIONS, RegistrationOptions, completed, described
+from nipype_quicksilver.options import (
+    DEFORMABLE,
+    NONE,
+    OPTIONS,
+    RegistrationOptions,
+    completed,
+    described,
+)
 from nipype_quicksilver.preprocessing.templates import is_template
 from nipype_quicksilver.registration.alignment import (
     Context,
     affine_file,
+    check_given,
     named_file,
     to_aligned_brains,
 )
 from nipype_quicksilver.registration.finishing import Warped, finish
 from nipype_quicksilver.registration.frames import chosen_template, in_own_frame, to_frame
+from nipype_quicksilver.registration.judging import warn_of
+from nipype_quicksilver.registration.linear import check_model, without_deformation
 from nipype_quicksilver.registration.method import Method, choose_method
 from nipype_quicksilver.registration.pair import Pair, ScanFiles, paths_of, read_pair
-from nipype_quicksilver.registration.preparation import prepare
+from nipype_quicksilver.registration.preparation import Prepared, prepare
 from nipype_quicksilver.registration.results import Registration
 from nipype_quicksilver.registration.summary import RegistrationSummary, with_total
 from nipype_quicksilver.registration.work_folder import WorkFolder
 from nipype_quicksilver.spatial.files import PathLike, sha256_of
-from nipype_quicksilver.spatial.images import read_image
+from nipype_quicksilver.spatial.images import image_name, read_image
 from nipype_quicksilver.steps import DEVICE
 from nipype_quicksilver.tools import check_tools
 
@@ -37,7 +48,7 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
     from nipype_quicksilver.lddmm.settings import Settings
-    from nipype_quicksilver.registration.fit import Progress
+    from nipype_quicksilver.registration.fit import Fit, Progress
 
 
 @documents(OPTIONS)
@@ -99,7 +110,7 @@ def register(
     """
     chosen = completed(options)
     check_tools(chosen["brain_extraction"], chosen["affine"])
-    method = choose_method(chosen, settings)
+    method = _method(chosen, settings)
     files = (
         ScanFiles(fixed, fixed_mask, fixed_lesion_mask, fixed_labels),
         ScanFiles(moving, moving_mask, moving_lesion_mask, moving_labels),
@@ -117,36 +128,62 @@ def register(
             pair = in_own_frame(pair)
         with clock.part("prepare"):
             prepared = prepare(pair, inputs.paths)
-        fit = context.work.fit(
-            prepared,
-            method,
-            device=context.device,
-            seed=chosen["seed"],
-            clock=clock,
-            progress=progress,
-        )
+            check_given(pair, preprocessing)
+        fit = _fit(prepared, method, context, progress)
         return_freed_memory()  # far more than the next steps need
         warped = finish(pair, prepared, fit, chosen, clock)
-    parameters = replace(fit.summary.parameters, interpolation=chosen["interpolation"])
-    summary = RegistrationSummary(
-        **vars(replace(fit.summary, parameters=parameters)),
-        versions=versions(),
-        inputs=inputs.paths,
-        jacobian=warped.jacobian,
-        inverse_consistency_mm=warped.inverse_consistency,
-        labels=warped.overlaps,
-        uncertainty_mm=warped.uncertainty_spread,
-        seconds=with_total(clock.seconds),
-        cpu_seconds=clock.cpu_seconds,
-        preprocessing=preprocessing,
-        affine_matrix=pair.matrix.tolist(),
-        magnification=1.0 if pair.frame is None else pair.frame.magnification,
-        sha256=inputs.hashes,
-        options=described(chosen),
-        started=started.isoformat(timespec="seconds"),
-        warnings=messages,
-    )
+        parameters = replace(fit.summary.parameters, interpolation=chosen["interpolation"])
+        summary = RegistrationSummary(
+            **vars(replace(fit.summary, parameters=parameters)),
+            versions=versions(),
+            inputs=inputs.paths,
+            jacobian=warped.jacobian,
+            inverse_consistency_mm=warped.inverse_consistency,
+            labels=warped.overlaps,
+            uncertainty_mm=warped.uncertainty_spread,
+            deformation_mm=warped.deformation,
+            seconds=with_total(clock.seconds),
+            cpu_seconds=clock.cpu_seconds,
+            preprocessing=preprocessing,
+            affine_matrix=pair.matrix.tolist(),
+            magnification=1.0 if pair.frame is None else pair.frame.magnification,
+            sha256=inputs.hashes,
+            options=described(chosen),
+            started=started.isoformat(timespec="seconds"),
+            warnings=messages,
+        )
+        warn_of(summary, image_name(pair.moving.image))
     return _registration(pair, warped, summary)
+
+
+def _method(options: RegistrationOptions, settings: Settings | None) -> Method | None:
+    """Return the method with its networks; None without a deformation."""
+    if options["transform"] == DEFORMABLE:
+        return choose_method(options, settings)
+    if settings is not None:
+        raise InputError(
+            f"transform '{options['transform']}' does not use settings; leave them out"
+        )
+    return None
+
+
+def _fit(
+    prepared: Prepared, method: Method | None, context: Context, progress: Progress | None
+) -> Fit:
+    """Estimate the momentum, or return that of no deformation."""
+    options, seed = context.options, context.options["seed"]
+    if method is None:
+        return without_deformation(
+            prepared, options["transform"], device=context.device, seed=seed, clock=context.clock
+        )
+    return context.work.fit(
+        prepared,
+        method,
+        device=context.device,
+        seed=seed,
+        clock=context.clock,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +200,7 @@ class _Inputs:
 def _read(
     fixed: ScanFiles,
     moving: ScanFiles,
-    method: Method,
+    method: Method | None,
     options: RegistrationOptions,
     work_dir: PathLike | None,
 ) -> _Inputs:
@@ -175,6 +212,7 @@ def _read(
             for files in (fixed, moving)
         )
         pair = read_pair(fixed_files, moving_files, affine)
+        check_model(pair.affine, options["transform"], affine)
         paths = paths_of(fixed_files, moving_files, affine)
         hashes = _hashes(paths, method)
         name, template = chosen_template(options, pair), None
@@ -189,12 +227,12 @@ def _read(
     return _Inputs(pair, paths, hashes, template, NONE if name is None else name)
 
 
-def _hashes(paths: dict[str, str | None], method: Method) -> dict[str, Any]:
+def _hashes(paths: dict[str, str | None], method: Method | None) -> dict[str, Any]:
     """Return the SHA-256 of each input by name, and a list of those of the networks."""
     hashes: dict[str, Any] = {
         name: sha256_of(file) for name, file in paths.items() if file is not None
     }
-    if method.predictor is not None:
+    if method is not None and method.predictor is not None:
         hashes["networks"] = [sha256_of(file) for file in method.predictor.files]
     return hashes
 

@@ -13,6 +13,7 @@ from warnings import warn
 import numpy as np
 
 from nipype_quicksilver.lddmm.settings import KERNEL_PARAMETERS, Kernel, check_steps
+from nipype_quicksilver.options import DEFORMABLE
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.spatial.grids import Grid
@@ -119,8 +120,10 @@ class Parameters:
 
     Attributes
     ----------
-    method : str
-        A key of `methods.METHODS`.
+    method : str or None
+        A key of `methods.METHODS`; None without a deformation.
+    transform : str
+        A key of `options.TRANSFORMS`.
     networks, corrections, samples
         Of the prediction; None without a prediction.
     stages, similarity, regularization, learning_rate, largest_step, tolerance
@@ -143,7 +146,8 @@ class Parameters:
         Interpolation of the warped images; None if no image was warped.
     """
 
-    method: str
+    method: str | None
+    transform: str = DEFORMABLE
     networks: list[str] | None = None
     corrections: int | None = None
     samples: int | None = None
@@ -284,6 +288,9 @@ class RegistrationSummary(MomentumSummary):
         Of the labels, if both images have them.
     uncertainty_mm : Spread or None
         In the fixed brain, with samples.
+    deformation_mm : Spread or None
+        Distance that the deformation, without the affine, moves the voxels of the fixed brain; None
+        without a deformation.
     cpu_seconds : dict
         CPU seconds of each part.
     preprocessing : Preprocessing
@@ -310,6 +317,7 @@ class RegistrationSummary(MomentumSummary):
     inverse_consistency_mm: Spread
     labels: Overlaps | None = None
     uncertainty_mm: Spread | None = None
+    deformation_mm: Spread | None = None
     cpu_seconds: dict[str, float]
     preprocessing: Preprocessing
     affine_matrix: list[list[float]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nipype_quicksilver.data import data_file
-from nipype_quicksilver.options import MNI152
+from nipype_quicksilver.options import DEFORMABLE, MNI152, TRANSFORMS
 from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.registration.summary import RegistrationSummary, TemplateSummary
@@ -140,8 +140,9 @@ def with_tools(
             moving_brain=_extracted(preprocessing.moving_brain, brain_extraction),
         )
     if affine and inputs.get("affine"):
+        dof = TRANSFORMS[summary.parameters.transform]
         inputs = {**inputs, "affine": None}
-        preprocessing = replace(preprocessing, affine=AffineSummary(how=affine, dof=12))
+        preprocessing = replace(preprocessing, affine=AffineSummary(how=affine, dof=dof))
     return replace(summary, preprocessing=preprocessing, inputs=inputs)
 
 
@@ -180,7 +181,8 @@ def _alignment(summary: RegistrationSummary) -> str:
 def _estimated(affine: AffineSummary, summary: RegistrationSummary) -> str:
     """Describe how an affine was estimated."""
     if affine.how in _AFFINES:
-        return f"an affine estimated with {_AFFINES[affine.how]}"
+        kind = "an affine" if affine.dof in (None, 12) else f"an affine ({affine.dof} parameters)"
+        return f"{kind} estimated with {_AFFINES[affine.how]}"
     return (
         f"a transformation with {affine.dof} degrees of freedom that maximised mutual information "
         "[mattes], estimated in both directions with SimpleITK "
@@ -215,6 +217,8 @@ def _deformation(summary: RegistrationSummary) -> list[str]:
     """Describe how the momentum was estimated."""
     parameters = summary.parameters
     package = f"nipype-quicksilver {summary.versions['nipype-quicksilver']}"
+    if parameters.transform != DEFORMABLE:
+        return [f"No deformation was estimated; the map was computed with {package}."]
     return [
         f"The deformation was estimated with {package} (PyTorch {summary.versions['torch']}), "
         "which follows Quicksilver [quicksilver]: it is the end of a geodesic in the sense of "
@@ -279,8 +283,11 @@ def _lesions(summary: RegistrationSummary) -> list[str]:
 
 
 def _resampling(summary: RegistrationSummary) -> list[str]:
+    through = "affine and deformation together"
+    if summary.parameters.transform != DEFORMABLE:
+        through = f"the {summary.parameters.transform} transformation"
     return [
-        "The moving image was resampled once, through affine and deformation together "
+        f"The moving image was resampled once, through {through} "
         f"(interpolation: {summary.parameters.interpolation})."
     ]
 

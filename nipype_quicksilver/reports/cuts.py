@@ -15,7 +15,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from nipype_quicksilver.spatial.grids import Grid
+from nipype_quicksilver.spatial.grids import Grid, index_box
 
 # Colours that colour-blind readers can distinguish (Okabe and Ito), on a dark ground.
 GROUND, TEXT, FAINT = "#000000", "#f2f3f5", "#b6bfcb"
@@ -112,13 +112,19 @@ class Panel:
 Fill = Callable[[Axes, Panel], None]
 
 
-def panels(grid: Grid) -> tuple[list[Panel], int]:
+#: A box of voxels: a slice for each axis.
+Box = tuple[slice, slice, slice]
+
+
+def panels(grid: Grid, box: Box | None = None) -> tuple[list[Panel], int]:
     """Place the cuts: one row for each view, as wide as the picture.
 
     Parameters
     ----------
     grid : Grid
         Of the volumes.
+    box : tuple of slice, optional
+        Where the brain is: the cuts go through it; default: the whole grid.
 
     Returns
     -------
@@ -127,6 +133,7 @@ def panels(grid: Grid) -> tuple[list[Panel], int]:
     height : int
         Of the picture, pixels.
     """
+    box = box or index_box(np.ones(grid.shape, bool))
     placed: list[Panel] = []
     top = 0.0
     for view, fractions in CUTS.items():
@@ -134,7 +141,8 @@ def panels(grid: Grid) -> tuple[list[Panel], int]:
         right, up = (n for axis, n in enumerate(grid.shape) if axis != normal)
         scale = WIDTH / len(fractions) / right
         top += up * scale
-        places = np.array(fractions) * (grid.shape[normal] - 1)
+        first, last = box[normal].start, box[normal].stop - 1
+        places = first + np.array(fractions) * (last - first)
         placed += [
             Panel(view, int(index), column * right * scale, -top, scale, (right, up))
             for column, index in enumerate(np.rint(places))
@@ -145,7 +153,9 @@ def panels(grid: Grid) -> tuple[list[Panel], int]:
     ], height
 
 
-def draw(grid: Grid, fill: Fill, alt: str, legend: Legend | None = None) -> Picture:
+def draw(
+    grid: Grid, fill: Fill, alt: str, legend: Legend | None = None, box: Box | None = None
+) -> Picture:
     """Draw one picture.
 
     Parameters
@@ -158,13 +168,15 @@ def draw(grid: Grid, fill: Fill, alt: str, legend: Legend | None = None) -> Pict
         Description.
     legend : Legend, optional
         Colour bar below the cuts.
+    box : tuple of slice, optional
+        Where the brain is, as for :func:`panels`.
 
     Returns
     -------
     Picture
         Its size depends on the grid and on whether there is a legend.
     """
-    placed, height = panels(grid)
+    placed, height = panels(grid, box)
     below = _LEGEND if legend is not None else 0
     whole = height + below
     figure = Figure(figsize=(WIDTH / 100, whole / 100), dpi=100, facecolor=GROUND)

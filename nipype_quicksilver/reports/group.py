@@ -104,7 +104,7 @@ def write_group_report(
         page,
         "group.html",
         title="Registrations of a group",
-        methods=", ".join(sorted({m.summary.parameters.method for m in members})),
+        methods=", ".join(sorted({_method(m.summary) for m in members})),
         tiles=_tiles(rows),
         rule=_RULE,
         quantities=shown,
@@ -171,6 +171,11 @@ def outliers(values: list[float | None], worse: str = "both") -> list[str | None
         return side if worse in (side, "both") else None
 
     return [mark(value) for value in values]
+
+
+def _method(summary: RegistrationSummary) -> str:
+    """Return the method of a registration, or its transform where it has no deformation."""
+    return summary.parameters.method or summary.parameters.transform
 
 
 def _row(

@@ -75,7 +75,7 @@ def image(scene: Scene, volume: np.ndarray, alt: str) -> Picture:
     -------
     Picture
     """
-    return draw(scene.grid, _gray(volume), alt)
+    return draw(scene.grid, _gray(volume), alt, box=scene.box)
 
 
 def contours(
@@ -99,7 +99,7 @@ def contours(
     Picture
     """
     lines = [_borders(data, color) for data, color in labels]
-    return draw(scene.grid, _both(_gray(volume, 0.85), *lines), alt)
+    return draw(scene.grid, _both(_gray(volume, 0.85), *lines), alt, box=scene.box)
 
 
 def _borders(labels: np.ndarray, color: str) -> Fill:
@@ -140,7 +140,7 @@ def deformed_grid(scene: Scene, alt: str) -> Picture:
             curves += _level_lines(x, y, plane, np.arange(first, last + 1) * step)
         ax.add_collection(LineCollection(curves, colors=BLUE, linewidths=0.9))
 
-    return draw(scene.grid, _both(_gray(scene.after, 0.6), lines), alt)
+    return draw(scene.grid, _both(_gray(scene.after, 0.6), lines), alt, box=scene.box)
 
 
 def _level_lines(
@@ -180,7 +180,7 @@ def log_jacobian(scene: Scene, alt: str) -> Picture:
     tint = _tint(scene, colors(norm(hue)), strength, folded)
     label = "log of the Jacobian determinant: blue smaller, orange larger in the moving image"
     legend = Legend(label, norm, colors, "both")
-    return draw(scene.grid, _both(_gray(scene.fixed, 0.7), tint), alt, legend)
+    return draw(scene.grid, _both(_gray(scene.fixed, 0.7), tint), alt, legend, scene.box)
 
 
 def uncertainty(scene: Scene, alt: str) -> Picture:
@@ -203,7 +203,7 @@ def uncertainty(scene: Scene, alt: str) -> Picture:
     strength = np.clip(scene.uncertainty / top, 0, 1) ** 0.5
     tint = _tint(scene, colors(norm(scene.uncertainty)), strength)
     legend = Legend("uncertainty of the displacement, mm", norm, colors, "max")
-    return draw(scene.grid, _both(_gray(scene.fixed, 0.7), tint), alt, legend)
+    return draw(scene.grid, _both(_gray(scene.fixed, 0.7), tint), alt, legend, scene.box)
 
 
 def _bright(name: str) -> Colormap:

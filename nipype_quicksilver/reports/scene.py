@@ -17,11 +17,13 @@ from nipype_quicksilver.registration.summary import RegistrationSummary
 from nipype_quicksilver.spatial.files import PathLike
 from nipype_quicksilver.spatial.grids import Grid, check_same_grid, index_box
 from nipype_quicksilver.spatial.images import nifti, read_image, read_labels
+from nipype_quicksilver.spatial.intensity import foreground
 from nipype_quicksilver.spatial.resampling import resample
 from nipype_quicksilver.spatial.transforms import affine_transform, read_displacement
 
 _CORNERS = np.indices((2, 2, 2)).reshape(3, -1).T
 _MARGIN = 6.0  # mm around the brain; the working grid of a registration has 10 mm
+_MARGIN_OF_SMALL = 0.05  # of the length of a brain, around small ones
 _LARGEST = 256  # voxels along an axis
 _LABELS = "NearestNeighbor"
 
@@ -55,6 +57,12 @@ class Scene:
     uncertainty: np.ndarray | None = None
     fixed_labels: np.ndarray | None = None
     warped_labels: np.ndarray | None = None
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The voxels around the brain of the fixed image; all of them around a head."""
+        inside = foreground(self.fixed)
+        return index_box(inside if inside.any() else np.ones(self.grid.shape, bool))
 
 
 def read_scene(
@@ -155,11 +163,12 @@ def _shown_grid(summary: RegistrationSummary, fixed: Nifti1Image) -> Grid:
     working = summary.working_grid
     corners = _CORNERS * (np.array(working.shape) - 1)
     points = apply_affine(summary.to_fixed() @ np.array(working.affine, dtype=float), corners)
-    box = index_box(np.asanyarray(fixed.dataobj) != 0)
+    box = index_box(foreground(np.asanyarray(fixed.dataobj)))
     ends = np.array([[part.start, part.stop - 1] for part in box])
     content = apply_affine(fixed.affine, np.where(_CORNERS, ends[:, 1], ends[:, 0]))
-    low = np.maximum(points.min(axis=0) + _MARGIN, content.min(axis=0) - _MARGIN)
-    high = np.minimum(points.max(axis=0) - _MARGIN, content.max(axis=0) + _MARGIN)
+    margin = min(_MARGIN, _MARGIN_OF_SMALL * float(np.ptp(content, axis=0).max()))
+    low = np.maximum(points.min(axis=0) + _MARGIN, content.min(axis=0) - margin)
+    high = np.minimum(points.max(axis=0) - _MARGIN, content.max(axis=0) + margin)
     spacing = max(min(Grid.from_image(fixed).spacing), float((high - low).max()) / _LARGEST)
     x, y, z = (np.ceil((high - low) / spacing).astype(int) + 1).tolist()
     affine = np.diag([spacing, spacing, spacing, 1.0])

@@ -9,7 +9,7 @@ from nipype_quicksilver.registration.summary import Overlaps, Preprocessing, Reg
 from nipype_quicksilver.reports import pictures
 from nipype_quicksilver.reports.boilerplate import methods, with_tools
 from nipype_quicksilver.reports.cuts import BLUE, CUTS, ORANGE, WIDTH, Picture
-from nipype_quicksilver.reports.findings import changed_files, findings
+from nipype_quicksilver.reports.findings import changed_files, findings, unchecked
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.names import shortener, without_folders
 from nipype_quicksilver.reports.page import check_page, write_page
@@ -89,6 +89,7 @@ def _texts(summary: RegistrationSummary, changes: list[str]) -> dict[str, Any]:
         **images,
         "tiles": tiles,
         "findings": [*findings(summary), *changes],
+        "unchecked": unchecked(summary),
         "provenance": _provenance(summary),
     }
 

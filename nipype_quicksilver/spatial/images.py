@@ -68,7 +68,8 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
     what : str
         Role of the image ("fixed image"), for messages.
     keep_nan : bool
-        Keep NaN; otherwise they are set to 0 with a warning.
+        Keep NaN, and accept equal values, as in a map of measures; otherwise NaN are set to 0 with
+        a warning.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def read_image(path: PathLike, *, what: str = "image", keep_nan: bool = False) -
     data = single_volume(read_data(source, path, what, np.float32), path, what)
     missing = count_missing(data, path, what)
     known = data[~np.isnan(data)] if missing else data
-    if known.min() == known.max():
+    if known.min() == known.max() and not keep_nan:
         value = "zero" if known.flat[0] == 0 else "the same value"
         raise InputError(f"{path}: the {what} is {value} in every voxel; give a real image")
     if missing and not keep_nan:

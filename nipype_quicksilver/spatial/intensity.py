@@ -18,9 +18,41 @@ _RIM = 3
 
 _BINS = 1024
 
+# Fraction of the border of an image with one value, from which on that is the background.
+_CONSTANT = 0.5
+
+
+def background(data: np.ndarray) -> float:
+    """Return the value of the background of an image.
+
+    Parameters
+    ----------
+    data : ndarray
+        (X, Y, Z).
+
+    Returns
+    -------
+    float
+        The most common value at the border of the image, if it fills most of the border and less
+        than the whole image; 0 otherwise, as in a head, whose background is noise.
+    """
+    values = np.nan_to_num(_border(data))
+    if values.size == 0:
+        return 0.0
+    found, counts = np.unique(values, return_counts=True)
+    most = float(found[counts.argmax()])
+    constant = counts.max() > _CONSTANT * values.size
+    return most if constant and np.any(np.nan_to_num(data) != most) else 0.0
+
+
+def _border(data: np.ndarray) -> np.ndarray:
+    """Return the outermost voxels of a volume, (N,); edges are repeated."""
+    ends = [np.moveaxis(data, axis, 0)[[0, -1]].ravel() for axis in range(data.ndim) if data.size]
+    return np.concatenate(ends) if ends else data.ravel()
+
 
 def foreground(data: np.ndarray) -> np.ndarray:
-    """Return the voxels of an image that are neither zero nor NaN: the brain, once extracted.
+    """Return the voxels of an image that are not background: the brain, once extracted.
 
     Parameters
     ----------
@@ -30,9 +62,9 @@ def foreground(data: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        (X, Y, Z), bool.
+        (X, Y, Z), bool; false where the image is NaN or its :func:`background`.
     """
-    return np.nan_to_num(data) != 0
+    return np.nan_to_num(data) != background(data)
 
 
 def normalize(

@@ -301,8 +301,8 @@ def test_a_full_disk_leaves_nothing_behind(exists, good, tmp_path, monkeypatch, 
     monkeypatch.setattr("nipype_quicksilver.spatial.momentum.save_nifti", full)
     arguments = [str(item) for item in listed(good)]
     assert main(["register", "--quiet", *QUICK, *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("quicksilver: error: ")
     assert str(out) in error
     assert "no space left" in error
     assert sorted(tmp_path.rglob("*")) == before
@@ -329,7 +329,9 @@ def test_register_prints_what_it_does_and_keeps_other_files(good, capsys):
     (out / "summary.json").write_text("earlier")
     assert main(["register", *QUICK, *map(str, listed(good))]) == 0
     captured = capsys.readouterr()
-    lines = captured.err.splitlines()
+    # One iteration only measures, which does not make the images more similar.
+    *lines, warning = sorted(captured.err.splitlines(), key=lambda line: ": warning: " in line)
+    assert "did not increase" in warning
     stages = [f"stage {n + 1} of {STAGES}" for n in range(STAGES)]
     assert [line.split(":")[1].strip() for line in lines] == stages
     assert all("energy" in line for line in lines)

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from nipype_quicksilver.cohort import jobs
+from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, digest, plan
 from nipype_quicksilver.errors import InputError
+from nipype_quicksilver.workflows.cohort import init_cohort_wf
 
 
 def test_to_a_template(cohort):
@@ -40,6 +42,19 @@ def test_options_that_a_cohort_has_no_use_for():
         CohortOptions.of(samples=4, uncertainty_components=True)
     with pytest.raises(InputError, match="does not use corrections"):
         CohortOptions.of(method="predict", corrections=2)
+
+
+def test_rigid_registrations(cohort, tmp_path):
+    """The affine of a job has the degrees of freedom of its transform."""
+    options = CohortOptions.of(PAIRWISE, transform="rigid", brain_extraction="none")
+    workflow = init_cohort_wf(
+        jobs=plan(cohort, options), options=options, place=Place(tmp_path), omp_nthreads=1
+    )
+    part = workflow.get_node("sub-02_to-sub01")
+    assert part.get_node("affine_wf").get_node("align").inputs.dof == 6
+    assert part.get_node("register").inputs.transform == "rigid"
+    with pytest.raises(InputError, match="transform 'rigid' has no deformation and does not use"):
+        CohortOptions.of(PAIRWISE, transform="rigid", samples=3)
 
 
 def test_the_earlier_name_of_the_options():

@@ -11,6 +11,7 @@ def summary_content():
         "inputs": {"fixed": "fixed.nii.gz", "moving": "moving.nii.gz", "affine": None},
         "parameters": {
             "method": "correct",
+            "transform": "deformable",
             "networks": ["prediction.safetensors", "correction.safetensors"],
             "corrections": 1,
             "kernel": {"alpha": 0.225, "beta": 0.0, "gamma": 0.025, "power": 2.0},

@@ -169,13 +169,103 @@ def test_cut_off_heads_and_noise_are_reported(head, network):
         extract(nifti(noise, image.affine))
 
 
-def test_phantoms_are_reported(head, network):
+@pytest.mark.parametrize("mask_was_given", [False, True])
+def test_phantoms_are_reported(mask_was_given, head, network):
+    """A ball with noise and a shading, which alone is no contrast of tissues."""
     image, _ = head
-    radius = np.linalg.norm(Grid.from_image(image).coordinates() - [0, -20, 15], axis=-1)
-    noise = np.random.default_rng(1).normal(0, 10, image.shape)
+    x, y, z = np.moveaxis(Grid.from_image(image).coordinates() - [0, -20, 15], -1, 0)
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    noise = np.abs(np.random.default_rng(1).normal(0, 10, image.shape))
+    ball = nifti((np.where(radius < 70, 500 + x, 0) + noise).astype(np.float32), image.affine)
     network(radius < 66)
+    mask = nifti((radius < 66).astype(np.uint8), image.affine) if mask_was_given else None
     with pytest.warns(UserWarning, match="no more contrast than noise or a phantom"):
-        extract(nifti(np.where(radius < 70, 500, 0) + np.abs(noise), image.affine))
+        extract(ball, mask=mask)
+
+
+def test_tissues_that_differ_little_are_not_a_phantom(head, network):
+    """As gray and white matter in proton density, or in an infant."""
+    image, inside = head
+    flat = np.where(inside, 300 + 0.3 * np.asanyarray(image.dataobj), image.dataobj)
+    network(inside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extract(nifti(flat.astype(np.float32), image.affine))
+
+
+def test_a_background_that_is_not_zero_is_background(fixed, network):
+    network(None)
+    data = np.asanyarray(fixed.dataobj)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extraction = extract(nifti(data + 16, fixed.affine))
+    assert extraction.summary.how == "stripped"
+    np.testing.assert_array_equal(extraction.mask.dataobj, data > 0)
+
+
+def test_a_faint_rim_around_a_brain_is_removed(fixed, network):
+    network(None)
+    data = np.asanyarray(fixed.dataobj)
+    inside = data > 0
+    rim = shell(inside, 9, 4.0) & ~inside
+    extraction = extract(nifti(np.where(rim, 0.03 * data.max(), data), fixed.affine))
+    assert extraction.summary.how == "resampled"
+    assert dice(np.asanyarray(extraction.mask.dataobj) > 0, inside) > 0.99
+
+
+def test_vessels_are_no_brain(fixed, network):
+    network(None)
+    x, y, z = np.moveaxis(Grid.from_image(fixed).coordinates(), -1, 0)
+    tubes = (np.sin(x / 7) * np.sin(y / 7) > 0.93) | (np.sin(y / 7) * np.sin(z / 7) > 0.93)
+    tubes &= np.asanyarray(fixed.dataobj) > 0
+    noise = np.random.default_rng(0).uniform(200, 400, tubes.shape)
+    vessels = nifti(np.where(tubes, noise, 0).astype(np.float32), fixed.affine)
+    with pytest.warns(UserWarning, match="too thin everywhere for a brain, as vessels"):
+        extract(vessels, mask=nifti(tubes.astype(np.uint8), fixed.affine))
+
+
+def test_void_in_a_mask_is_reported(fixed):
+    """The mask of an image with the other hemisphere."""
+    data = np.asanyarray(fixed.dataobj)
+    half = data.copy()
+    half[: data.shape[0] // 2] = 0
+    mask = nifti((data > 0).astype(np.uint8), fixed.affine)
+    with pytest.warns(UserWarning, match=r"[45]\d% of the brain mask is background in the image"):
+        extract(nifti(half, fixed.affine), mask=mask)
+
+
+def test_a_brain_outside_of_its_mask_is_reported(fixed):
+    data = np.asanyarray(fixed.dataobj)
+    small = ndimage.binary_erosion(data > 0, iterations=2).astype(np.uint8)
+    with pytest.warns(UserWarning, match=r"\d\d% of the brain, which has no skull, is outside of"):
+        extract(fixed, mask=nifti(small, fixed.affine))
+
+
+@pytest.mark.parametrize("size", [0.1, 0.45, 0.7])
+def test_small_brains_are_taken_as_they_are(size, fixed, network):
+    """Of a mouse, a macaque and an infant: with a mask, nothing is said of their size."""
+    image = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([size, size, size, 1]))
+    mask = nifti((np.asanyarray(image.dataobj) > 0).astype(np.uint8), image.affine)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert extract(image, mask=mask).summary.how == "given"
+
+
+def test_heads_of_animals_are_not_taken_for_brains(fixed):
+    """Of a mouse, with a skull around a brain that has a mask."""
+    data = np.asanyarray(fixed.dataobj)
+    head = np.where(shell(data > 0, 12, 4.0) & (data == 0), 200, data)
+    small = fixed.affine @ np.diag([0.1, 0.1, 0.1, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        extract(nifti(head, small), mask=nifti((data > 0).astype(np.uint8), small))
+
+
+def test_brains_larger_than_any_are_reported(fixed):
+    image = nifti(np.asanyarray(fixed.dataobj), fixed.affine @ np.diag([1.3, 1.3, 1.3, 1]))
+    mask = nifti((np.asanyarray(image.dataobj) > 0).astype(np.uint8), image.affine)
+    with pytest.warns(UserWarning, match=r"the brain has 26\d\d ml, more than any human brain"):
+        extract(image, mask=mask)
 
 
 def test_heads_upside_down_are_reported(head, network):

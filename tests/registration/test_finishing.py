@@ -91,7 +91,7 @@ def test_transforms_lead_through_the_frame(pair):
     assert np.corrcoef(prepared.fixed[inside], expected[inside])[0, 1] > 0.999
     field = np.full((*grid.shape, 3), [2.0, 0, -1], np.float32)
     maps = SimpleNamespace(inverse=field, forward=-field)
-    fit = SimpleNamespace(maps=maps, momentum=SimpleNamespace(working_grid=grid))
+    fit = SimpleNamespace(maps=maps, momentum=SimpleNamespace(working_grid=grid), deforms=True)
     forward, inverse = finishing._transforms(fit, framed)
     points = np.array([[0.0, 0, 0], [3, 5, -2]])
     on_grid = apply_affine(np.linalg.inv(turn), points) + np.array([2, 0, -1])

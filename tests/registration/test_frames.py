@@ -94,7 +94,7 @@ def test_human_brains_are_compared_on_the_grid_of_mni152(coarse_template, tmp_pa
 @pytest.mark.parametrize(
     ("linear", "shift", "reason"),
     [
-        (np.diag([2.0, 2, 2]), 0, r"the affine scales by 2\.00, 2\.00, 2\.00"),
+        (np.diag([2.5, 2.5, 2.5]), 0, r"the affine scales by 2\.50, 2\.50, 2\.50"),
         (np.eye(3), 100, r"\d+% of the fixed brain is outside its grid"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_warning_that_an_optional_template_hides_is_kept_for_the_next_run(
     heads, coarse_template, monkeypatch, tmp_path
 ):
     """An external tool found an implausible affine, which the work folder keeps."""
-    matrix = np.diag([2.0, 2, 2, 1])
+    matrix = np.diag([2.5, 2.5, 2.5, 1])
     monkeypatch.setattr(affine_module, "align_brains", lambda *_, **__: matrix)
     pair = read_pair(ScanFiles(coarse_template), ScanFiles(coarse_template))
     template = read_image(heads[0])

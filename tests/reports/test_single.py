@@ -17,17 +17,14 @@ from nipype_quicksilver.preprocessing.brain import BrainSummary
 from nipype_quicksilver.preprocessing.matrices import AffineSummary
 from nipype_quicksilver.registration.summary import (
     Preprocessing,
-    Similarity,
     StageSummary,
     TemplateSummary,
 )
 from nipype_quicksilver.reports import pictures, write_registration_report
 from nipype_quicksilver.reports.boilerplate import SIMILARITIES, methods, with_tools
-from nipype_quicksilver.reports.findings import changed_files, findings
 from nipype_quicksilver.reports.folder import read_summary
 from nipype_quicksilver.reports.quantities import QUANTITIES
 from nipype_quicksilver.reports.scene import read_scene
-from nipype_quicksilver.spatial.measures import Spread
 from nipype_quicksilver.spatial.records import as_json
 from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS
 from tests.helpers.reading import Page, check_self_contained
@@ -324,48 +321,6 @@ def test_names_are_escaped(copied):
 def test_the_same_folder_makes_the_same_page(registered, written, tmp_path):
     again = write_registration_report(registered, tmp_path / "again.html")
     assert again.read_bytes() == written.read_bytes()
-
-
-@pytest.fixture
-def better(summary):
-    """The summary with the overlaps exchanged, as the tiny network reduces the overlap."""
-    labels = summary.labels
-    return replace(summary, labels=replace(labels, before=labels.after, after=labels.before))
-
-
-def test_nothing_to_check(better):
-    assert findings(better) == better.warnings == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"similarity": Similarity("", 0.5, 0.4)}, "did not increase"),
-        ({"inverse_consistency_mm": Spread(0.8, 2, 9)}, "0.80 mm from where"),
-        (
-            {"preprocessing": Preprocessing(affine=AffineSummary(directions_apart_mm=12.0))},
-            "differ by 12.0 mm",
-        ),
-        ({"warnings": ["head.nii: upside down"]}, "head.nii: upside down"),
-    ],
-)
-def test_findings(changes, text, better):
-    (sentence,) = findings(replace(better, **changes))
-    assert text in sentence
-
-
-def test_files_that_changed(summary, pair):
-    assert changed_files(summary) == []
-    (sentence,) = changed_files(replace(summary, sha256={"fixed": "0" * 64}))
-    assert sentence.startswith(f"{pair.fixed} has changed since the registration")
-
-
-def test_labels_that_overlap_less_and_volumes_that_change_much(summary):
-    logs = {**summary.jacobian.log_jacobian, "p99": 3.5}
-    jacobian = replace(summary.jacobian, log_jacobian=logs)
-    overlap, volumes = findings(replace(summary, jacobian=jacobian))
-    assert "overlap of the labels did not increase" in overlap
-    assert "more than a factor of 20" in volumes
 
 
 def test_images_that_were_moved(copied, pair, tmp_path):

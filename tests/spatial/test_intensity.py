@@ -7,6 +7,7 @@ from scipy import ndimage
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.spatial.intensity import (
     UPPER_BOUND,
+    background,
     foreground,
     normalize,
     with_matching_contrast,
@@ -43,6 +44,17 @@ def test_equalized_values_are_uniform():
     np.testing.assert_allclose(np.quantile(result, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.02)
     order = np.argsort(data.ravel())
     assert np.all(np.diff(result.ravel()[order]) >= 0)
+
+
+def test_the_background_is_what_fills_the_border():
+    brain = np.full((8, 8, 8), 16.0)
+    brain[2:6, 2:6, 2:6] = 100
+    assert background(brain) == 16
+    assert foreground(brain).sum() == 4**3
+    head = np.random.default_rng(0).uniform(1, 5, (8, 8, 8))
+    assert background(head) == background(np.full((4, 4, 4), 7.0)) == 0
+    brain[brain == 16] = np.nan
+    assert background(brain) == 0 and foreground(brain).sum() == 4**3
 
 
 def test_foreground():

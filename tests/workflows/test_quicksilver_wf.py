@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from nipype import DataSink, Node, Workflow
 from nipype.interfaces.utility import IdentityInterface
+from nipype.utils.filemanip import loadpkl
 
 from nipype_quicksilver import interfaces
 from nipype_quicksilver.options import OPTIONS
@@ -39,15 +40,21 @@ def run(workflow, folder, plugin="Linear", plugin_args=None, **inputs):
     host.config["execution"]["crashfile_format"] = "txt"
     host.config["execution"]["poll_sleep_duration"] = 0.1
     sink = Node(DataSink(base_directory=str(folder / "out")), name="sink")
-    names = fields(workflow, "outputnode")
+    names = [name for name in fields(workflow, "outputnode") if name != "warnings"]  # no files
     host.connect([(workflow, sink, [(f"outputnode.{name}", name) for name in names])])
     for name, value in inputs.items():
         setattr(workflow.inputs.inputnode, name, str(value))
-    if workflow.get_node("predict") is None:
+    if workflow.get_node("optimize") is not None and workflow.get_node("predict") is None:
         workflow.get_node("optimize").inputs.iterations = ITERATIONS
     host.run(plugin=plugin, plugin_args=plugin_args or {})
     found = {name: list((folder / "out" / name).iterdir()) for name in names}
     return {name: files[0] for name, files in found.items() if len(files) == 1}
+
+
+def warnings_of(folder):
+    """Return the warnings of the workflow that ran in a folder, with file names for paths."""
+    (file,) = folder.rglob("result_check.pklz")
+    return [Path(text).name for text in loadpkl(file).outputs.warnings]
 
 
 def of_command(pair, folder, **inputs):
@@ -92,7 +99,7 @@ def test_as_the_command(plugin, arguments, pair, optional, expected, tmp_path):
     workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1, labels=True)
     images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
     found = run(workflow, tmp_path, plugin, arguments, **images, **optional)
-    assert set(found) == set(fields(workflow, "outputnode"))
+    assert set(found) == set(fields(workflow, "outputnode")) - {"warnings"}
     for name in ("warped_image", "inverse_warped_image"):
         np.testing.assert_allclose(load(found[name]), load(getattr(expected, name)), atol=0.5)
     assert np.mean(load(found["warped_labels"]) == load(expected.warped_labels)) > 0.999
@@ -111,6 +118,7 @@ def test_as_the_command(plugin, arguments, pair, optional, expected, tmp_path):
     overlap = json.loads(found["label_overlap"].read_text())
     dice = summary["labels"]["after"]["mean"]["dice"]
     assert overlap["mean"]["dice"] == pytest.approx(dice, abs=1e-3)
+    assert warnings_of(tmp_path) == [Path(text).name for text in expected.warnings]
 
 
 def test_without_anything_optional(pair, tmp_path):
@@ -132,6 +140,36 @@ def test_a_small_pair_is_compared_at_human_size(small_pair, tmp_path):
         maps = load(found[name]), load(getattr(expected, name))
         np.testing.assert_allclose(*maps, atol=2e-4)
         assert np.abs(maps[0]).max() > 0.3
+
+
+def test_without_a_deformation(pair, optional, tmp_path):
+    workflow = init_quicksilver_wf(transform="rigid", omp_nthreads=1, labels=True)
+    assert workflow.get_node("shoot") is workflow.get_node("predict") is None
+    images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
+    found = run(workflow, tmp_path, **images, **optional)
+    assert set(found) == set(fields(workflow, "outputnode")) - {"warnings"}
+    assert "momentum" not in found
+    node = interfaces.QuicksilverRegistration(**images, **optional, transform="rigid")
+    node.inputs.brain_extraction = "none"
+    expected = node.run(cwd=tmp_path).outputs
+    np.testing.assert_allclose(load(found["warped_image"]), load(expected.warped_image), atol=0.5)
+    for name in ("displacement", "inverse_displacement", "log_jacobian"):
+        np.testing.assert_allclose(load(found[name]), load(getattr(expected, name)), atol=1e-4)
+    assert np.array_equal(load(found["warped_labels"]), load(expected.warped_labels))
+    assert warnings_of(tmp_path) == [Path(text).name for text in expected.warnings]
+
+
+def test_doubtful_results_have_warnings(pair, tmp_path):
+    """A mask of another place, in which the moving image is void."""
+    moving = nib.load(pair.moving_mask)
+    data = np.zeros(moving.shape, np.uint8)
+    data[:8] = 1
+    mask = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(data, moving.affine), mask)
+    workflow = init_quicksilver_wf(method="optimize", omp_nthreads=1)
+    images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
+    run(workflow, tmp_path, **images, moving_image_mask=mask)
+    assert any("of the brain mask is background in the image" in w for w in warnings_of(tmp_path))
 
 
 def test_on_the_grid_of_a_template(pair, optional, tmp_path):
@@ -168,7 +206,7 @@ def test_predicting_as_the_command(
     inputs = {name: path for name, path in optional.items() if "labels" not in name}
     images = {"fixed_image": pair.fixed, "moving_image": pair.moving}
     found = run(workflow, tmp_path, **images, **inputs)
-    assert set(found) == set(fields(workflow, "outputnode"))
+    assert set(found) == set(fields(workflow, "outputnode")) - {"warnings"}
     assert ("uncertainty" in found) == ("samples" in options)
     traits = {OPTIONS[name].trait: value for name, value in given.items()}
     expected = of_command(pair, tmp_path, method=method, **inputs, **traits)
