@@ -150,7 +150,7 @@ def align(
         ),
         directions_apart_mm=round(difference / world.factors[1], 4),
     )
-    return _checked(Alignment(result, summary), moving)
+    return _checked(Alignment(result, summary), moving, world.factors[1])
 
 
 def align_by(
@@ -201,9 +201,9 @@ def _worlds(images: Images, masks: Masks, dof: int) -> EnlargedWorlds:
     return EnlargedWorlds.of(images, masks, alike=dof == min(DOF))
 
 
-def _checked(alignment: Alignment, moving: Nifti1Image) -> Alignment:
+def _checked(alignment: Alignment, moving: Nifti1Image, magnification: float = 1.0) -> Alignment:
     """Warn if an affine is implausible; return it."""
-    for warning in plausibility_warnings(alignment.summary, alignment.matrix):
+    for warning in plausibility_warnings(alignment.summary, alignment.matrix, magnification):
         warnings.warn(f"{image_name(moving)}: {warning}", UserWarning, stacklevel=3)
     return alignment
 

@@ -163,7 +163,9 @@ def describe(matrix: np.ndarray) -> AffineSummary:
     )
 
 
-def plausibility_warnings(summary: AffineSummary, matrix: np.ndarray) -> list[str]:
+def plausibility_warnings(
+    summary: AffineSummary, matrix: np.ndarray, magnification: float = 1.0
+) -> list[str]:
     """Return warnings about an affine that is implausible between two human heads.
 
     Parameters
@@ -172,6 +174,8 @@ def plausibility_warnings(summary: AffineSummary, matrix: np.ndarray) -> list[st
         With rotation and scales.
     matrix : ndarray
         4x4, fixed to moving points.
+    magnification : float
+        Factor by which a small moving brain was enlarged; distances are judged after it.
 
     Returns
     -------
@@ -188,9 +192,9 @@ def plausibility_warnings(summary: AffineSummary, matrix: np.ndarray) -> list[st
     if np.linalg.det(matrix[:3, :3]) < 0:
         messages.append("the affine mirrors the image; check left and right in the header")
     apart = summary.directions_apart_mm or 0.0
-    if apart > MAX_DIRECTIONS_APART:
+    if apart * magnification > MAX_DIRECTIONS_APART:
         messages.append(
-            f"the affines estimated in the two directions differ by {apart:.0f} mm; check that "
+            f"the affines estimated in the two directions differ by {apart:.2g} mm; check that "
             "both images show the same part of a brain, and inspect the alignment"
         )
     if scales and (

@@ -26,7 +26,7 @@ ALREADY_SIMILAR = 0.95
 # Change of the volume, beyond the affine, of 1% of the brain: e^1.6 is a factor of 5. Right results
 # have 0.5 to 1.4, the phantom 1.8.
 MAX_LOG_JACOBIAN = 1.6
-# Largest usual mean inverse consistency over the brain, mm.
+# Largest usual mean inverse consistency over the brain, mm; small brains are enlarged first.
 MAX_INCONSISTENCY = 0.5
 # Heads of one person have scales near to 1, and are deformed by less, in radii of the brain: a T2w
 # image by .012 and a FLAIR image by .027; those of other people by .03 to .04.
@@ -56,6 +56,8 @@ class Evidence:
         In the fixed brain, mm.
     radius : float or None
         Of a ball of the volume of the fixed brain, mm.
+    magnification : float
+        Factor by which small brains were enlarged to be compared.
     labels : Overlaps or None
         Overlap without and with the deformation.
     """
@@ -69,6 +71,7 @@ class Evidence:
     inverse_consistency: Spread | None = None
     deformation: Spread | None = None
     radius: float | None = None
+    magnification: float = 1.0
     labels: Overlaps | None = None
 
     @classmethod
@@ -77,6 +80,8 @@ class Evidence:
         mask, spacing = summary.masks.get("fixed_mask"), summary.working_grid.spacing
         given, affine = bool(summary.inputs.get("affine")), summary.preprocessing.affine
         estimated = affine is not None and affine.how != "headers"
+        # In the frame of a template or enlarged, a brain has another size than in its image.
+        size = abs(np.linalg.det(summary.to_fixed()[:3, :3]))
         return cls(
             transform=summary.parameters.transform,
             similarity=summary.similarity,
@@ -86,7 +91,8 @@ class Evidence:
             aligned_by_headers=not (given or estimated),
             inverse_consistency=summary.inverse_consistency_mm,
             deformation=summary.deformation_mm,
-            radius=None if mask is None else radius_of(mask.voxels * math.prod(spacing)),
+            radius=None if mask is None else radius_of(mask.voxels * math.prod(spacing) * size),
+            magnification=summary.magnification,
             labels=summary.labels,
         )
 
@@ -198,7 +204,7 @@ def _volumes(evidence: Evidence) -> list[str]:
 def _inverse(evidence: Evidence) -> list[str]:
     assert evidence.inverse_consistency is not None
     mean = evidence.inverse_consistency.mean
-    if mean <= MAX_INCONSISTENCY:
+    if mean * evidence.magnification <= MAX_INCONSISTENCY:
         return []
     return [
         f"forward and inverse map are inconsistent: points return {mean:.2f} mm from where they "

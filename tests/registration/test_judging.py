@@ -83,6 +83,17 @@ def test_affines_of_both_directions():
     assert "two directions differ by 27 mm; check that both images show the same part" in text
 
 
+def test_small_brains_are_judged_at_the_size_at_which_they_are_compared():
+    good = replace(evidence(*RIGHT["macaque"]), inverse_consistency=Spread(0.06, 0.2, 1))
+    assert judge(good) == []
+    (text,) = judge(replace(good, magnification=10.0))
+    assert "points return 0.06 mm from where they started" in text
+    apart = AffineSummary(directions_apart_mm=1.3)
+    assert plausibility_warnings(apart, np.eye(4)) == []
+    (text,) = plausibility_warnings(apart, np.eye(4), magnification=8.0)
+    assert "two directions differ by 1.3 mm" in text
+
+
 def test_images_that_are_equal_need_no_gain():
     good = evidence(*RIGHT["T1w"])
     (text,) = judge(replace(good, similarity=Similarity("", 0.7, 0.69)))
