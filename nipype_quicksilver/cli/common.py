@@ -281,7 +281,7 @@ def work_dir(args: argparse.Namespace) -> Iterator[Path]:
             yield folder
         return
     try:
-        args.work_dir.mkdir(parents=True, exist_ok=True)
+        args.work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{args.work_dir}: the folder cannot be created ({error.strerror}); "

@@ -249,6 +249,7 @@ def test_work_dir(tmp_path, monkeypatch):
     assert not folder.exists()
     kept = tmp_path / "a" / "b"
     with common.work_dir(argparse.Namespace(work_dir=kept)) as folder:
+        assert kept.stat().st_mode & 0o777 == 0o700
         assert folder == kept
     assert kept.is_dir()
     (tmp_path / "file").touch()
