@@ -3,9 +3,12 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
+# In the background of a shell, SIGINT is ignored, also by the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("NO_ET", "1")  # otherwise Nipype asks a server for its newest version
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -40,7 +40,7 @@ def read_summary(path: Path) -> None:
     from nipype_quicksilver.reports.single import _tables, _texts
 
     summary = read(path)
-    texts = [_texts(summary), _tables(summary), methods(summary).text]
+    texts = [_texts(summary, []), _tables(summary), methods(summary).text]
     json.dumps(texts, default=str, ensure_ascii=False).encode()
 
 
@@ -49,7 +49,7 @@ def write_record(folder: Path) -> None:
     write_summary(folder)
     content = json.loads((folder / "summary.json").read_text())
     job = {"name": "a", "participant_id": "sub-01", "session_id": None, "image": "a", "space": "b"}
-    content |= {"made_from": "ab", "job": job, "files": {"a.nii.gz": 8}}
+    content |= {"made_from": "ab", "job": job, "derivatives": {"a.nii.gz": "0"}}
     anat = folder / "sub-01" / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     (anat / "sub-01_registration.json").write_text(json.dumps(content))

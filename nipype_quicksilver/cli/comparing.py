@@ -104,9 +104,10 @@ def run(args: argparse.Namespace) -> int:
     from nipype_quicksilver.execution.locks import locked
     from nipype_quicksilver.execution.private import private_folder
     from nipype_quicksilver.execution.resources import visible_gpus
-    from nipype_quicksilver.spatial.folders import staged_folder
+    from nipype_quicksilver.spatial.folders import check_output_dir, staged_folder
 
     _check_usage(args)
+    check_output_dir(args.output_dir)
     requested = _read_pairs(args)
     # Nipype's files of two comparisons would mix in one work folder.
     with outputs.output_folder(args), common.work_dir(args) as folder, locked(folder):

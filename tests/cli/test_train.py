@@ -250,7 +250,7 @@ def test_inputs_that_cannot_be_used(label_maps, recipe, tmp_path, refused):
     of_momenta = ["--momenta", empty, "--tissues", few, "--output-dir", run]
     refused("train", *of_momenta, message="a data set of momenta is trained on alone")
     refused("train", *more, recipe, "--name", "a/b", message="is not a file name")
-    refused("train", *more, recipe, "--name", "run", message="run.json is a file of the training")
+    refused("train", *more, recipe, "--name", "run", message="run.json: is given for two outputs")
     file = tmp_path / "file"
     file.touch()
     more[more.index(run)] = file

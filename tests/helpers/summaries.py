@@ -41,6 +41,7 @@ def summary_content():
         "cpu_seconds": {},
         "preprocessing": {},
         "affine_matrix": identity,
+        "magnification": 1.0,
         "options": {"method": "correct", "interpolation": "Linear", "iterations": [1, 2]},
         "sha256": {},
         "started": "2026-01-01T00:00:00+00:00",
