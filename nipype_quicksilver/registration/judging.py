@@ -217,6 +217,9 @@ def _one_person(evidence: Evidence) -> list[str]:
     assert evidence.radius is not None
     scales = np.linalg.svd(evidence.matrix[:3, :3], compute_uv=False)
     moved = evidence.deformation.mean
+    # Animals of one species differ less: for them the limits say nothing.
+    if evidence.magnification != 1:
+        return []
     if evidence.aligned_by_headers or np.abs(scales - 1).max() > MAX_SCALE_OF_ONE_PERSON:
         return []
     # Nothing moves where an image is registered to itself.

@@ -108,6 +108,13 @@ def test_headers_say_nothing_about_sizes():
     assert judge(replace(doubtful, aligned_by_headers=True)) == []
 
 
+def test_animals_of_one_species_are_not_taken_for_one_person():
+    """Two templates of macaques, which were enlarged 1.4 times."""
+    figures = (0.777, 0.924, -0.57, 0.50, 0.70, (1.007, 0.997, 0.981), 109)
+    assert judge(evidence(*figures))
+    assert judge(evidence(*figures, magnification=1.4)) == []
+
+
 def test_an_affine_that_was_given_is_judged_as_well():
     figures = (*RIGHT["T1w"][:5], (1.0, 1.0, 0.4), 1886)
     assert judge(evidence(*figures)) == []
