@@ -59,12 +59,20 @@ def add_parser(subparsers: common.Subparsers) -> None:
         help="voxel size of the two brains, mm (default: 1)",
     )
     arguments.add_options(parser, ("method",))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, writes=_writes)
+
+
+def _writes(args: argparse.Namespace) -> list[Path]:
+    from nipype_quicksilver.demo.files import NAMES
+
+    return [args.output_dir / name for name in NAMES]
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    with outputs.output_folder(args):
+    from nipype_quicksilver.registration.results import FILES
+
+    with outputs.output_folder(args, record=FILES["summary"]):
         numbers = _run(args)
     if not args.quiet:
         _print_numbers(numbers, args.output_dir)

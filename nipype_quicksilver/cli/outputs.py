@@ -50,22 +50,31 @@ def _written(args: argparse.Namespace) -> list[Path]:
 
 
 @contextlib.contextmanager
-def output_folder(args: argparse.Namespace) -> Iterator[None]:
+def output_folder(args: argparse.Namespace, record: str | None = None) -> Iterator[None]:
     """Hold the lock of `--output-dir`; refuse it if the command could not write into it.
 
     Parameters
     ----------
     args : argparse.Namespace
         Parsed arguments.
+    record : str, optional
+        The file that lists the others, see `folders.check_replaceable`.
 
     Raises
     ------
     InputError
-        If the folder cannot be written to, or holds a folder where a file is to be written.
+        If the folder cannot be written to, or holds a folder, or a file of other origin, where a
+        file is to be written.
     """
-    from nipype_quicksilver.spatial.folders import check_no_folder, output_folder
+    from nipype_quicksilver.spatial.folders import (
+        check_no_folder,
+        check_replaceable,
+        output_folder,
+    )
 
     for path in _written(args):
         check_no_folder(path)
     with output_folder(args.output_dir):
+        if record is not None:
+            check_replaceable(args.output_dir, [path.name for path in _written(args)], record)
         yield

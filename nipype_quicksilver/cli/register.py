@@ -72,8 +72,9 @@ def _writes(args: argparse.Namespace) -> list[Path]:
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
     from nipype_quicksilver.registration import register
+    from nipype_quicksilver.registration.results import FILES
 
-    with outputs.output_folder(args):
+    with outputs.output_folder(args, record=FILES["summary"]):
         common.start_itk(args)
         device = common.start_torch(args)
         with common.work_dir(args) as folder, registration_progress(args.quiet) as progress:

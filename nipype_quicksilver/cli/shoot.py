@@ -57,9 +57,9 @@ def _writes(args: argparse.Namespace) -> list[Path]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sub-command on parsed arguments and return its exit code."""
-    from nipype_quicksilver.registration.shooting import shoot_file
+    from nipype_quicksilver.registration.shooting import FILES, shoot_file
 
-    with outputs.output_folder(args):
+    with outputs.output_folder(args, record=FILES[-1]):
         common.start_itk(args)
         summary = shoot_file(args.momentum, args.output_dir, common.start_torch(args))
     _logger.info(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nipype_quicksilver.demo.outcome import Numbers, Outcome
+from nipype_quicksilver.demo.phantom import IMAGES
 from nipype_quicksilver.demo.picture import draw
 from nipype_quicksilver.execution.provenance import Clock
 from nipype_quicksilver.registration.results import FILES
@@ -22,6 +23,12 @@ PICTURE = "demo.png"
 NUMBERS = "demo.json"
 TRUE_DISPLACEMENT = "true_displacement.nii.gz"
 TRUE_MOMENTUM = "true_momentum.nii.gz"
+#: All files.
+NAMES = (
+    *FILES.values(),
+    *(f"{name}.nii.gz" for name in IMAGES),
+    *(PICTURE, NUMBERS, TRUE_DISPLACEMENT, TRUE_MOMENTUM),
+)
 
 
 def save(outcome: Outcome, output_dir: PathLike, inputs: dict[str, Path]) -> Numbers:
@@ -32,7 +39,7 @@ def save(outcome: Outcome, output_dir: PathLike, inputs: dict[str, Path]) -> Num
     outcome : Outcome
         The registration and its measures.
     output_dir : path-like
-        Folder, created if needed; files of the same names are replaced.
+        Folder, created if needed; the files of an earlier demonstration are replaced.
     inputs : dict
         The files of the pair by name.
 
@@ -49,7 +56,7 @@ def save(outcome: Outcome, output_dir: PathLike, inputs: dict[str, Path]) -> Num
     registration = replace(
         outcome.registration, summary=replace(summary, inputs={**summary.inputs, **copies})
     )
-    with staged_folder(output_dir, FILES.values(), FILES["summary"]) as stage:
+    with staged_folder(output_dir, NAMES, FILES["summary"]) as stage:
         with clock.part("picture"):
             draw(outcome, stage / PICTURE)
         with clock.part("write"):

@@ -22,6 +22,8 @@ TISSUES = {1: "CSF", 2: "gray matter", 3: "white matter"}
 
 WHITE = 1000.0  # about the intensity of white matter in both images
 GAMMA = 1.5  # of the fixed contrast
+#: Names of the images of a pair, and of their files.
+IMAGES = ("fixed", "moving", "fixed_labels", "moving_labels")
 GRAY_LOSS = 0.2  # fraction of its signal that gray matter loses in addition
 BIAS = 0.2  # largest logarithm of the bias field
 NOISE = 0.03  # standard deviation, of white matter's intensity
@@ -78,14 +80,9 @@ class Pair:
         Returns
         -------
         dict
-            Paths by name: ``fixed``, ``moving``, ``fixed_labels``, ``moving_labels``.
+            Paths by name, see :data:`IMAGES`.
         """
-        images = {
-            "fixed": self.fixed,
-            "moving": self.moving,
-            "fixed_labels": self.fixed_labels,
-            "moving_labels": self.moving_labels,
-        }
+        images = {name: getattr(self, name) for name in IMAGES}
         return {
             name: write_image(folder / f"{name}.nii.gz", np.asanyarray(image.dataobj), image.affine)
             for name, image in images.items()

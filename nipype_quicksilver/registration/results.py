@@ -121,9 +121,8 @@ class Registration:
         check_apart(files, [file for file in self.summary.inputs.values() if file is not None])
         with staged_folder(output_dir, FILES.values(), FILES["summary"]) as stage:
             names = self._write_images(stage)
-            sizes = {FILES[name]: (stage / FILES[name]).stat().st_size for name in names}
             seconds = {**self.summary.seconds, "write": time.perf_counter() - start}
-            summary = replace(self.summary, seconds=with_total(seconds), files=sizes)
+            summary = replace(self.summary, seconds=with_total(seconds))
             write_json(stage / FILES["summary"], as_json(summary))
         return {name: Path(output_dir) / FILES[name] for name in (*names, "summary")}
 

@@ -130,7 +130,7 @@ def shoot_file(momentum: PathLike, output_dir: PathLike, device: torch.device) -
     with clock.part("measure"):
         logarithm = log_jacobian(maps.inverse, grid)
         jacobian = jacobian_summary(maps.inverse, grid, logarithm=logarithm)
-    with staged_folder(output_dir, record=FILES[-1]) as stage:
+    with staged_folder(output_dir, FILES, FILES[-1]) as stage:
         displacement, inverse, log_of_jacobian, record = (stage / name for name in FILES)
         with clock.part("write"):
             write_displacement(displacement, maps.inverse, grid)

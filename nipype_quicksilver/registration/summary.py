@@ -309,8 +309,6 @@ class RegistrationSummary(MomentumSummary):
         Messages of all warnings.
     command : str or None
         Command line; None for a registration by the Python API.
-    files : dict or None
-        Bytes of the other files of the folder by name: what a later run may replace or remove.
     """
 
     jacobian: JacobianSummary
@@ -327,7 +325,6 @@ class RegistrationSummary(MomentumSummary):
     started: str
     warnings: list[str]
     command: str | None = None
-    files: dict[str, int] | None = None
 
     def to_fixed(self) -> np.ndarray:
         """Return the 4x4 matrix that maps points of the working grid to fixed points, RAS mm."""

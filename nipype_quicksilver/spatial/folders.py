@@ -15,11 +15,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.execution.locks import Lock, locked
 from nipype_quicksilver.execution.signals import deferred
-from nipype_quicksilver.spatial.files import PathLike, write_error
+from nipype_quicksilver.spatial.files import PathLike, write_error, write_json
 
 # The hidden folders of runs, and what is in one.
 _SPACE = ".quicksilver-files-"
@@ -104,12 +105,12 @@ def staged_folder(
     folder : path-like
         Output folder; created if needed.
     names : iterable of str
-        All files that belong together. Those that the block does not write are removed if the
-        record of an earlier run says that it wrote them, so that no file of an earlier run stays
-        next to the new ones; otherwise they are kept, with a warning.
+        All files that belong together, if there is a record of them. Those that the block does not
+        write are removed if the record of an earlier run says that it wrote them, so that no file
+        of an earlier run stays next to the new ones.
     record : str, optional
-        JSON file among them, whose ``files`` are the sizes of the others by name. It is moved last:
-        a folder without it is not complete.
+        JSON file among them, which gains ``files``, the sizes of the others by name. It is moved
+        last: a folder without it is not complete.
 
     Yields
     ------
@@ -119,18 +120,23 @@ def staged_folder(
     Raises
     ------
     InputError
-        As :func:`check_output_dir`, and on a full disk.
+        As :func:`check_output_dir` and :func:`check_replaceable`, and on a full disk.
     QuicksilverError
         If writing fails otherwise.
     """
+    names = list(names)
     with output_folder(folder) as lock:
         target = lock.folder
+        if record is not None:
+            check_replaceable(folder, names, record)
         space = target / f"{_SPACE}{secrets.token_hex(8)}"
         stage = space / _NEW
         _in_use.add(space.name)
         try:
             stage.mkdir(parents=True)
             yield stage
+            if names and record is not None:
+                _record_sizes(stage, record)
             lock.check()
             with deferred():
                 _plan(space, target, Path(folder), names, record).run()
@@ -253,8 +259,7 @@ def _plan(
     for name in sorted(others - set(outdated)):
         if os.path.lexists(target / name):
             warnings.warn(
-                f"{shown / name}: is not of this run, and no record says that an earlier run "
-                "wrote it; it is kept",
+                f"{shown / name}: is of an earlier run, and was changed since; it is kept",
                 UserWarning,
                 stacklevel=3,
             )
@@ -276,18 +281,72 @@ def check_no_folder(path: PathLike) -> None:
         )
 
 
+def check_replaceable(folder: PathLike, names: Iterable[str], record: str) -> None:
+    """Refuse files of other origin under the names of a run's files.
+
+    Parameters
+    ----------
+    folder : path-like
+        Output folder; it need not exist.
+    names : iterable of str
+        The files that a run may write there.
+    record : str
+        The one among them that lists the others.
+
+    Raises
+    ------
+    InputError
+        If one of them is there, and no record says that an earlier run wrote it; or if the record
+        lists other files, which are those of another command.
+    """
+    target, names = Path(folder), set(names)
+    there = sorted(name for name in names if os.path.lexists(target / name))
+    content = _content(target / record)
+    sizes = _sizes(content)
+    if sizes is None and "versions" in content:
+        return  # of a version that listed no files
+    ours = {record, *sizes} if sizes is not None else set[str]()
+    for name in sorted(ours - names - {record}):
+        raise InputError(
+            f"{target}: holds {name}, of another command, whose {record} would be replaced; choose "
+            "another output folder"
+        )
+    for name in there:
+        if name not in ours:
+            raise InputError(
+                f"{target / name}: would be replaced, and no {record} says that an earlier run "
+                "wrote it; move it, or choose another output folder"
+            )
+
+
+def _content(record: Path) -> dict[str, Any]:
+    """Return the content of a record; empty if it cannot be read."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _sizes(content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the sizes that a record lists; None if it lists none."""
+    sizes = content.get("files")
+    return sizes if isinstance(sizes, dict) and _are_names(list(sizes)) else None
+
+
+def _record_sizes(stage: Path, record: str) -> None:
+    """Add the sizes of all other files to the record of a run."""
+    content = _content(stage / record)
+    others = (path for path in sorted(stage.iterdir()) if path.name != record)
+    if content:
+        sizes = {path.name: path.stat().st_size for path in others}
+        write_json(stage / record, {**content, "files": sizes})
+
+
 def _written_earlier(target: Path, record: str | None) -> set[str]:
     """Return the files that are still as an earlier run recorded them."""
-    if record is None:
-        return set()
-    try:
-        sizes = json.loads((target / record).read_text(encoding="utf-8"))["files"]
-        names = list(sizes)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return set()
-    if not isinstance(sizes, dict) or not _are_names(names):
-        return set()
-    return {name for name in names if _size(target / name) == sizes[name]}
+    sizes = {} if record is None else _sizes(_content(target / record)) or {}
+    return {name for name, size in sizes.items() if _size(target / name) == size}
 
 
 def _size(path: Path) -> int | None:

@@ -6,6 +6,7 @@ from nipype_quicksilver.lddmm.settings import Settings
 from nipype_quicksilver.spatial.grids import Grid
 from nipype_quicksilver.spatial.momentum import Momentum, write_momentum
 from tests.helpers.balls import listed, write
+from tests.helpers.registrations import options_of, register
 
 
 def test_a_momentum_that_blows_up_is_refused(tmp_path, refused):
@@ -28,3 +29,13 @@ def test_a_momentum_that_blows_up_is_refused(tmp_path, refused):
 def test_shoot_refuses_an_image_that_is_not_a_momentum(good, tmp_path, refused):
     options = {"--momentum": good["--fixed"], "--output-dir": tmp_path / "out"}
     refused("shoot", *listed(options), message="is not a momentum")
+
+
+def test_shoot_does_not_replace_a_registration(pair, tmp_path, refused):
+    folder = tmp_path / "registration"
+    result = register(pair.fixed, pair.moving, **options_of(pair))
+    files = result.save(folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    options = {"--momentum": files["momentum"], "--output-dir": folder}
+    refused("shoot", *listed(options), message=f"{folder}: holds composite.h5, of another command")
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}

@@ -39,16 +39,16 @@ def test_no_file_of_an_earlier_registration_remains(result, tmp_path):
     assert removed == {"uncertainty.nii.gz", "uncertainty_components.nii.gz"}
 
 
-def test_only_files_of_an_earlier_registration_are_removed(result, tmp_path):
-    """A file of another program under such a name is kept."""
+def test_only_files_of_an_earlier_registration_are_replaced(result, tmp_path):
+    files = result.save(tmp_path / "a")
+    recorded = json.loads(files["summary"].read_text())["files"]
+    sizes = {path.name: path.stat().st_size for path in files["summary"].parent.iterdir()}
+    assert recorded == {name: sizes[name] for name in sizes if name != "summary.json"}
     uncertainty = tmp_path / "uncertainty.nii.gz"
     uncertainty.write_text("of another program")
-    with pytest.warns(UserWarning, match=f"^{uncertainty}: is not of this run.*; it is kept"):
-        files = result.save(tmp_path)
+    with pytest.raises(InputError, match=f"^{uncertainty}: would be replaced, and no summary.json"):
+        result.save(tmp_path)
     assert uncertainty.read_text() == "of another program"
-    recorded = json.loads(files["summary"].read_text())["files"]
-    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert recorded == {n: sizes[n] for n in sizes if n not in ("summary.json", uncertainty.name)}
 
 
 def test_inputs_are_not_overwritten(result, tmp_path):

@@ -34,16 +34,16 @@ def test_a_new_folder_is_created_with_its_parents(tmp_path):
 
 def test_files_of_an_existing_folder_are_replaced(tmp_path):
     fill(tmp_path, "old", "abcdx")
-    write_json(tmp_path / "record", {"files": {"a": 5, "c": 5, "d": 6, "x": 5}})
+    write_json(tmp_path / "record", {"files": {"a": 5, "b": 5, "c": 5, "d": 6}})
     names = ("a", "b", "c", "d", "record")
     with (
-        pytest.warns(UserWarning, match=f"^{tmp_path / 'd'}: is not of this run.*; it is kept$"),
+        pytest.warns(UserWarning, match=f"^{tmp_path / 'd'}: .* was changed since; it is kept$"),
         staged_folder(tmp_path, names, record="record") as stage,
     ):
         assert list(stage.iterdir()) == []
         fill(stage, "new", ("a", "b", "record"))
         assert (tmp_path / "a").read_text() == "old a"
-    # An earlier run wrote c; d has another size than what it wrote, and x is none of the files.
+    # An earlier run wrote c; d has another size than what it wrote, and x is not one of the files.
     new = {name: f"new {name}" for name in ("a", "b", "record")}
     assert contents(tmp_path) == {**new, "d": "old d", "x": "old x"}
 
@@ -51,7 +51,7 @@ def test_files_of_an_existing_folder_are_replaced(tmp_path):
 @pytest.mark.parametrize(
     "record", ["", "[]", '{"files": ["a"]}', '{"files": {"../victim": 3}}', '{"files": {"/": 3}}']
 )
-def test_only_files_of_a_sound_record_are_removed(record, tmp_path):
+def test_only_files_of_a_sound_record_are_replaced(record, tmp_path):
     """A record is a file that others may have written: nothing outside the folder is touched."""
     folder = tmp_path / "out"
     folder.mkdir()
@@ -59,10 +59,43 @@ def test_only_files_of_a_sound_record_are_removed(record, tmp_path):
     (tmp_path / "victim").write_text("abc")
     (folder / "record").write_text(record)
     names = ("a", "../victim", "/", "record")
-    with pytest.warns(UserWarning, match="it is kept"), staged_folder(folder, names, "record") as s:
-        fill(s, "new", ("record",))
-    assert contents(folder) == {"a": "old a", "record": "new record"}
+    with (
+        pytest.raises(InputError, match="would be replaced, and no record says that an earlier"),
+        staged_folder(folder, names, "record") as stage,
+    ):
+        fill(stage, "new", ("record",))
+    assert contents(folder) == {"a": "old a", "record": record}
     assert (tmp_path / "victim").read_text() == "abc"
+
+
+def test_files_of_other_origin_are_not_replaced(tmp_path):
+    fill(tmp_path, "theirs", "b")
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path / 'b'}: would be replaced.*; move it, or"),
+        staged_folder(tmp_path, ("a", "b", "record"), "record"),
+    ):
+        pytest.fail("nothing is computed")
+    write_json(tmp_path / "record", {"files": {"b": 8, "c": 1}})
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path}: holds c, of another command, whose record"),
+        staged_folder(tmp_path, ("a", "b", "record"), "record"),
+    ):
+        pytest.fail("nothing is computed")
+    assert (tmp_path / "b").read_text() == "theirs b"
+
+
+def test_the_record_lists_the_files(tmp_path):
+    for text in ("one", "three"):
+        with staged_folder(tmp_path, ("a", "record"), "record") as stage:
+            (stage / "a").write_text(text)
+            write_json(stage / "record", {"versions": {}})
+        content = json.loads((tmp_path / "record").read_text())
+        assert content == {"versions": {}, "files": {"a": len(text)}}
+    # Earlier versions listed no files.
+    write_json(tmp_path / "record", {"versions": {}})
+    with staged_folder(tmp_path, ("a", "record"), "record") as stage:
+        fill(stage, "new", ("a", "record"))
+    assert (tmp_path / "a").read_text() == "new a"
 
 
 def test_a_foreign_folder_is_not_replaced(tmp_path):

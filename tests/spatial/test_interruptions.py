@@ -25,13 +25,14 @@ def save(folder, text, files):
     with staged_folder(folder, "abcd", "d") as stage:
         for name in files:
             (stage / name).write_text(text)
-        (stage / "d").write_text(json.dumps({"text": text, "files": {name: 3 for name in files}}))
+        (stage / "d").write_text(json.dumps({"text": text}))
 
 def content(folder):
-    return {path.name: path.read_text() for path in folder.glob("[a-z]*")}
+    texts = {path.name: path.read_text() for path in folder.glob("[a-z]*")}
+    return {name: json.loads(text) if name == "d" else text for name, text in texts.items()}
 
 def result(text, files):
-    record = json.dumps({"text": text, "files": {name: 3 for name in files}})
+    record = {"text": text, "files": {name: 3 for name in files}}
     return {**{name: text for name in files}, "d": record}
 
 folder, seen = Path(sys.argv[1]) / "out", {"old": 0, "new": 0, "between": 0}
