@@ -293,6 +293,7 @@ def test_a_full_disk_leaves_nothing_behind(exists, good, tmp_path, monkeypatch, 
     if exists:
         out.mkdir()
         (out / "warped.nii.gz").write_text("earlier")
+        (out / "summary.json").write_text('{"files": {"warped.nii.gz": 7}}')
     before = sorted(tmp_path.rglob("*"))
 
     def full(*_, **__):
@@ -326,7 +327,7 @@ def test_register_prints_what_it_does_and_keeps_other_files(good, capsys):
     out = good["--output-dir"]
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    (out / "summary.json").write_text("earlier")
+    (out / "summary.json").write_text('{"versions": {}}')  # of an earlier version
     assert main(["register", *QUICK, *map(str, listed(good))]) == 0
     captured = capsys.readouterr()
     # One iteration only measures, which does not make the images more similar.
