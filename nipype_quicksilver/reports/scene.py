@@ -167,8 +167,9 @@ def _shown_grid(summary: RegistrationSummary, fixed: Nifti1Image) -> Grid:
     ends = np.array([[part.start, part.stop - 1] for part in box])
     content = apply_affine(fixed.affine, np.where(_CORNERS, ends[:, 1], ends[:, 0]))
     margin = min(_MARGIN, _MARGIN_OF_SMALL * float(np.ptp(content, axis=0).max()))
-    low = np.maximum(points.min(axis=0) + _MARGIN, content.min(axis=0) - margin)
-    high = np.minimum(points.max(axis=0) - _MARGIN, content.max(axis=0) + margin)
+    rim = _MARGIN / summary.magnification
+    low = np.maximum(points.min(axis=0) + rim, content.min(axis=0) - margin)
+    high = np.minimum(points.max(axis=0) - rim, content.max(axis=0) + margin)
     spacing = max(min(Grid.from_image(fixed).spacing), float((high - low).max()) / _LARGEST)
     x, y, z = (np.ceil((high - low) / spacing).astype(int) + 1).tolist()
     affine = np.diag([spacing, spacing, spacing, 1.0])

@@ -28,6 +28,7 @@ from nipype_quicksilver.reports.scene import read_scene
 from nipype_quicksilver.spatial.records import as_json
 from nipype_quicksilver.tools import AFFINE_TOOLS, BRAIN_EXTRACTION_TOOLS
 from tests.helpers.reading import Page, check_self_contained
+from tests.helpers.registrations import options_of, register
 
 LARGEST = 5_000_000  # bytes of a page
 
@@ -330,3 +331,15 @@ def test_images_that_were_moved(copied, pair, tmp_path):
         write_registration_report(copied)
     assert not (copied / "report.html").exists()
     assert write_registration_report(copied, fixed=pair.fixed) == copied / "report.html"
+
+
+def test_the_report_of_a_small_brain_shows_it(small_pair, pair, tmp_path):
+    """The cuts lie in the brain, whose millimetres are a tenth of those of the comparison."""
+    scenes = []
+    for name, files in (("small", small_pair), ("large", pair)):
+        register(files.fixed, files.moving, **options_of(files)).save(tmp_path / name)
+        page = Page(write_registration_report(tmp_path / name))
+        scenes.append(read_scene(tmp_path / name, read_summary(tmp_path / name)))
+        assert ("(0.1 mm in the brain's own size)" in page.text) == (name == "small")
+    small, large = (np.count_nonzero(scene.fixed) for scene in scenes)
+    assert small == pytest.approx(large, rel=0.05)
