@@ -11,6 +11,7 @@ from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage
 from nipype_quicksilver.cohort.jobs import FIXED, CohortOptions, Job
 from nipype_quicksilver.cohort.node import SaveDerivatives
+from nipype_quicksilver.cohort.ownership import check_outputs
 from nipype_quicksilver.interfaces import QuicksilverRegistration, RegistrationReport
 from nipype_quicksilver.interfaces.preprocessing import SelectTemplate
 from nipype_quicksilver.options import COHORT_OPTIONS, NONE, TRANSFORMS
@@ -64,7 +65,8 @@ def init_cohort_wf(
     Raises
     ------
     InputError
-        If an external tool is not installed.
+        If an external tool is not installed, or a derivative would overwrite a file that is read,
+        or files of others.
 
     Examples
     --------
@@ -83,6 +85,7 @@ def init_cohort_wf(
     chosen = renamed("settings", settings, "options", options)
     if chosen is None:
         raise TypeError("init_cohort_wf needs options")
+    check_outputs(jobs, chosen, place.output_dir)
     workflow = described_workflow(
         name,
         f"{len(jobs)} images were registered by geodesic shooting in the framework of large "

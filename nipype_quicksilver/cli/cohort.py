@@ -165,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
         return _group(args)
     os.environ.setdefault("NO_ET", "1")  # otherwise Nipype asks a server for its newest version
     from nipype_quicksilver.cohort import request, running
+    from nipype_quicksilver.cohort.ownership import check_outputs
     from nipype_quicksilver.workflows import init_cohort_wf
 
     chosen = _chosen(args)
@@ -179,6 +180,8 @@ def run(args: argparse.Namespace) -> int:
     )
     request.check_options(chosen, images)
     jobs = plan(images, chosen)
+    read = [file for file in (args.bids_dir, args.plugin_args) if file is not None]
+    check_outputs(jobs, chosen, place.output_dir, read)
     build = partial(
         init_cohort_wf,
         options=chosen,

@@ -16,6 +16,7 @@ from typing import Any
 
 from nipype_quicksilver import __version__
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions, Job, digest, sidecar
+from nipype_quicksilver.cohort.ownership import DESCRIPTION, GENERATOR, IGNORED, README, is_ours
 from nipype_quicksilver.cohort.records import description, read_record
 from nipype_quicksilver.spatial.files import label_table, sha256_of, staged
 
@@ -88,8 +89,14 @@ def prepare(place: Place, jobs: Sequence[Job] = ()) -> None:
         The folder is made if needed.
     jobs : sequence of Job, optional
         Without effect since version 0.3.
+
+    Raises
+    ------
+    InputError
+        If it is another data set, or cannot be written.
     """
     root = place.output_dir
+    is_ours(root)
     root.mkdir(parents=True, exist_ok=True)
     # Only one run at a time writes here: the files are those of a run that was killed.
     for path in (*root.glob(".*"), *root.glob("sub-*/**/.*")):
@@ -99,14 +106,14 @@ def prepare(place: Place, jobs: Sequence[Job] = ()) -> None:
         "Name": "Registrations by nipype-quicksilver",
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "nipype-quicksilver", "Version": __version__}],
+        "GeneratedBy": [{"Name": GENERATOR, "Version": __version__}],
     }
     if place.source_dir is not None:
         uri = place.source_dir.as_uri()
         data_set |= {"SourceDatasets": [{"URL": uri}], "DatasetLinks": {"raw": uri}}
-    write_text(root / "dataset_description.json", json.dumps(data_set, indent=2) + "\n")
-    write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
-    write_text(root / "README.md", _README)
+    write_text(root / DESCRIPTION, json.dumps(data_set, indent=2) + "\n")
+    write_text(root / IGNORED, "\n".join(_IGNORED) + "\n")
+    write_text(root / README, _README)
 
 
 def save(job: Job, chosen: CohortOptions, place: Place, outputs: Mapping[str, str]) -> Path:
@@ -221,7 +228,7 @@ def _sidecars(
     common = {
         "Sources": [place.uri(moving.path), *([] if job.fixed is None else [reference])],
         "SpatialReference": reference,
-        "GeneratedBy": {"Name": "nipype-quicksilver", "Version": __version__},
+        "GeneratedBy": {"Name": GENERATOR, "Version": __version__},
         "Parameters": chosen.described(),
     }
     inverse = {**common, "SpatialReference": place.uri(moving.path)}

@@ -156,7 +156,22 @@ def _bids_images(root: Path, suffix: str) -> list[CohortImage]:
             "dataset_description.json"
         ) from error
     files = layout.get(suffix=suffix, datatype="anat", extension=list(_EXTENSIONS))
-    return [_bids_image(Path(file.path), file.get_entities(), suffix) for file in files]
+    images = [_bids_image(Path(file.path), file.get_entities(), suffix) for file in files]
+    return [*images, *_folders(root, suffix)]
+
+
+def _folders(root: Path, suffix: str) -> Iterator[CohortImage]:
+    """Yield folders that have the name of an image, which pybids does not list.
+
+    They fail when they are used, instead of being left out in silence.
+    """
+    label = _LABEL.pattern
+    name = re.compile(rf"sub-({label})(?:_ses-({label}))?(?:_.+)?_{suffix}\.nii(\.gz)?")
+    for anat in ("sub-*/anat", "sub-*/ses-*/anat"):
+        for path in root.glob(f"{anat}/sub-*_{suffix}.nii*"):
+            match = name.fullmatch(path.name)
+            if match is not None and path.is_dir():
+                yield _bids_image(path, {"subject": match[1], "session": match[2]}, suffix)
 
 
 def _bids_image(path: Path, entities: dict[str, Any], suffix: str) -> CohortImage:

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from nipype.pipeline import plugins
+from nipype.pipeline.engine.utils import topological_sort
+from nipype.pipeline.plugins.tools import report_crash
 
 from nipype_quicksilver.cohort.progress import part_of
 from nipype_quicksilver.cohort.slurm import end_of
 from nipype_quicksilver.execution.crashes import STATE, is_lost
+from nipype_quicksilver.execution.interrupts import interrupts_raised
 from nipype_quicksilver.execution.multiproc import Processes
 from nipype_quicksilver.execution.resources import BATCH_SYSTEMS, check_arguments
 from nipype_quicksilver.spatial.records import read_json
+
+
+class _Linear(plugins.LinearPlugin):
+    """Runs one node after the other; an interrupt ends the run at once.
+
+    Nipype takes an interrupt within a node for its failure: it writes a crash file, and goes on.
+    """
+
+    def run(self, graph: Any, config: dict[str, Any], updatehash: bool = False) -> None:
+        """Run all nodes but those after a failure, the first of which is raised in the end."""
+        tell = self._status_callback or (lambda node, event: None)
+        errors: list[Exception] = []
+        without_result: set[Any] = set()
+        for node in topological_sort(graph)[0]:
+            if not without_result.isdisjoint(graph.predecessors(node)):
+                without_result.add(node)
+                continue
+            tell(node, "start")
+            try:
+                with contextlib.chdir("."), interrupts_raised():
+                    node.run(updatehash=updatehash)
+            except Exception as error:
+                report_crash(node)
+                errors.append(error)
+                without_result.add(node)
+                tell(node, "exception")
+            else:
+                tell(node, "end")
+        if errors:
+            raise errors[0]
 
 
 class _ImageByImage:
@@ -81,10 +115,11 @@ def make_plugin(name: str, arguments: dict[str, Any]) -> Any:
     arguments : dict
         Its arguments.
     """
+    if name == "Linear":
+        return _Linear(plugin_args=arguments)
     plugin = Processes if name == "MultiProc" else getattr(plugins, f"{name}Plugin")
     batch = {**dict.fromkeys(BATCH_SYSTEMS, _Batch), "SLURM": _Slurm}
-    if name != "Linear":
-        plugin = type(f"{name}Plugin", (batch.get(name, _ImageByImage), plugin), {})
+    plugin = type(f"{name}Plugin", (batch.get(name, _ImageByImage), plugin), {})
     return plugin(plugin_args=arguments)
 
 

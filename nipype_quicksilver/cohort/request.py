@@ -9,6 +9,7 @@ from pathlib import Path
 from nipype_quicksilver.cohort.derivatives import Place
 from nipype_quicksilver.cohort.images import CohortImage, find_images
 from nipype_quicksilver.cohort.jobs import PAIRWISE, CohortOptions
+from nipype_quicksilver.cohort.ownership import is_ours, is_same_folder
 from nipype_quicksilver.errors import InputError
 from nipype_quicksilver.execution.resources import LOCAL, visible_gpus
 from nipype_quicksilver.methods import METHODS
@@ -54,13 +55,14 @@ def choose_place(source: Path, output_dir: Path) -> Place:
     Raises
     ------
     InputError
-        If the derivatives cannot be written there.
+        If the derivatives cannot be written there, or would be mixed with another data set.
     """
     output = output_dir.absolute()
     source_dir = source.absolute() if source.is_dir() else None
-    if source_dir == output:
+    if source_dir is not None and is_same_folder(source_dir, output):
         raise InputError(f"{output_dir}: is the data set itself; choose another OUT")
     check_output_dir(output)
+    is_ours(output)
     return Place(output, source_dir)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import math
+import multiprocessing
 import os
+import re
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +23,12 @@ MAX_JOBS = 100
 # Names in a file of arguments for every batch system: those of Nipype, and of this package.
 _NIPYPE = ("template", "max_jobs", "max_tries", "retry_timeout")
 _REQUESTS = ("request", "gpu_request", "cpu_args", "gpu_args")
-
+# Smallest values of arguments that are numbers, and the values of those that are names.
+_NUMBERS = {"max_jobs": 1, "max_tries": 1, "retry_timeout": 0, "max_jobname_len": 1}
+_NAMES = {
+    "scheduler": ("tsort", "mem_thread"),
+    "mp_context": tuple(multiprocessing.get_all_start_methods()),
+}
 
 # Characters of a format such as "05d": a longer one can ask for gigabytes of zeros.
 _LONGEST_FORM = 3
@@ -90,14 +97,10 @@ def check_arguments(arguments: Any, path: Path, plugin: str) -> dict[str, Any]:
     known = _known_arguments(plugin)
     for name in arguments.keys() - set(known):
         raise InputError(f"{path}: plugin {plugin} has no '{name[:80]}'; give {', '.join(known)}")
-    max_jobs = arguments.get("max_jobs", MAX_JOBS)
-    if type(max_jobs) is not int or max_jobs < 1:
-        raise InputError(
-            f"{path}: max_jobs is {str(max_jobs)[:80]}; give a whole number of at least 1"
-        )
-    for name in arguments.keys() & {*_REQUESTS, *(s.arguments for s in BATCH_SYSTEMS.values())}:
-        if not isinstance(arguments[name], str):
-            raise InputError(f"{path}: {name} is {str(arguments[name])[:80]}; give a text")
+    for name, value in arguments.items():
+        needed = _needed(name, value)
+        if needed:
+            raise InputError(f"{path}: {name} is {str(value)[:80]}; give {needed}")
     for name in arguments.keys() & {"request", "gpu_request"}:
         _check_request(path, name, arguments[name])
     return arguments
@@ -108,6 +111,29 @@ def _known_arguments(plugin: str) -> tuple[str, ...]:
         return ("raise_insufficient", "scheduler", "mp_context") if plugin == "MultiProc" else ()
     system = BATCH_SYSTEMS[plugin]
     return (system.arguments, *_REQUESTS, *_NIPYPE, *system.more)
+
+
+def _needed(name: str, value: Any) -> str:
+    """Return what an argument should be instead of its value; empty where the value can be used."""
+    if name in _NUMBERS:
+        allowed = type(value) is int and value >= _NUMBERS[name]
+        return "" if allowed else f"a whole number of at least {_NUMBERS[name]}"
+    if name in _NAMES:
+        return "" if value in _NAMES[name] else f"one of {', '.join(_NAMES[name])}"
+    if name == "raise_insufficient":
+        return "" if isinstance(value, bool) else "true or false"
+    if not isinstance(value, str):
+        return "a text"
+    if name == "jobid_re" and not _finds_a_part(value):
+        return "a regular expression with the number of the job in parentheses"
+    return ""
+
+
+def _finds_a_part(expression: str) -> bool:
+    try:
+        return re.compile(expression).groups > 0
+    except (re.error, OverflowError, RecursionError):
+        return False
 
 
 def _check_request(path: Path, name: str, request: str) -> None:

@@ -129,8 +129,32 @@ def check_apart(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None
     InputError
         If an output is an input, or two outputs are one file.
     """
-    read = {identity: path for path in inputs if (identity := _identity(path)) is not None}
+    outputs = list(outputs)
+    check_no_input(outputs, inputs)
     written: set[str] = set()
+    for output in outputs:
+        place = os.path.realpath(output)
+        if place in written:
+            raise InputError(f"{output}: is given for two outputs; choose another name for one")
+        written.add(place)
+
+
+def check_no_input(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None:
+    """Refuse outputs that would destroy an input, before anything is computed.
+
+    Parameters
+    ----------
+    outputs : iterable of path-like
+        Files that are going to be written.
+    inputs : iterable of path-like
+        Files that are read, also by other names: links are followed.
+
+    Raises
+    ------
+    InputError
+        If an output is an input.
+    """
+    read = {identity: path for path in inputs if (identity := _identity(path)) is not None}
     for output in outputs:
         identity = _identity(output)
         if identity in read:
@@ -139,10 +163,6 @@ def check_apart(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None
                 f"{output}: is an input of this run{named}, and would be overwritten or removed; "
                 "choose another output"
             )
-        place = os.path.realpath(output)
-        if place in written:
-            raise InputError(f"{output}: is given for two outputs; choose another name for one")
-        written.add(place)
 
 
 def _identity(path: PathLike) -> tuple[int, int] | None:

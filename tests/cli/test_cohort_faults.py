@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nipype_quicksilver.cli.main import main
+from nipype_quicksilver.interfaces import RegistrationReport
 from nipype_quicksilver.spatial.images import write_image
-from tests.helpers.simulation import simulate, start, write_outputs
+from tests.helpers.simulation import simulate, start, write_outputs, write_page
 
 #: Options with which nothing is computed.
 BARE = ("--brain-extraction", "none", "--affine", "none", "--method", "predict")
@@ -84,9 +85,12 @@ def test_an_image_that_is_not_fetched_in_a_data_set(plugin, tmp_path, monkeypatc
     first.symlink_to("../../.git/annex/objects/key.nii.gz")
     odd = tmp_path / "bids" / "sub-02" / "anat" / "sub-02_acq-$(x)_T1w.nii.gz"
     (odd.with_name("sub-02_T1w.nii.gz")).rename(odd)
+    folder = tmp_path / "bids" / "sub-04" / "anat" / "sub-04_T1w.nii.gz"
+    folder.mkdir(parents=True)
     assert run(tmp_path / "bids", tmp_path / "out", *plugin) == 1
     log = capsys.readouterr().err
     assert done(tmp_path / "out") == {"sub-03"}
+    assert f"failed: sub-04_to-MNI152NLin2009aSym: {folder}: is a folder" in log
     assert f"{first}: is a link whose target is missing" in log
     assert f"{odd}: the name has characters other than" in log
 
@@ -140,6 +144,28 @@ def test_a_killed_process_is_a_failure_and_the_rest_is_done(victim, tmp_path, mo
     simulate(monkeypatch)
     assert run(table, out, "--n-procs", "1") == 0
     assert "1 to register, 2 done already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_within_a_node_is_not_its_failure(number, code, tmp_path, monkeypatch, capsys):
+    """The report is computed in the process of the driver, where Nipype swallows interrupts."""
+
+    def page(node, runtime):
+        pages.append(node)
+        signal.raise_signal(number)
+        return write_page(node, runtime)
+
+    pages = []
+    simulate(monkeypatch)
+    monkeypatch.setattr(RegistrationReport, "_run_interface", page)
+    table, out = write_table(tmp_path, [("good1.nii.gz",), ("good2.nii.gz",)]), tmp_path / "out"
+    assert run(table, out, "--plugin", "Linear") == code
+    log = capsys.readouterr().err
+    assert len(pages) == 1 and not list((out / "logs").glob("*"))
+    assert "1 failed" not in log and "failed:" not in log
+    simulate(monkeypatch)
+    assert run(table, out, "--plugin", "Linear") == 0
+    assert done(out) == {"sub-01", "sub-02"}
 
 
 @pytest.mark.parametrize("plugin", ["MultiProc", "Linear"])

@@ -104,6 +104,21 @@ def test_data_sets_that_cannot_be_used(bids, tmp_path):
         find_images(tmp_path / "empty")
 
 
+def test_folders_with_names_of_images(bids):
+    names = ("sub-03/anat/sub-03_T1w.nii.gz", "sub-04/ses-a/anat/sub-04_ses-a_run-1_T1w.nii")
+    for name in (*names, "sub-03/anat/sub-03_T2w.nii.gz", "sub-03/anat/sub-03_T1w.nii.d"):
+        (bids / name).mkdir(parents=True)
+    (bids / "elsewhere").mkdir()
+    (bids / "sub-05" / "anat").mkdir(parents=True)
+    (bids / "sub-05" / "anat" / "sub-05_T1w.nii.gz").symlink_to(bids / "elsewhere")
+    images = {image.stem: image for image in find_images(bids)}
+    assert images.keys() > {"sub-01", "sub-03", "sub-04_ses-a_run-1", "sub-05"}
+    assert len(images) == 6
+    assert images["sub-03"].path == bids / names[0]
+    image = images["sub-04_ses-a_run-1"]
+    assert (image.participant, image.session, image.path) == ("04", "a", bids / names[1])
+
+
 def test_a_lesion_mask_next_to_an_image(tmp_path):
     pytest.importorskip("bids")
     anat = tmp_path / "sub-01" / "anat"

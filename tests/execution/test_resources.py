@@ -121,6 +121,16 @@ def test_arguments_of_plugins(monkeypatch):
         ("SLURM", "[" * 100_000, "nested too deeply"),
         ("SLURM", '{"max_jobs": ' + "9" * 5000 + "}", "is too large"),
         ("SLURM", {"max_jobs": True}, "max_jobs is True; give a whole number"),
+        ("SLURM", {"template": 3}, "template is 3; give a text"),
+        ("SLURM", {"max_tries": "3"}, "max_tries is 3; give a whole number of at least 1"),
+        ("SGE", {"retry_timeout": -1}, "retry_timeout is -1; give a whole number of at least 0"),
+        ("SLURM", {"jobid_re": 1}, "jobid_re is 1; give a text"),
+        ("SLURM", {"jobid_re": "job ("}, "with the number of the job in parentheses"),
+        ("SLURM", {"jobid_re": "[0-9]*"}, "with the number of the job in parentheses"),
+        ("PBS", {"max_jobname_len": None}, "max_jobname_len is None; give a whole number"),
+        ("MultiProc", {"mp_context": "thread"}, "mp_context is thread; give one of"),
+        ("MultiProc", {"mp_context": []}, r"mp_context is \[\]; give one of"),
+        ("MultiProc", {"raise_insufficient": "no"}, "is no; give true or false"),
     ],
 )
 def test_files_of_arguments_that_cannot_be_used(plugin, text, message, tmp_path):
@@ -128,6 +138,16 @@ def test_files_of_arguments_that_cannot_be_used(plugin, text, message, tmp_path)
     path.write_text(text if isinstance(text, str) else json.dumps(text))
     with pytest.raises(InputError, match=message):
         read_arguments(path, plugin)
+
+
+def test_a_file_of_arguments_that_can_be_used(tmp_path):
+    path = tmp_path / "arguments.json"
+    for plugin, content in (
+        ("SLURM", {"template": "#!/bin/sh", "max_tries": 3, "jobid_re": "job ([0-9]+)"}),
+        ("MultiProc", {"mp_context": "spawn", "scheduler": "tsort", "raise_insufficient": False}),
+    ):
+        path.write_text(json.dumps(content))
+        assert read_arguments(path, plugin) == content
 
 
 def test_limits_under_which_nothing_could_run(nodes):
