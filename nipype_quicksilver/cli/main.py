@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from nipype_quicksilver.cli import (
     doctor,
     evaluate,
     extract_brain,
+    messages,
     optimize,
     outputs,
     predict,
@@ -83,14 +85,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 when done, 2 for wrong usage or unusable input, 130 when interrupted, 143 or 129 when
-        ended by SIGTERM or SIGHUP, 1 for anything else. An error is one line on the standard error
-        stream, with the traceback before it when `--verbose` is given.
+        ended by SIGTERM or SIGHUP, 141 if what reads its output is gone, 1 for anything else. An
+        error is one line on the standard error stream, with the traceback before it when
+        `--verbose` is given.
     """
     try:
-        with signals.raised():
+        with signals.raised(), messages.standard_output():
             return _run(argv)
     except KeyboardInterrupt as interrupt:  # before or after the command itself
-        return _fail(*signals.describe(interrupt))
+        return _interrupted(interrupt)
+    except InputError as error:  # the rest of what was printed
+        return _fail(str(error), EXIT_USAGE)
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -107,11 +112,17 @@ def _run(argv: Sequence[str] | None) -> int:
                 common.start_torch(args)
             return int(args.run(args))
         except KeyboardInterrupt as interrupt:
-            return _fail(*signals.describe(interrupt))
+            return _interrupted(interrupt)
         except InputError as error:
             return _fail(str(error), EXIT_USAGE)
         except Exception as error:
             return _fail(common.describe(error), EXIT_FAILURE)
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    """Report an interrupt; other programs end by SIGPIPE without a word, too."""
+    message, code = signals.describe(interrupt)
+    return code if code == signals.EXIT + signal.SIGPIPE else _fail(message, code)
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nipype_quicksilver.cli import arguments, common, messages, outputs
 from nipype_quicksilver.cli.progress import registration_progress
-from nipype_quicksilver.options import SCAN_FILES
+from nipype_quicksilver.options import DEFORMABLE, SCAN_FILES
 
 if TYPE_CHECKING:
     from nipype_quicksilver.registration import Registration
@@ -100,17 +100,23 @@ def _print_table(registration: Registration, output_dir: Path) -> None:
     from rich.table import Table
 
     summary = registration.summary
-    table = Table("", "before", "after", title="Registration")
-    similarity = summary.similarity
-    table.add_row("local correlation", f"{similarity.before:.4f}", f"{similarity.after:.4f}")
+    transform = summary.parameters.transform
+    # Before is after the affine: without a deformation nothing comes after it.
+    columns = {"before": "before", "after": "after"}
+    if transform != DEFORMABLE:
+        columns = {"after": f"after the {transform} transform"}
+    table = Table("", *columns.values(), title="Registration")
+    table.add_row(
+        "local correlation", *(f"{getattr(summary.similarity, name):.4f}" for name in columns)
+    )
     if summary.labels is not None:
-        means = (getattr(summary.labels, field.name).mean for field in fields(summary.labels))
+        means = (getattr(summary.labels, name).mean for name in columns)
         table.add_row("Dice of labels", *(f"{mean.dice:.4f}" for mean in means))
     table.add_section()
-    folds = summary.jacobian
-    table.add_row("folded voxels", "", f"{folds.folded} ({folds.folded_percent:.4f}%)")
-    table.add_row("inverse consistency, mm", "", f"{summary.inverse_consistency_mm.mean:.4f}")
-    table.add_row("seconds", "", f"{summary.seconds['total']:.1f}")
+    empty, folds = [""] * (len(columns) - 1), summary.jacobian
+    table.add_row("folded voxels", *empty, f"{folds.folded} ({folds.folded_percent:.4f}%)")
+    table.add_row("inverse consistency, mm", *empty, f"{summary.inverse_consistency_mm.mean:.4f}")
+    table.add_row("seconds", *empty, f"{summary.seconds['total']:.1f}")
     console = Console()
     console.print(table)
     messages.print_path("Files", output_dir)

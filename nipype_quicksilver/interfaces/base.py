@@ -172,6 +172,15 @@ class QuicksilverCommand(CommandLine):
             self.raise_exception(runtime)
         return runtime
 
+    def raise_exception(self, runtime: Any) -> None:
+        """Raise Nipype's error, led by the line in which the command says why it failed."""
+        start = f"{_PROGRAM}: error: "
+        why = [line for line in runtime.stderr.splitlines() if line.startswith(start)][-1:]
+        try:
+            super().raise_exception(runtime)
+        except RuntimeError as error:
+            raise RuntimeError("\n".join([*why, str(error)])) from None
+
 
 def _program() -> str:
     """Return the shortest command that starts `quicksilver` in this Python environment."""

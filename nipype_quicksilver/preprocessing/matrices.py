@@ -202,7 +202,7 @@ def plausibility_warnings(
         or min(scales) < 1 / MAX_SCALE
         or max(scales) > MAX_STRETCH * min(scales)
     ):
-        listed = ", ".join(f"{scale:.2f}" for scale in scales)
+        listed = ", ".join(f"{scale:.2f}" if scale >= 0.1 else f"{scale:.3g}" for scale in scales)
         messages.append(
             f"the affine scales by {listed}, implausible for human heads; check the voxel sizes, "
             "and whether both images show a whole brain"

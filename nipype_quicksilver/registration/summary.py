@@ -307,6 +307,9 @@ class RegistrationSummary(MomentumSummary):
         When the registration started (UTC, ISO 8601).
     warnings : list of str
         Messages of all warnings.
+    files : dict or None
+        Bytes of the other files of its folder by name, once it was written: what a later run may
+        replace or remove.
     command : str or None
         Command line; None for a registration by the Python API.
     """
@@ -325,6 +328,7 @@ class RegistrationSummary(MomentumSummary):
     started: str
     warnings: list[str]
     command: str | None = None
+    files: dict[str, int] | None = None
 
     def to_fixed(self) -> np.ndarray:
         """Return the 4x4 matrix that maps points of the working grid to fixed points, RAS mm."""

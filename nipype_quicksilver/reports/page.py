@@ -68,5 +68,6 @@ def write_page(path: PathLike, template: str, **values: Any) -> Path:
     )
     text = environment.get_template(template).render(version=__version__, **values)
     with staged(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Names of files may hold bytes that are not UTF-8.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return Path(path)

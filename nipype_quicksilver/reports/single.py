@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nipype_quicksilver.options import DEFORMABLE
 from nipype_quicksilver.registration.summary import Overlaps, Preprocessing, RegistrationSummary
 from nipype_quicksilver.reports import pictures
 from nipype_quicksilver.reports.boilerplate import methods, with_tools
@@ -76,12 +77,12 @@ def write_registration_report(
 
 def _texts(summary: RegistrationSummary, changes: list[str]) -> dict[str, Any]:
     images = {side: summary.inputs.get(side) or f"{side} image" for side in ("fixed", "moving")}
-    similarity = summary.similarity
-    tiles = [_tile("Local correlation", similarity.before, similarity.after)]
+    similarity, deforms = summary.similarity, summary.parameters.transform == DEFORMABLE
+    tiles = [_tile("Local correlation", similarity.before, similarity.after, deforms)]
     if summary.labels is not None:
         before, after = summary.labels.before.mean.dice, summary.labels.after.mean.dice
         if before is not None and after is not None:
-            tiles.append(_tile("Mean Dice of labels", before, after))
+            tiles.append(_tile("Mean Dice of labels", before, after, deforms))
     tiles.append({"label": "Folded voxels", "value": str(summary.jacobian.folded)})
     tiles.append({"label": "Seconds", "value": f"{summary.seconds.get('total', 0):.1f}"})
     return {
@@ -94,8 +95,10 @@ def _texts(summary: RegistrationSummary, changes: list[str]) -> dict[str, Any]:
     }
 
 
-def _tile(label: str, before: float, after: float) -> dict[str, str]:
-    return {"label": label, "value": f"{before:.3f} \N{RIGHTWARDS ARROW} {after:.3f}"}
+def _tile(label: str, before: float, after: float, deforms: bool) -> dict[str, str]:
+    """Return a value before and after the deformation; without one they are the same."""
+    before_it = f"{before:.3f} \N{RIGHTWARDS ARROW} " if deforms else ""
+    return {"label": label, "value": f"{before_it}{after:.3f}"}
 
 
 def _provenance(summary: RegistrationSummary) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -310,9 +311,12 @@ def silent_stderr() -> Iterator[None]:
 
 
 def check_space(path: PathLike, size: int) -> None:
-    """Raise an error if the disk has no space for a file of `size` bytes.
+    """Raise an error if there is no space on the disk for a file of `size` bytes, or none allowed.
 
-    For libraries that do not report a full disk as an `OSError`.
+    For libraries that do not report it as an `OSError`: HDF5 even crashes later, when it closes
+    the file that it could not write.
     """
-    if shutil.disk_usage(Path(path).absolute().parent).free < size:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    is_allowed = limit == resource.RLIM_INFINITY or size <= limit
+    if not is_allowed or shutil.disk_usage(Path(path).absolute().parent).free < size:
         raise write_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -104,7 +104,8 @@ def read_data(image: SpatialImage, path: PathLike, what: str, dtype: Any) -> np.
     InputError
         If the data are truncated or damaged.
     """
-    dtype, voxels = np.dtype(dtype or own_type(image)), math.prod(image.shape)
+    dtype, voxels = np.dtype(dtype or own_type(image)), math.prod(map(int, image.shape))
+    check_size(image, path, what)
     limits.check_memory(voxels * _bytes_per_voxel(image, dtype), path, f"the {what}")
     check_whole(image, path, what)
     try:
@@ -158,6 +159,29 @@ def damaged(path: PathLike, what: str) -> InputError:
     return InputError(
         f"{path}: the data of the {what} are truncated or damaged; fetch the file again"
     )
+
+
+def check_size(image: SpatialImage, path: PathLike, what: str) -> None:
+    """Raise an error if a header promises more voxels than its file can hold.
+
+    Only the size of the file is looked at; :func:`check_whole` reads a gzipped one.
+
+    Parameters
+    ----------
+    image : SpatialImage
+        From :func:`open_image`.
+    path : path-like
+        Its file, for messages.
+    what : str
+        Role of the image, for messages.
+
+    Raises
+    ------
+    InputError
+        If it is truncated, or its header is damaged.
+    """
+    if not _may_be_whole(image):
+        raise damaged(path, what)
 
 
 def check_whole(image: SpatialImage, path: PathLike, what: str) -> None:
@@ -215,19 +239,28 @@ def is_whole(image: Any) -> bool:
         False for a truncated file, and for a damaged header.
     """
     file = Path(image.file_map["image"].filename)
-    promised = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
-    suffix, size = file.suffix.lower(), file.stat().st_size
-    if suffix in _OTHERWISE_COMPRESSED:
-        return True
-    if suffix not in _GZIPPED:
-        return promised <= size
-    if promised > size * limits.GZIP_RATIO:
-        return False
+    if not _may_be_whole(image) or file.suffix.lower() not in _GZIPPED:
+        return _may_be_whole(image)
     total = 0
     with igzip.open(file) as stream:
         while part := stream.read(1 << 22):
             total += len(part)
-    return promised <= total
+    return _promised(image) <= total
+
+
+def _may_be_whole(image: Any) -> bool:
+    """Return whether a file is large enough for its header, before anything is decompressed."""
+    file = Path(image.file_map["image"].filename)
+    suffix, size = file.suffix.lower(), file.stat().st_size
+    if suffix in _OTHERWISE_COMPRESSED:
+        return True
+    return _promised(image) <= size * (limits.GZIP_RATIO if suffix in _GZIPPED else 1)
+
+
+def _promised(image: Any) -> int:
+    """Return the size that a header promises, in bytes, before compression."""
+    voxels = math.prod(map(int, image.shape))  # MGH stores them as int32, which would overflow
+    return int(image.dataobj.offset) + voxels * int(image.get_data_dtype().itemsize)
 
 
 def _raw_spacing(image: Any) -> np.ndarray:

@@ -212,7 +212,7 @@ def read_header(path: PathLike, *, what: str = "image") -> tuple[tuple[int, int,
         As :func:`read_image`, for the checks of the header.
     """
     source, world = open_image(path, what)
-    shape = source.shape[:3]
+    shape = tuple(map(int, source.shape[:3]))
     if min(shape) < 2:
         raise InputError(f"{path}: the {what} is not 3-D but {source.shape}; give a 3-D image")
     limits.check_memory(

@@ -124,7 +124,9 @@ def _check_values(content: Any) -> None:
         inner: list[Any] = []
         for value in level:
             if isinstance(value, str):
-                value.encode()  # raises an error for half of a pair of surrogates
+                # Raises an error for half of a pair of surrogates. Other single ones are bytes of
+                # names of files that are not UTF-8, as Python holds them.
+                value.encode(errors="surrogateescape")
             elif isinstance(value, dict):
                 inner += [*value, *value.values()]
             elif isinstance(value, list):

@@ -18,7 +18,14 @@ from nibabel.spatialimages import SpatialImage
 
 from nipype_quicksilver.spatial import limits
 from nipype_quicksilver.spatial.files import PathLike, staged
-from nipype_quicksilver.spatial.headers import World, check_whole, damaged, open_image, own_type
+from nipype_quicksilver.spatial.headers import (
+    World,
+    check_size,
+    check_whole,
+    damaged,
+    open_image,
+    own_type,
+)
 from nipype_quicksilver.spatial.voxels import (
     check_finite,
     only_missing,
@@ -84,6 +91,7 @@ class Series:
         image, world = open_image(path, what)
         shape = squeezed_shape(image.shape, path, what, dimensions=(3, 4))
         # A volume as it is on disk, scaled, and returned.
+        check_size(image, path, what)
         limits.check_memory(3 * 8 * math.prod(shape[:3]), path, f"a volume of the {what}")
         check_whole(image, path, what)
         return cls(path, what, shape, world, own_type(image), time_step(image))

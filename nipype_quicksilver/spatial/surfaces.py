@@ -103,17 +103,25 @@ def _to_scanner(system: Any, meta: Mapping[str, str], source: PathLike) -> np.nd
                 _warn(source, "its coordinate matrix is taken to lead to scanner RAS")
             return matrix
     if system.dataspace != _UNKNOWN:
+        if system.dataspace not in (_SCANNER, _ALIGNED):
+            _warn(
+                source,
+                f"its DataSpace (code {system.dataspace}) is a standard space; its vertices are "
+                "taken as scanner RAS; check that the images of the transform are in that space",
+            )
         return np.eye(4)
     return _of_volume(meta, source)
 
 
 def _of_volume(meta: Mapping[str, str], source: PathLike) -> np.ndarray:
     """Return the matrix from FreeSurfer's surface RAS to scanner RAS; the identity without it."""
-    center = _vector(meta, "C", source)
+    center, *axes = (_vector(meta, name, source) for name in "CXYZ")
+    known = [axis for axis in axes if axis is not None]
+    if len(known) not in (0, 3) or (known and center is None):
+        raise InputError(f"{source}: parts of its VolGeom are missing; write the surface again")
     if center is None:
         return np.eye(4)
-    axes = [_vector(meta, axis, source) for axis in "XYZ"]
-    cosines = _CONFORMED if any(axis is None for axis in axes) else np.array(axes).T
+    cosines = np.array(known).T if known else _CONFORMED
     # Surface RAS has the origin in the middle of the volume, and the axes of a conformed volume.
     rotation = cosines @ _CONFORMED.T
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
@@ -133,10 +141,10 @@ def _of_volume(meta: Mapping[str, str], source: PathLike) -> np.ndarray:
 def _vector(meta: Mapping[str, str], name: str, source: PathLike) -> np.ndarray | None:
     """Return one vector of the geometry of a volume; None if it is not there."""
     texts = [meta.get(f"VolGeom{name}_{axis}") for axis in "RAS"]
-    if any(text is None for text in texts):
+    if all(text is None for text in texts):
         return None
     try:
-        vector = np.array([float(str(text)) for text in texts])
+        vector = np.array([float(str(text)) for text in texts])  # also a number is missing: None
     except ValueError:
         vector = np.full(3, np.nan)
     if not np.isfinite(vector).all():

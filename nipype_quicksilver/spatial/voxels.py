@@ -16,7 +16,7 @@ def squeezed_shape(
     shape: tuple[int, ...], path: PathLike, what: str, *, dimensions: tuple[int, ...]
 ) -> tuple[int, ...]:
     """Drop trailing axes of length one; raise an error for other numbers of dimensions."""
-    kept = tuple(shape)
+    kept = tuple(map(int, shape))  # MGH stores int32, whose products overflow
     while len(kept) > 3 and kept[-1] == 1:
         kept = kept[:-1]
     if len(kept) < 3 or min(kept) < 1 or min(kept[:3]) < 2:
@@ -68,11 +68,11 @@ def whole_numbers(data: np.ndarray, path: PathLike, what: str) -> np.ndarray:
     """Return the integers that are stored as floats; raise an error for other values."""
     whole = np.rint(data)
     if np.any(np.abs(data - whole) > _NEAR):
-        raise InputError(f"{path}: the {what} hold values that are not integers; give a label map")
+        raise InputError(f"{path}: some values of the {what} are not integers; give a label map")
     if np.any(np.abs(whole) > _EXACT):
         raise InputError(
-            f"{path}: the {what} hold values beyond 2^53, which floats do not hold exactly; store "
-            "them as integers"
+            f"{path}: some values of the {what} are beyond 2^53, which floats do not hold exactly; "
+            "store them as integers"
         )
     return whole
 

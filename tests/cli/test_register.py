@@ -311,6 +311,20 @@ def test_a_full_disk_leaves_nothing_behind(exists, good, tmp_path, monkeypatch, 
         assert (out / "warped.nii.gz").read_text() == "earlier"
 
 
+def test_a_limit_of_the_shell_leaves_nothing_behind(good, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000));"
+        "from nipype_quicksilver.cli.main import main; sys.exit(main())"
+    )
+    words = [sys.executable, "-B", "-c", program, "register", "--quiet", *QUICK]
+    done = subprocess.run([*words, *map(str, listed(good))], capture_output=True, text=True)
+    assert done.returncode == 2
+    *_, error = done.stderr.splitlines()
+    assert error.startswith("quicksilver: error: ") and "composite.h5: no space left" in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_some_nan_are_a_warning(good, tmp_path, capsys):
     data = ball()
     data[0, 0, :3] = np.nan

@@ -78,6 +78,7 @@ def test_the_summary_of_a_matrix():
     [
         ({"similarity": MutualInformation(0.5, 0.4)}, np.eye(3), "not better than the start"),
         ({"scales": [1.0, 1.0, 0.4]}, np.diag([1, 1, 0.4]), "scales by 1.00, 1.00, 0.40, impl"),
+        ({"scales": [1e-4] * 3}, np.diag([1e-4] * 3), "scales by 0.0001, 0.0001, 0.0001, impl"),
         ({"rotation_degrees": 170.0}, np.eye(3), "rotates by 170 degrees; check the orientation"),
         ({}, np.diag([-1, 1, 1]), "mirrors the image"),
     ],

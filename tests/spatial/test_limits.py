@@ -32,9 +32,9 @@ def save(path, spacing=1.0, origin=0.0, kind=nib.Nifti1Image):
 def patched(path, offset, form, *values):
     """Overwrite numbers in the header of a file, which may be compressed."""
     raw = path.read_bytes()
-    content = bytearray(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    content = bytearray(gzip.decompress(raw) if path.suffix in (".gz", ".mgz") else raw)
     struct.pack_into(form, content, offset, *values)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content) if path.suffix in (".gz", ".mgz") else content)
     return path
 
 
@@ -49,6 +49,18 @@ def test_a_header_is_not_believed_beyond_its_file(name, reader, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 20e6  # of 125 MB and more
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "x.mgh", "x.mgz"])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_small_file_with_a_huge_header_is_damaged_and_not_too_large(name, reader, tmp_path):
+    is_mgh = name.startswith("x.mg")
+    path = save(tmp_path / name, kind=nib.MGHImage if is_mgh else nib.Nifti1Image)
+    offset, form = (4, ">3i") if is_mgh else (42, "<3h")
+    patched(path, offset, form, 20000, 20000, 12500)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        reader(path)
 
 
 def test_an_image_beyond_the_memory_is_refused(tmp_path, monkeypatch):

@@ -171,7 +171,7 @@ def test_scaled_labels_keep_their_values(scaling, stored, volumes, interpolation
 def test_values_that_are_no_labels(volumes, tmp_path):
     data = blocks([1, 2, 3.25], np.float32, volumes)
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "x.nii")
-    with pytest.raises(InputError, match=r"x.nii: the input hold values that are not integers"):
+    with pytest.raises(InputError, match=r"x.nii: some values of the input are not integers"):
         applied(tmp_path / "x.nii", tmp_path / "y.nii", interpolation="GenericLabel")
     data = blocks([1, 2, 1e17], np.float64, volumes)
     nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "x.nii")

@@ -55,6 +55,10 @@ def freesurfer(center=CENTER, axes=CONFORMED):
     }
 
 
+def without(*names):
+    return {name: text for name, text in freesurfer().items() if name not in names}
+
+
 def with_metadata(path, points, meta=None, system=None, of_file=False):
     array = nib.gifti.GiftiDataArray(
         np.asarray(points, np.float32),
@@ -73,7 +77,8 @@ CASES = {
     "scanner RAS": (SCANNER, {}, None, None),
     "the same, named": (SCANNER, {}, (1, 1, np.eye(4)), None),
     "the same, with the geometry of a volume": (SCANNER, freesurfer(), (1, 1, np.eye(4)), None),
-    "workbench": (SCANNER, {}, (3, 3, np.eye(4)), None),
+    "workbench": (SCANNER, {}, (3, 3, np.eye(4)), r"its DataSpace (code 3) is a standard space"),
+    "aligned": (SCANNER, {}, (2, 2, np.eye(4)), None),
     "FreeSurfer": (SCANNER - CENTER, freesurfer(), None, "surface RAS"),
     "without axes": (SCANNER - CENTER, freesurfer(axes=None), None, "surface RAS"),
     "with Talairach": (SCANNER - CENTER, freesurfer(), (0, 3, AFFINE), "surface RAS"),
@@ -127,6 +132,9 @@ def test_a_surface_lies_where_its_metadata_say(name, of_file, tmp_path):
         (freesurfer([np.nan, 0, 0]), None, "VolGeomC is not a vector"),
         (freesurfer(axes=np.ones((3, 3))), None, "not orthogonal axes"),
         ({**freesurfer(), "VolGeomC_R": "far"}, None, "VolGeomC is not a vector"),
+        (without("VolGeomC_A"), None, "VolGeomC is not a vector"),
+        (without("VolGeomC_R", "VolGeomC_A", "VolGeomC_S"), None, "parts of its VolGeom"),
+        (without("VolGeomX_R", "VolGeomX_A", "VolGeomX_S"), None, "parts of its VolGeom"),
     ],
 )
 def test_metadata_that_do_not_say_where_it_lies(meta, system, message, tmp_path):

@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +14,7 @@ import pytest
 from nipype_quicksilver.errors import InputError, QuicksilverError
 from nipype_quicksilver.spatial import files, images, itk, transforms
 from nipype_quicksilver.spatial.grids import Grid
+from tests.helpers.blocks import ROOT
 
 AFFINE = np.array([[0, 0, 1.2, 10], [-2.0, 0, 0, -20], [0, -1, 0, 5], [0, 0, 0, 1]])
 DATA = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -82,6 +85,22 @@ def test_a_composite_that_does_not_fit_on_the_disk(folder, monkeypatch):
     field = transforms.displacement_transform(np.zeros((2, 3, 4, 3)), GRID)
     with pytest.raises(InputError, match="no space left"):
         transforms.write_composite(folder / "x.h5", field)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_composite_beyond_the_limit_of_the_shell(folder):
+    """HDF5 would crash at the exit of the process, after the message."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[2]); import resource;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from tests.spatial.test_writing import *;"
+        "field = transforms.displacement_transform(np.zeros((20, 20, 20, 3)),"
+        " Grid((20, 20, 20), np.eye(4)));"
+        "transforms.write_composite(sys.argv[1], field)"
+    )
+    words = [sys.executable, "-B", "-c", program, str(folder / "x.h5"), str(ROOT)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, "x.h5: no space left to write it" in done.stderr) == (1, True)
     assert list(folder.iterdir()) == []
 
 
