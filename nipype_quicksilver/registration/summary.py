@@ -5,6 +5,7 @@ A registration writes it as ``summary.json``; reports, cohorts and evaluations r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,7 @@ class GridSummary:
 
     def __post_init__(self) -> None:
         _check(len(self.shape) == len(self.spacing) == 3, "a grid has three axes")
-        _check([len(row) for row in self.affine] == [4] * 4, "an affine is a 4x4 matrix")
+        _check_matrix("affine", self.affine)
 
     @classmethod
     def of(cls, grid: Grid) -> GridSummary:
@@ -194,7 +195,10 @@ class TemplateSummary:
     used: bool
     brain: BrainSummary | None = None
     affine: AffineSummary | None = None
-    matrix: list[list[float]] = field(default_factory=list)
+    matrix: list[list[float]] = field(default_factory=lambda: np.eye(4).tolist())
+
+    def __post_init__(self) -> None:
+        _check_matrix("matrix of the template", self.matrix)
 
 
 @dataclass(frozen=True)
@@ -338,6 +342,8 @@ class RegistrationSummary(MomentumSummary):
 
     def __post_init__(self) -> None:
         # What reports read, beyond the types: a summary may come from a file.
+        _check_matrix("affine_matrix", self.affine_matrix)
+        _check(0 < self.magnification < math.inf, "magnification is not a factor")
         for name in ("nipype-quicksilver", "torch", "SimpleITK"):
             _check(name in self.versions, f"versions lack {name}")
         for name, known in self.sha256.items():
@@ -356,6 +362,13 @@ class RegistrationSummary(MomentumSummary):
             stacklevel=2,
         )
         return as_json(self)[name]
+
+
+def _check_matrix(name: str, rows: list[list[float]]) -> None:
+    """Raise an error if these are not the rows of an invertible 4x4 matrix."""
+    matrix = np.array(rows) if [len(row) for row in rows] == [4] * 4 else np.zeros((4, 4))
+    valid = np.isfinite(matrix).all() and np.linalg.det(matrix[:3, :3]) != 0
+    _check(bool(valid), f"{name} is not an invertible 4x4 matrix")
 
 
 def _check(condition: bool, reason: str) -> None:

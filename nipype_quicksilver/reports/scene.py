@@ -96,7 +96,7 @@ def read_scene(
     paths = {name: Path(folder) / file for name, file in FILES.items()}
     reference = _image("fixed", fixed, summary, paths["summary"])
     moving_image = _image("moving", moving, summary, paths["summary"])
-    grid, affine = _shown_grid(summary, reference), _affine(summary, paths["summary"])
+    grid, affine = _shown_grid(summary, reference), np.array(summary.affine_matrix, dtype=float)
 
     def output(name: str, what: str, *, keep_nan: bool = False) -> np.ndarray:
         """Read an output, check that it is on the fixed image's grid, and resample it."""
@@ -136,21 +136,6 @@ def _image(
         raise InputError(f"{summary_path}: names no {side} image; give it with --{side}")
     with ExitStack() as stack:
         return read_image(named_file(chosen, stack, None), what=f"{side} image")
-
-
-def _affine(summary: RegistrationSummary, summary_path: Path) -> np.ndarray:
-    """Return the affine from fixed to moving points, 4x4."""
-    try:
-        matrix = np.array(summary.affine_matrix, dtype=float)
-        np.linalg.inv(matrix)
-    except (ValueError, np.linalg.LinAlgError):
-        matrix = np.zeros((0, 0))
-    if matrix.shape != (4, 4):
-        raise InputError(
-            f"{summary_path}: affine_matrix is not an invertible 4x4 matrix; "
-            "run 'quicksilver register' again"
-        )
-    return matrix
 
 
 def _shown_grid(summary: RegistrationSummary, fixed: Nifti1Image) -> Grid:

@@ -195,9 +195,18 @@ def from_json(kind: type[Record], data: Any, name: str, remedy: str) -> Record:
     try:
         return _converter().structure(data, kind)
     except (BaseValidationError, TypeError, ValueError) as error:
-        problem, _, place = transform_error(error, path="")[0].partition(" @ ")
+        texts = transform_error(error, path="", format_exception=_problem)
+        problem, _, place = texts[0].partition(" @ ")
         where = f" in {place.lstrip('.')}" if place else ""
         raise InputError(f"{name}: {problem}{where}; {remedy}") from error
+
+
+def _problem(error: BaseException, kind: type | None) -> str:
+    """Describe an error; a value of the right type says itself what is wrong with it."""
+    from cattrs.v import format_exception
+
+    text = format_exception(error, kind)
+    return f"{text} ({error})" if type(error) is ValueError and str(error) else text
 
 
 @cache
