@@ -195,8 +195,9 @@ def _volumes(evidence: Evidence) -> list[str]:
     largest = max(affine - low, high - affine)
     if largest <= MAX_LOG_JACOBIAN:
         return []
+    factor = math.exp(min(largest, math.log(1000)))  # a damaged summary may have any number
     return [
-        f"the deformation changes volumes by more than a factor of {math.exp(largest):.0f} in 1% "
+        f"the deformation changes volumes by more than a factor of {factor:.0f} in 1% "
         "of the brain; check that both images show the same anatomy"
     ]
 

@@ -122,6 +122,13 @@ def test_an_affine_that_was_given_is_judged_as_well():
     assert "the affine scales by 1.00, 1.00, 0.40" in text
 
 
+def test_changes_of_volume_beyond_all_reason_are_one_line():
+    good = evidence(*RIGHT["T1w"])
+    logs = {"p1": -1.0, "p99": 1e300}
+    (text,) = judge(replace(good, jacobian=replace(good.jacobian, log_jacobian=logs)))
+    assert "by more than a factor of 1000 in 1%" in text
+
+
 def test_folds():
     good = evidence(*RIGHT["T1w"])
     folded = replace(good.jacobian, folded=20, folded_percent=2.0)
