@@ -7,8 +7,10 @@ import signal
 import tempfile
 from pathlib import Path
 
-# In the background of a shell, SIGINT is ignored, also by the processes that tests start.
+# In the background of a shell or under nohup, these are ignored, also by the processes that tests
+# start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("NO_ET", "1")  # otherwise Nipype asks a server for its newest version
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -40,7 +40,6 @@ def test_multiproc_needs_the_number_of_gpus(momentum, tmp_path, monkeypatch):
 def test_a_node_without_its_gpu_ends_with_one_line(momentum, tmp_path):
     with pytest.raises(RuntimeError) as error:
         ShootGeodesic(momentum=momentum, use_gpu=True).run(cwd=tmp_path)
-    lines = [line.strip() for line in str(error.value).splitlines()]
-    (line,) = [line for line in lines if line.startswith("quicksilver: error: ")]
+    line, *_ = str(error.value).splitlines()  # then Nipype's own words, with the output
     assert line.startswith("quicksilver: error: device cuda: torch ")
     assert line.endswith(" sees 0 GPUs; use cpu or auto")
